@@ -1,0 +1,1 @@
+"""The `twinrail` command, the one-machine stack, migrations and what operators deploy."""

@@ -1,0 +1,1 @@
+"""Measurement of a running gateway through its HTTP API."""

@@ -1,0 +1,1 @@
+"""The HTTP face of both rails: answers, turns, access, release control and telemetry."""

@@ -1,0 +1,1 @@
+"""Which arm of each rail a conversation gets."""

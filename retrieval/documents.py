@@ -1,0 +1,34 @@
+"""What goes into the knowledge rail: who may see a document, and the document itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Whose eyes a search uses. Comes from the API key, never from a request body."""
+
+    tenant: str
+    #: Names such as `public` or `staff`; a chunk is visible if it carries at least one of them.
+    principals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One document after parsing, in its canonical text: every offset of the system counts in `text`."""
+
+    id: str
+    title: str
+    text: str
+    #: Principals that may read it, from `audience` or `visibility` (`internal` -> `staff`).
+    principals: tuple[str, ...] = ("public",)
+    url: str = ""
+    language: str = "en"
+    effective_from: date | None = None
+    #: Last day on which the content was true; later searches skip the document unless `as_of` says otherwise.
+    effective_to: date | None = None
+    #: Everything else of the front matter; filterable.
+    metadata: Mapping[str, str] = field(default_factory=dict)

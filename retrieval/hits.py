@@ -1,0 +1,72 @@
+"""What a search asks for and what it returns. Scores say their direction: higher is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from retrieval.documents import Access
+
+FilterValue = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """One search. `version` and `snapshot` pin what is read; permissions are always those of `access`, now."""
+
+    question: str
+    access: Access
+    #: Index version to read, chosen by the caller (gateway) from the pointer: `k-<name>-<sha8>`.
+    version: str
+    k: int = 8
+    #: Equality filters on metadata, language and product: field -> value or one of several values.
+    filters: Mapping[str, FilterValue] = field(default_factory=dict)
+    #: Snapshot to read; None is the tenant's live snapshot.
+    snapshot: int | None = None
+    #: Day whose facts count (effective dates); None is today.
+    as_of: date | None = None
+    #: Seconds left for the whole search; over it RetrievalTimeoutError.
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A chunk returned by retrieval. `text` is `document.text[start:end]` of that document version, to the character."""
+
+    rank: int
+    chunk_id: int
+    document_id: str
+    document_version: int
+    title: str
+    url: str
+    heading_path: tuple[str, ...]
+    text: str
+    start: int
+    end: int
+    #: Weighted sum of both normalised leg scores, 0 to 1 within an index version.
+    score: float
+    #: Cosine similarity, exact.
+    dense_score: float
+    #: BM25, exact; 0.0 when no query term occurs.
+    lexical_score: float
+    effective_from: date | None
+    effective_to: date | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """Hits, best first, with the stamp and the facts of how they were found."""
+
+    hits: tuple[Hit, ...]
+    version: str
+    snapshot: int
+    #: Probability-like number 0 to 1 that the hits hold the answer (a plain score for now).
+    confidence: float
+    mode: str
+    candidates: int
+    underfilled: bool
+    degraded: tuple[str, ...] = ()
+    #: Milliseconds per stage: embed, search, rerank.
+    timings_ms: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The model rail: model versions, vLLM engines, the chat client, output checks and fine-tuning."""
