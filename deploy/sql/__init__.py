@@ -1,0 +1,1 @@
+"""SQL that sets up a database before any package owns a schema in it."""
