@@ -1,0 +1,49 @@
+# `make up` and `make test` are all that a newcomer needs; both begin with `make setup`.
+SHELL := /bin/bash
+PY := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status test check unit integration e2e clean
+
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@printf "  make %-14s %s\n" "bench-NAME" "one benchmark of: $(sort $(subst _,-,$(patsubst bench/%.py,%,$(filter-out bench/__init__.py,$(wildcard bench/*.py)))))"
+	@echo '  ARGS="..." is passed on, for example: make up ARGS="--port 8090"'
+
+setup: ## make .venv (instant when nothing changed)
+	@deploy/setup.sh
+
+up: setup ## start everything on this machine; Ctrl-C stops it
+	@HF_HUB_OFFLINE=1 .venv/bin/twinrail up $(ARGS)
+
+down: setup ## stop a stack that was started with `make up ARGS=--detach`
+	@.venv/bin/twinrail down $(ARGS)
+
+status: setup ## what is running, and what is live on each rail
+	@.venv/bin/twinrail status $(ARGS)
+
+check: setup ## lint, format, types, import contracts, naming rules
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PY) -m pytest -q tests/unit/test_naming.py
+
+unit: setup ## unit tests
+	HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not e2e and not gpu" tests/unit $(ARGS)
+
+integration: setup ## tests against a real PostgreSQL and a fake engine
+	HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not e2e and not gpu" --ignore=tests/unit tests $(ARGS)
+
+e2e: setup ## the stack as `twinrail up` starts it, with real vLLM on CPU
+	HF_HUB_OFFLINE=1 $(PY) -m pytest -v -m "e2e and not gpu" tests $(ARGS)
+
+test: check unit integration e2e ## everything: set-up, checks, all tests
+
+bench-%: setup
+	HF_HUB_OFFLINE=1 $(PY) -m bench.$(subst -,_,$*) $(ARGS)
+
+clean: ## remove caches and .venv; data in TWINRAIL_HOME stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
