@@ -115,7 +115,7 @@ function row(turn, onOpen) {
 export function fillTurn(body, turn) {
   const { retrieval, generation } = layersOf(turn);
   body.replaceChildren(
-    el("p", { class: "asked" }, turn.question),
+    turn.question.length > 90 ? el("p", { class: "asked" }, turn.question) : el("p", { class: "sr" }, turn.question),
     el("div", { class: "pair" }, retrievalCard(retrieval), generationCard(generation)),
     answerCard(turn));
 }

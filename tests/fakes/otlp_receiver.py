@@ -1,7 +1,7 @@
 """A real OTLP/HTTP receiver (protobuf, gzip or plain) that keeps what it was sent, for tests of exporters.
 
-It decodes with the official `opentelemetry-proto` messages, so an exporter that a collector would refuse is refused
-here too (400). It stores nothing on disk and forwards nothing.
+It decodes with the official `opentelemetry-proto` messages, so an exporter that a collector would refuse is
+refused here too (400). It stores nothing on disk and forwards nothing.
 """
 
 from __future__ import annotations
@@ -114,15 +114,13 @@ class OtlpReceiver:
             for scope_metrics in resource_metrics.scope_metrics:
                 for metric in scope_metrics.metrics:
                     points = getattr(metric, metric.WhichOneof("data") or "gauge").data_points
-                    bounds = (
-                        tuple(points[0].explicit_bounds) if metric.HasField("histogram") and points else ()
-                    )
+                    is_histogram = metric.HasField("histogram") and len(points) > 0
                     self.metrics.append(
                         ReceivedMetric(
                             name=metric.name,
                             unit=metric.unit,
                             attributes=tuple(_mapping(point.attributes) for point in points),
-                            bounds=bounds,
+                            bounds=tuple(points[0].explicit_bounds) if is_histogram else (),
                         )
                     )
         self._arrived.set()

@@ -1,0 +1,1 @@
+"""The Grafana board and the script that builds it."""

@@ -1,0 +1,397 @@
+"""What the board shows: rows of panels with their queries.
+
+Metric names are those of docs/telemetry.md in their Prometheus form: dots become underscores, the unit and
+`_total` come last. Scores are compared within a version only, so every such panel is split by version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WINDOW = "$__rate_interval"
+#: Values chosen at the top of the board; matches everything by default.
+KNOWLEDGE = 'twinrail_knowledge_version=~"$knowledge"'
+MODEL = 'twinrail_model_version=~"$model"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One query of a panel with the name of its lines."""
+
+    expr: str
+    legend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One picture. `about` says what a reader should do with it."""
+
+    title: str
+    about: str
+    unit: str
+    series: tuple[Series, ...]
+    width: int = 8
+    kind: str = "timeseries"
+    decimals: int | None = None
+    #: Value from which a single number turns red.
+    bad_from: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A titled row of panels."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def rate(metric: str, *, by: str = "", where: str = "") -> str:
+    """Events a second, summed over gateways."""
+    return f"sum{_by(by)} (rate({metric}{_where(where)}[{WINDOW}]))"
+
+
+def share(part: str, whole: str) -> str:
+    """A ratio of two rates; no line (rather than NaN) while nothing happens."""
+    return f"{part} / ({whole} > 0)"
+
+
+def quantile(q: float, histogram: str, *, by: str = "", where: str = "") -> str:
+    """A quantile over the window, from buckets summed over gateways."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram}_bucket{_where(where)}[{WINDOW}])))"
+
+
+def mean(histogram: str, *, by: str = "", where: str = "") -> str:
+    """The mean over the window (never over the process's lifetime)."""
+    return share(rate(f"{histogram}_sum", by=by, where=where), rate(f"{histogram}_count", by=by, where=where))
+
+
+def quantiles(histogram: str, *, by: str = "", where: str = "") -> tuple[Series, ...]:
+    """The median and the 95th percentile."""
+    suffix = f" {{{{{by}}}}}" if by else ""
+    return (
+        Series(expr=quantile(0.5, histogram, by=by, where=where), legend=f"p50{suffix}"),
+        Series(expr=quantile(0.95, histogram, by=by, where=where), legend=f"p95{suffix}"),
+    )
+
+
+def _by(labels: str) -> str:
+    return f" by ({labels})" if labels else ""
+
+
+def _where(matchers: str) -> str:
+    return f"{{{matchers}}}" if matchers else ""
+
+
+# ---- what the board shows --------------------------------------------------------------------------------
+
+HTTP = "http_server_request_duration_seconds"
+ASKING = 'http_route=~"/v1/answers|/v1/chat/completions"'
+ASKING_FAILED = f'{ASKING}, http_response_status_code=~"5.."'
+WORKFLOW = "gen_ai_invoke_workflow_duration_seconds"
+ANSWERS = "twinrail_answers_total"
+RETRIEVAL = "gen_ai_client_operation_duration_seconds"
+STAGE = "twinrail_retrieval_stage_duration_seconds"
+INFERENCE = "gen_ai_client_inference_duration_seconds"
+FIRST_CHUNK = "gen_ai_client_inference_time_to_first_chunk_seconds"
+FINISHES = "twinrail_generation_finishes_total"
+DATABASE = "db_client_operation_duration_seconds"
+
+
+def one(expr: str, legend: str) -> tuple[Series, ...]:
+    """The series of a panel that has just one."""
+    return (Series(expr=expr, legend=legend),)
+
+
+def rows() -> tuple[Row, ...]:
+    """Every row of the board, top to bottom."""
+    return (_golden_path(), _retrieval(), _generation(), _versions(), _overhead())
+
+
+def _golden_path() -> Row:
+    answered = rate(f"{HTTP}_count", where=ASKING)
+    return Row(
+        title="Golden path",
+        panels=(
+            Panel(
+                title="Questions",
+                about="Questions a second by their HTTP status, over both answering routes.",
+                unit="reqps",
+                series=one(
+                    rate(f"{HTTP}_count", by="http_response_status_code", where=ASKING),
+                    "{{http_response_status_code}}",
+                ),
+            ),
+            Panel(
+                title="Server errors",
+                about="Share of questions that ended in a 5xx. Degraded answers are not in it.",
+                unit="percentunit",
+                series=one(
+                    share(f"({rate(f'{HTTP}_count', where=ASKING_FAILED)} or vector(0))", answered), "errors"
+                ),
+                kind="stat",
+                width=4,
+                decimals=2,
+                bad_from=0.005,
+            ),
+            Panel(
+                title="In progress",
+                about="Requests being worked on now, over all gateways.",
+                unit="short",
+                series=one("sum(http_server_active_requests)", "in progress"),
+                kind="stat",
+                width=4,
+            ),
+            Panel(
+                title="Time of a whole answer",
+                about="From arrival to the last token; pinned (evaluation) turns are not in it.",
+                unit="s",
+                series=quantiles(WORKFLOW),
+            ),
+            Panel(
+                title="Answers by status",
+                about="More abstained: look at Retrieval. More fallback: look at Generation.",
+                unit="reqps",
+                series=one(rate(ANSWERS, by="status"), "{{status}}"),
+                width=12,
+            ),
+            Panel(
+                title="Degraded",
+                about="Answers that went out with a part missing, by the part.",
+                unit="reqps",
+                series=one(rate("twinrail_requests_degraded_total", by="reason"), "{{reason}}"),
+                width=6,
+            ),
+            Panel(
+                title="Rejected",
+                about="Requests refused before any work: rate limit, overload.",
+                unit="reqps",
+                series=one(rate("twinrail_requests_rejected_total", by="reason"), "{{reason}}"),
+                width=6,
+            ),
+        ),
+    )
+
+
+def _retrieval() -> Row:
+    return Row(
+        title="Retrieval (knowledge rail)",
+        panels=(
+            Panel(
+                title="Retrieval time",
+                about="The whole retrieval layer: embed, search, rerank.",
+                unit="s",
+                series=quantiles(RETRIEVAL, where=KNOWLEDGE),
+            ),
+            Panel(
+                title="Time by stage, p95",
+                about="Which stage to look at when retrieval is slow.",
+                unit="s",
+                series=one(quantile(0.95, STAGE, by="stage", where=KNOWLEDGE), "{{stage}}"),
+            ),
+            Panel(
+                title="Retrieval errors",
+                about="Failed retrievals by cause; each becomes a degraded answer, never an uncited one.",
+                unit="reqps",
+                series=one(
+                    rate(f"{RETRIEVAL}_count", by="error_type", where=f'error_type!="", {KNOWLEDGE}'),
+                    "{{error_type}}",
+                ),
+            ),
+            Panel(
+                title="Empty",
+                about="Retrievals without a single hit.",
+                unit="reqps",
+                series=one(
+                    rate("twinrail_retrieval_empty_total", by="twinrail_knowledge_version", where=KNOWLEDGE),
+                    "{{twinrail_knowledge_version}}",
+                ),
+            ),
+            Panel(
+                title="Hits returned, mean",
+                about="Falls when filters or permissions leave too little.",
+                unit="short",
+                series=one(
+                    mean("twinrail_retrieval_documents", by="twinrail_knowledge_version", where=KNOWLEDGE),
+                    "{{twinrail_knowledge_version}}",
+                ),
+            ),
+            Panel(
+                title="Top score, median",
+                about="Comparable over time within one version; never between versions.",
+                unit="short",
+                series=one(
+                    quantile(
+                        0.5,
+                        "twinrail_retrieval_top_score",
+                        by="twinrail_knowledge_version",
+                        where=KNOWLEDGE,
+                    ),
+                    "{{twinrail_knowledge_version}}",
+                ),
+                decimals=2,
+            ),
+        ),
+    )
+
+
+def _generation() -> Row:
+    usage = "gen_ai_client_inference_usage"
+    return Row(
+        title="Generation (model rail)",
+        panels=(
+            Panel(
+                title="Generation time",
+                about="One call of the model, from request to last token or disconnect.",
+                unit="s",
+                series=quantiles(INFERENCE, where=MODEL),
+            ),
+            Panel(
+                title="Time to first chunk",
+                about="Until the model's first token. Grows first when an engine is short of room.",
+                unit="s",
+                series=quantiles(FIRST_CHUNK, where=MODEL),
+            ),
+            Panel(
+                title="Tokens",
+                about="Tokens a second into and out of the model; cached: held by the prefix cache.",
+                unit="short",
+                series=(
+                    Series(expr=rate(f"{usage}_input_tokens_total", where=MODEL), legend="in"),
+                    Series(expr=rate(f"{usage}_output_tokens_total", where=MODEL), legend="out"),
+                    Series(
+                        expr=rate(f"{usage}_cache_read_input_tokens_total", where=MODEL), legend="in, cached"
+                    ),
+                ),
+            ),
+            Panel(
+                title="Finishes",
+                about="How generations end. `length` cuts answers; `cancelled` is a client that left.",
+                unit="reqps",
+                series=one(
+                    rate(
+                        "twinrail_generation_finishes_total", by="gen_ai_response_finish_reason", where=MODEL
+                    ),
+                    "{{gen_ai_response_finish_reason}}",
+                ),
+            ),
+            Panel(
+                title="Refusals",
+                about="Answers in which the model declined.",
+                unit="reqps",
+                series=one(
+                    rate("twinrail_answer_refusals_total", by="twinrail_model_version", where=MODEL),
+                    "{{twinrail_model_version}}",
+                ),
+                width=4,
+            ),
+            Panel(
+                title="Citations an answer, mean",
+                about="Verified citations only.",
+                unit="short",
+                series=one(
+                    mean("twinrail_answer_citations", by="twinrail_model_version", where=MODEL),
+                    "{{twinrail_model_version}}",
+                ),
+                width=6,
+            ),
+            Panel(
+                title="Invalid citations",
+                about="Numbers out of range and quotes that the stored document lacks; all were dropped.",
+                unit="reqps",
+                series=one(
+                    rate("twinrail_answer_citations_invalid_total", by="twinrail_model_version", where=MODEL),
+                    "{{twinrail_model_version}}",
+                ),
+                width=6,
+            ),
+        ),
+    )
+
+
+def _versions() -> Row:
+    return Row(
+        title="Versions and arms",
+        panels=(
+            Panel(
+                title="Answers by knowledge version",
+                about="What is serving now; a canary shows its share here.",
+                unit="reqps",
+                series=one(
+                    rate(ANSWERS, by="twinrail_knowledge_version, twinrail_rollout_knowledge_arm"),
+                    "{{twinrail_knowledge_version}} ({{twinrail_rollout_knowledge_arm}})",
+                ),
+                width=12,
+            ),
+            Panel(
+                title="Answers by model version",
+                about="What is serving now; a canary shows its share here.",
+                unit="reqps",
+                series=one(
+                    rate(ANSWERS, by="twinrail_model_version, twinrail_rollout_model_arm"),
+                    "{{twinrail_model_version}} ({{twinrail_rollout_model_arm}})",
+                ),
+                width=12,
+            ),
+            Panel(
+                title="Answered share by knowledge arm",
+                about="Canary below stable: abort the canary before reading anything else.",
+                unit="percentunit",
+                series=one(
+                    share(
+                        rate(ANSWERS, by="twinrail_rollout_knowledge_arm", where='status="answered"'),
+                        rate(ANSWERS, by="twinrail_rollout_knowledge_arm"),
+                    ),
+                    "{{twinrail_rollout_knowledge_arm}}",
+                ),
+                width=12,
+            ),
+            Panel(
+                title="Answered share by model arm",
+                about="Canary below stable: abort the canary before reading anything else.",
+                unit="percentunit",
+                series=one(
+                    share(
+                        rate(ANSWERS, by="twinrail_rollout_model_arm", where='status="answered"'),
+                        rate(ANSWERS, by="twinrail_rollout_model_arm"),
+                    ),
+                    "{{twinrail_rollout_model_arm}}",
+                ),
+                width=12,
+            ),
+        ),
+    )
+
+
+def _overhead() -> Row:
+    return Row(
+        title="Database and gateway overhead",
+        panels=(
+            Panel(
+                title="Database time, p95",
+                about="By operation; search is one statement.",
+                unit="s",
+                series=one(
+                    quantile(0.95, DATABASE, by="db_operation_name"),
+                    "{{db_operation_name}}",
+                ),
+            ),
+            Panel(
+                title="Gateway overhead",
+                about="What the gateway itself adds to a question, outside retrieval and generation.",
+                unit="s",
+                series=quantiles("twinrail_gateway_overhead_seconds"),
+            ),
+            Panel(
+                title="Prompt size",
+                about="Tokens of context given to the model.",
+                unit="short",
+                series=quantiles("twinrail_context_tokens"),
+            ),
+        ),
+    )
+
+
+#: Queries of the choices at the top of the board.
+KNOWLEDGE_VERSIONS = f"label_values({RETRIEVAL}_count, twinrail_knowledge_version)"
+MODEL_VERSIONS = f"label_values({INFERENCE}_count, twinrail_model_version)"
