@@ -1,1 +1,1 @@
-"""The knowledge rail: parse, chunk, embed, store and search documents; versions and snapshots of what is known."""
+"""The knowledge rail: parse, chunk, embed, store, search; versions and snapshots of what is known."""

@@ -13,7 +13,7 @@ FilterValue = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """One search. `version` and `snapshot` pin what is read; permissions are always those of `access`, now."""
+    """One search. `version` and `snapshot` pin what is read; permissions are those of `access`, now."""
 
     question: str
     access: Access
@@ -32,7 +32,7 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A chunk returned by retrieval. `text` is `document.text[start:end]` of that document version, to the character."""
+    """A chunk returned by retrieval. `text` is that document version's `text[start:end]`, to the character."""
 
     rank: int
     chunk_id: int

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from types import MappingProxyType
-from typing import LiteralString, cast
+from typing import LiteralString
 
 _NAME = re.compile(r"^-- name: (\w+)[ \t]*$", re.MULTILINE)
 
@@ -21,6 +21,4 @@ def named_queries(package: str, file: str) -> Mapping[str, LiteralString]:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise ValueError(f"{package}/{file}: query names given twice: {sorted(repeated)}")
-    return MappingProxyType(
-        {name: cast(LiteralString, body) for name, body in zip(names, bodies, strict=True)}
-    )
+    return MappingProxyType(dict(zip(names, bodies, strict=True)))

@@ -1,0 +1,187 @@
+"""Cut a document's text along its structure. A chunk is a span: `document.text[start:end] == chunk.text`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from retrieval.errors import UnknownVersionError
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_WORD = re.compile(r"\S+")
+#: A single table or code block is cut only when it has more words than this.
+LONGEST_WHOLE_WORDS = 1000
+
+
+class BlockKind(StrEnum):
+    """What a span of the canonical text is."""
+
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    LIST = "list"
+    TABLE = "table"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One structural span of the canonical text. `level` counts for headings only (1 is the title)."""
+
+    kind: BlockKind
+    level: int
+    start: int
+    end: int
+
+    def row(self) -> list[object]:
+        """The form in which the store keeps it."""
+        return [self.kind.value, self.level, self.start, self.end]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of one document."""
+
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    #: The headings under which the chunk begins.
+    heading_path: tuple[str, ...]
+    #: Text that is embedded and counted: title and headings give the piece its subject.
+    embedded_text: str
+
+    @property
+    def hash(self) -> str:
+        """Identifies the embedded text: equal texts are embedded once."""
+        return hashlib.sha256(self.embedded_text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Part of a chunk to be: a block, or a part of a long one."""
+
+    start: int
+    end: int
+    words: int
+    path: tuple[str, ...]
+    heading: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StructureChunker:
+    """About `words` words a chunk: short neighbouring sections share one, long paragraphs are cut."""
+
+    words: int = 200
+
+    @classmethod
+    def from_id(cls, chunker: str) -> StructureChunker:
+        """The chunker that an index version names."""
+        match = re.fullmatch(r"structure-(\d+)", chunker)
+        if not match:
+            raise UnknownVersionError(f"chunker: {chunker!r} is not known here; known: structure-<words>")
+        return cls(words=int(match.group(1)))
+
+    @property
+    def id(self) -> str:
+        """The name that goes into an index version."""
+        return f"structure-{self.words}"
+
+    def chunk(self, title: str, text: str, blocks: Sequence[Block]) -> tuple[Chunk, ...]:
+        """The chunks of a document, in order. Any text that is not blank gives at least one."""
+        groups: list[list[_Piece]] = []
+        open_group: list[_Piece] = []
+        for piece in self._pieces(title, text, blocks):
+            if open_group and self._closes(open_group, piece):
+                groups.append(open_group)
+                open_group = []
+            open_group.append(piece)
+        if open_group:
+            groups.append(open_group)
+        return tuple(
+            self._make(ordinal, title, text, group) for ordinal, group in enumerate(self._joined_tail(groups))
+        )
+
+    def _closes(self, group: list[_Piece], piece: _Piece) -> bool:
+        held = sum(member.words for member in group if not member.heading)
+        if piece.heading:
+            return held >= self.words * 0.6
+        return held > 0 and held + piece.words > self.words * 1.2
+
+    def _joined_tail(self, groups: list[list[_Piece]]) -> list[list[_Piece]]:
+        """A last chunk of a few words joins the one before it."""
+        if len(groups) > 1:
+            held = sum(piece.words for piece in groups[-1] if not piece.heading)
+            before = sum(piece.words for piece in groups[-2])
+            if held < self.words * 0.15 and before + held <= self.words * 1.4:
+                return [*groups[:-2], groups[-2] + groups[-1]]
+        return groups
+
+    def _pieces(self, title: str, text: str, blocks: Sequence[Block]) -> Iterator[_Piece]:
+        path: list[tuple[int, str]] = []
+        for block in blocks:
+            span = text[block.start : block.end]
+            words = len(_WORD.findall(span))
+            if block.kind is BlockKind.HEADING:
+                path = [entry for entry in path if entry[0] < block.level]
+                name = " ".join(span.split())
+                if name.casefold() != title.casefold():
+                    path.append((block.level, name))
+            names = tuple(words_of for _, words_of in path)
+            heading = block.kind is BlockKind.HEADING
+            whole = block.kind in (BlockKind.TABLE, BlockKind.CODE) and words <= LONGEST_WHOLE_WORDS
+            if heading or whole or words <= self.words * 1.2:
+                yield _Piece(block.start, block.end, words, names, heading)
+                continue
+            for start, end in self._cuts(text, block):
+                yield _Piece(start, end, len(_WORD.findall(text[start:end])), names, False)
+
+    def _cuts(self, text: str, block: Block) -> Iterator[tuple[int, int]]:
+        """Whole sentences or lines of at most `words` words together; a longer one is cut between words."""
+        ends = [match.end() for match in _SENTENCE_END.finditer(text, block.start, block.end)]
+        start, held = block.start, 0
+        position = block.start
+        for end in [*(end for end in ends if end < block.end), block.end]:
+            words = [(match.start(), match.end()) for match in _WORD.finditer(text, position, end)]
+            if held and held + len(words) > self.words:
+                yield _trimmed(text, start, position)
+                start, held = position, 0
+            while len(words) > self.words:
+                cut = words[self.words][0]
+                yield _trimmed(text, start, cut)
+                words, start = words[self.words :], cut
+            held += len(words)
+            position = end
+        if text[start : block.end].strip():
+            yield _trimmed(text, start, block.end)
+
+    def _make(self, ordinal: int, title: str, text: str, group: list[_Piece]) -> Chunk:
+        body = [piece for piece in group if not piece.heading]
+        # A heading belongs to the path of what follows; alone it is all the text there is.
+        first = group.index(body[0]) if body else 0
+        start, end = group[first].start, (body or group)[-1].end
+        path = (body or group)[0].path
+        embedded = "\n".join(part for part in (title, " > ".join(path), text[start:end]) if part)
+        return Chunk(
+            ordinal=ordinal,
+            start=start,
+            end=end,
+            text=text[start:end],
+            heading_path=path,
+            embedded_text=embedded,
+        )
+
+
+def plain_blocks(text: str) -> tuple[Block, ...]:
+    """Blocks of a text without markup: paragraphs between blank lines."""
+    return tuple(
+        Block(BlockKind.PARAGRAPH, 0, match.start(), match.end())
+        for match in re.finditer(r"\S(?:.*\S)?(?:\n[^\S\n]*\S(?:.*\S)?)*", text)
+    )
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    span = text[start:end]
+    return start + len(span) - len(span.lstrip()), end - (len(span) - len(span.rstrip()))

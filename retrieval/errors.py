@@ -1,0 +1,135 @@
+"""Everything that can go wrong on the knowledge rail.
+
+RetrievalError
+├── UnparsableDocumentError, DuplicateDocumentError, EmptySourceError     a source that cannot be read
+├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
+├── UnknownVersionError: NoStableVersionError, VersionNotReadyError       versions and the pointer
+├── CanaryError, NothingToUndoError
+├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError       what turns text into vectors
+├── StoreError: StoreUnavailableError, StoreFullError, StoreRoleError, PublishConflictError
+└── RetrievalTimeoutError
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RetrievalError(Exception):
+    """The knowledge rail failed."""
+
+    #: Whether the same call may succeed when it is made again, unchanged.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+
+# ---- sources -------------------------------------------------------------------------------------
+
+
+class UnparsableDocumentError(RetrievalError):
+    """A document cannot be read."""
+
+    def __init__(self, file: str, field: str, problem: str, fix: str) -> None:
+        super().__init__(f"{file}: {field}: {problem}; {fix}")
+        self.file = file
+        self.field = field
+        self.problem = problem
+        self.fix = fix
+
+
+class DuplicateDocumentError(RetrievalError):
+    """Two documents have the same id."""
+
+
+class EmptySourceError(RetrievalError):
+    """The source holds no document."""
+
+
+# ---- searches ------------------------------------------------------------------------------------
+
+
+class RequestError(RetrievalError):
+    """The search request is malformed."""
+
+
+class FilterError(RequestError):
+    """A filter names a field that documents do not have, or has a wrong value."""
+
+
+class UnknownSnapshotError(RequestError):
+    """The snapshot does not exist."""
+
+
+class RetrievalTimeoutError(RetrievalError):
+    """The search took longer than the request allows."""
+
+    retryable = True
+
+
+# ---- versions ------------------------------------------------------------------------------------
+
+
+class UnknownVersionError(RetrievalError):
+    """No such index version."""
+
+
+class NoStableVersionError(UnknownVersionError):
+    """The knowledge rail has no stable version yet: ingest documents first (`twinrail ingest`)."""
+
+
+class VersionNotReadyError(UnknownVersionError):
+    """The index version is not filled: ingest first, then move traffic to it."""
+
+
+class CanaryError(RetrievalError):
+    """The canary cannot be set like this."""
+
+
+class NothingToUndoError(RetrievalError):
+    """Nothing has moved on the knowledge rail that could be undone."""
+
+
+# ---- embedding -----------------------------------------------------------------------------------
+
+
+class EmbeddingError(RetrievalError):
+    """The embedder failed."""
+
+
+class EmbedderUnavailableError(EmbeddingError):
+    """The embedder does not answer."""
+
+    retryable = True
+
+
+class EmbedderMismatchError(EmbeddingError):
+    """The embedder is not the one that the index version was made with."""
+
+
+# ---- store ---------------------------------------------------------------------------------------
+
+
+class StoreError(RetrievalError):
+    """The database refused."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database of the knowledge rail does not answer."""
+
+    retryable = True
+
+
+class StoreFullError(StoreError):
+    """The database's disk is full: free some space; nothing was half-written."""
+
+
+class StoreRoleError(StoreError):
+    """The database role would bypass row-level security."""
+
+
+class PublishConflictError(StoreError):
+    """Somebody else published or undid meanwhile: run the ingest again."""
+
+    retryable = True

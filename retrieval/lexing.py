@@ -1,0 +1,134 @@
+"""Words of a text as the lexical leg counts them, and the numbers that BM25 stores for a chunk.
+
+Codes such as `s-101`, `b-20`, `v4.2` and amounts such as `$9` stay whole: customers quote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+#: Part of an index version's identity: rows made by another lexer would not match.
+LEXER = "english-1"
+
+#: Dimensions of pgvector's sparse vectors; term ids are hashes below it.
+TERM_SPACE = 1_000_000_000
+#: BM25 with the values of Anserini's baselines.
+K1 = 0.9
+B = 0.4
+LONGEST_TOKEN = 64
+
+_TOKEN = re.compile(r"[$€£]?\w+(?:[-.,:/]\w+)*%?|[$€£]\d+", re.UNICODE)
+_NUMBER = re.compile(r"[$€£]?\d[\d.,]*%?$")
+_STOPWORDS = frozenset(
+    re.split(
+        r"\s+",
+        "a an and are as at be been but by can could did do does for from had has have he her him his how i if in"
+        " into is it its me my no not of on or our she should so some than that the their them then there these"
+        " they this those to up us was we were what when where which who why will with would you your am im ive"
+        " id dont doesnt cant isnt s t",
+    )
+)
+
+
+def lex(text: str) -> list[str]:
+    """The tokens of a text, in order, with repeats."""
+    folded = unicodedata.normalize("NFKD", text.casefold().replace("\u2019", "'").replace("'", ""))
+    plain = "".join(char for char in folded if not unicodedata.combining(char))
+    tokens: list[str] = []
+    for match in _TOKEN.finditer(plain):
+        token = match.group()[:LONGEST_TOKEN]
+        parts = re.split(r"[-.,:/]", token)
+        if len(parts) == 1:
+            tokens.extend(_word(token))
+        elif any(char.isdigit() for char in token):
+            # A code or a number: whole; and its wordy parts, since people leave out the hyphen.
+            tokens.append(token.replace(",", "") if _NUMBER.match(token) else token)
+            tokens.extend(
+                part for part in parts if len(part) > 2 and part.isalpha() and part not in _STOPWORDS
+            )
+        else:
+            for part in parts:
+                tokens.extend(_word(part))
+    return tokens
+
+
+def _word(token: str) -> list[str]:
+    if token in _STOPWORDS or not token:
+        return []
+    if token[0] in "$€£" and len(token) > 1:
+        return [token, token[1:]]
+    return [stem(token)]
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str) -> str:
+    """Strip plural and verb endings, lightly: `price`, `prices`, `priced` meet; `policy`, `police` do not."""
+    if len(word) < 4 or not word.isalpha():
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        word = word[:-3] + "y"
+    elif word.endswith(("sses", "shes", "ches", "xes", "zes")):
+        word = word[:-2]
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    for ending in ("ing", "ed"):
+        if (
+            word.endswith(ending)
+            and len(word) - len(ending) >= 3
+            and re.search(r"[aeiouy]", word[: -len(ending)])
+        ):
+            word = word[: -len(ending)]
+            if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
+                word = word[:-1]
+            break
+    if word.endswith("e") and len(word) > 4:
+        word = word[:-1]
+    return word
+
+
+def term_id(lexeme: str) -> int:
+    """The lexeme's dimension, from 1. Two words may share one, but hardly two of one question."""
+    digest = hashlib.blake2b(lexeme.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % (TERM_SPACE - 1) + 1
+
+
+def bm25_weights(tokens: list[str], *, avgdl: float) -> dict[int, float]:
+    """Term id -> term frequency part of BM25; times the query's idf and summed, it is the score."""
+    norm = K1 * (1 - B + B * len(tokens) / avgdl)
+    weights: dict[int, float] = {}
+    for lexeme, count in Counter(tokens).items():
+        term = term_id(lexeme)
+        weights[term] = max(weights.get(term, 0.0), count * (K1 + 1) / (count + norm))
+    return weights
+
+
+def sparse_text(weights: Mapping[int, float]) -> str:
+    """pgvector's text form of a sparse vector."""
+    return (
+        "{"
+        + ",".join(f"{term}:{weight:.5g}" for term, weight in sorted(weights.items()))
+        + f"}}/{TERM_SPACE}"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryTerms:
+    """A question's terms in three parallel rows, as the search function takes them."""
+
+    lexemes: list[str]
+    terms: list[int]
+    counts: list[int]
+
+
+def query_terms(question: str) -> QueryTerms:
+    """The terms of a question, each once, with how often it was said."""
+    counted = Counter(lex(question))
+    return QueryTerms(
+        lexemes=list(counted), terms=[term_id(lexeme) for lexeme in counted], counts=list(counted.values())
+    )

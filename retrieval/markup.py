@@ -1,0 +1,310 @@
+"""Markdown and HTML to canonical text: what a person would read, with the structure as spans beside it.
+
+Markdown is rendered to HTML first, so there is one reader of structure. Table rows become lines that name
+their columns (`row — column: value; ...`), list items keep their markers, links and emphasis leave their words. Site furniture (menus, footers, scripts) is dropped.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from retrieval.chunking import Block, BlockKind, plain_blocks
+
+_DROPPED = frozenset(
+    (
+        "script",
+        "style",
+        "nav",
+        "footer",
+        "aside",
+        "noscript",
+        "template",
+        "form",
+        "svg",
+        "iframe",
+        "head",
+        "button",
+    )
+)
+_INLINE = frozenset(
+    (
+        "-text",
+        "a",
+        "abbr",
+        "b",
+        "bdi",
+        "br",
+        "cite",
+        "code",
+        "data",
+        "del",
+        "dfn",
+        "em",
+        "font",
+        "i",
+        "img",
+        "ins",
+        "kbd",
+    )
+    + (
+        "label",
+        "mark",
+        "q",
+        "s",
+        "samp",
+        "small",
+        "span",
+        "strike",
+        "strong",
+        "sub",
+        "sup",
+        "time",
+        "tt",
+        "u",
+        "var",
+        "wbr",
+    )
+)
+_BLOCK = frozenset(
+    (
+        "p",
+        "div",
+        "section",
+        "article",
+        "main",
+        "header",
+        "body",
+        "html",
+        "ul",
+        "ol",
+        "li",
+        "dl",
+        "dt",
+        "dd",
+        "table",
+    )
+    + (
+        "thead",
+        "tbody",
+        "tfoot",
+        "tr",
+        "td",
+        "th",
+        "caption",
+        "colgroup",
+        "col",
+        "pre",
+        "blockquote",
+        "hr",
+        "figure",
+    )
+    + (
+        "figcaption",
+        "details",
+        "summary",
+        "address",
+        "center",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "fieldset",
+        "legend",
+    )
+)
+_KNOWN_TAGS = _DROPPED | _INLINE | _BLOCK
+_TAG_NAME = re.compile(r"</?([A-Za-z][\w-]*)")
+_SPACE = re.compile(r"[^\S\n]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Canonical text with its structure."""
+
+    text: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def first_heading(self) -> str:
+        """The words of the first heading, or nothing."""
+        for block in self.blocks:
+            if block.kind is BlockKind.HEADING:
+                return self.text[block.start : block.end]
+        return ""
+
+
+def read_plain(source: str) -> Text:
+    """Plain text is its own canonical text, but for line ends and outer blank space."""
+    text = source.replace("\r\n", "\n").replace("\r", "\n").strip()
+    return Text(text=text, blocks=plain_blocks(text))
+
+
+def read_markdown(source: str) -> Text:
+    """Canonical text of Markdown. `<placeholders>` that are no HTML stay in the text."""
+    reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    tokens = reader.parse(source)
+    for token in _with_children(tokens):
+        if token.type in ("html_block", "html_inline") and not _is_html(token.content):
+            escaped = html.escape(token.content)
+            token.content = f"<p>{escaped}</p>" if token.type == "html_block" else escaped
+    return read_html(reader.renderer.render(tokens, reader.options, {}))
+
+
+def read_html(source: str) -> Text:
+    """Canonical text of HTML: of `<main>` or `<article>` where there is one, else of the body."""
+    root = LexborHTMLParser(source).root
+    if root is None:
+        return Text(text="", blocks=())
+    content = root.css_first("main") or root.css_first("article")
+    writer = _Writer()
+    # A header inside the content carries its title; one around it is the site's.
+    writer.walk(
+        content or root.css_first("body") or root, dropped=_DROPPED if content else _DROPPED | {"header"}
+    )
+    return Text(text="".join(writer.parts), blocks=tuple(writer.blocks))
+
+
+@dataclass(slots=True)
+class _Writer:
+    parts: list[str] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    length: int = 0
+
+    def add(self, kind: BlockKind, text: str, level: int = 0) -> None:
+        text = text.strip("\n") if kind is BlockKind.CODE else text.strip()
+        if not text.strip():
+            return
+        if self.parts:
+            self.parts.append("\n\n")
+            self.length += 2
+        self.parts.append(text)
+        self.blocks.append(Block(kind, level, self.length, self.length + len(text)))
+        self.length += len(text)
+
+    def walk(self, node: LexborNode, *, dropped: frozenset[str]) -> None:
+        """Write the blocks under a node; runs of inline nodes between blocks are paragraphs."""
+        run: list[LexborNode] = []
+        for child in node.iter(include_text=True):
+            tag = child.tag or ""
+            if tag in dropped:
+                continue
+            if not _is_block(child):
+                run.append(child)
+                continue
+            self.add(BlockKind.PARAGRAPH, _inline(run, dropped))
+            run = []
+            if re.fullmatch(r"h[1-6]", tag):
+                self.add(BlockKind.HEADING, " ".join(_inline([child], dropped).split()), level=int(tag[1]))
+            elif tag in ("ul", "ol", "dl"):
+                self.add(BlockKind.LIST, "\n".join(_list_lines(child, dropped)))
+            elif tag == "table":
+                self.add(BlockKind.TABLE, "\n".join(_table_lines(child, dropped)))
+            elif tag == "pre":
+                self.add(BlockKind.CODE, child.text(deep=True))
+            elif tag == "p":
+                self.add(BlockKind.PARAGRAPH, _inline([child], dropped))
+            else:
+                self.walk(child, dropped=dropped)
+        self.add(BlockKind.PARAGRAPH, _inline(run, dropped))
+
+
+def _is_block(node: LexborNode) -> bool:
+    """Whether a node stands on lines of its own; a wrapper such as `<font>` does if something in it does."""
+    tag = node.tag or ""
+    if tag in _BLOCK:
+        return True
+    return tag != "-text" and any(_is_block(child) for child in node.iter())
+
+
+def _inline(nodes: Iterable[LexborNode], dropped: frozenset[str]) -> str:
+    """The words of inline nodes on one line, or several where there are `<br>`."""
+    lines = "".join(_fragments(nodes, dropped)).split("\n")
+    return "\n".join(line for line in (_SPACE.sub(" ", line).strip() for line in lines) if line)
+
+
+def _fragments(nodes: Iterable[LexborNode], dropped: frozenset[str]) -> Iterator[str]:
+    for node in nodes:
+        tag = node.tag or ""
+        if tag in dropped or tag.startswith(("-comment", "_comment")):
+            continue
+        if tag == "-text":
+            yield re.sub(r"\s+", " ", node.text(deep=False))
+        elif tag == "br":
+            yield "\n"
+        elif tag == "img":
+            yield node.attributes.get("alt") or ""
+        else:
+            yield from _fragments(node.iter(include_text=True), dropped)
+
+
+def _list_lines(node: LexborNode, dropped: frozenset[str], indent: str = "") -> Iterator[str]:
+    number = int(start) if (start := node.attributes.get("start") or "1").isdigit() else 1
+    for item in node.iter():
+        if item.tag not in ("li", "dt", "dd"):
+            continue
+        marker = f"{number}. " if node.tag == "ol" else "" if item.tag == "dt" else "- "
+        number += 1
+        nested = [child for child in item.iter() if child.tag in ("ul", "ol", "dl")]
+        words = _inline([child for child in item.iter(include_text=True) if child not in nested], dropped)
+        if item.css_first("p"):
+            words = "\n".join(
+                part
+                for child in item.iter(include_text=True)
+                if child not in nested and (part := _inline([child], dropped))
+            )
+        lines = words.split("\n")
+        yield indent + marker + lines[0]
+        for line in lines[1:]:
+            yield indent + " " * len(marker) + line
+        for child in nested:
+            yield from _list_lines(child, dropped, indent + "  ")
+
+
+def _table_lines(table: LexborNode, dropped: frozenset[str]) -> Iterator[str]:
+    caption = table.css_first("caption")
+    if caption:
+        yield " ".join(_inline([caption], dropped).split())
+    header: list[str] = []
+    for row in table.css("tr"):
+        cells = [
+            " ".join(_inline([cell], dropped).split()) for cell in row.iter() if cell.tag in ("td", "th")
+        ]
+        if (
+            not header
+            and len(cells) > 1
+            and all(cell.tag == "th" for cell in row.iter() if cell.tag in ("td", "th"))
+        ):
+            header = cells
+        elif len(header) == len(cells) > 1:
+            yield _named_row(header, cells)
+        elif any(cells):
+            yield " | ".join(cells)
+
+
+def _named_row(header: list[str], cells: list[str]) -> str:
+    """A row that carries its column names, so that a row shown or quoted alone still says what its values are."""
+    values = "; ".join(
+        f"{name}: {cell}" if name else cell for name, cell in zip(header[1:], cells[1:], strict=True) if cell
+    )
+    return f"{cells[0] or header[0]} \u2014 {values}" if cells[0] or header[0] else values
+
+
+def _with_children(tokens: Iterable[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from token.children or ()
+
+
+def _is_html(fragment: str) -> bool:
+    """Whether a fragment that looks like HTML is: a comment, or a tag that HTML has."""
+    name = _TAG_NAME.match(fragment.lstrip())
+    return fragment.lstrip().startswith("<!") if name is None else name.group(1).lower() in _KNOWN_TAGS

@@ -1,0 +1,258 @@
+-- The knowledge rail. Tables with a tenant are under forced row-level security: without
+-- `retrieval.tenant` and, where there is an acl, `retrieval.principals` set for the transaction they are empty.
+-- The settings are read plainly, not through (SELECT ...): the wrapper makes the planner leave the vector index.
+
+CREATE SCHEMA retrieval;
+
+-- One sequence orders every move of either kind (publish, pointer), so that "undo the last one" is well defined.
+CREATE SEQUENCE retrieval.move_seq;
+
+CREATE TABLE retrieval.principal (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant text NOT NULL CHECK (tenant <> ''),
+    name text NOT NULL CHECK (name <> ''),
+    CONSTRAINT principal_name_v1 UNIQUE (tenant, name)
+);
+
+CREATE TABLE retrieval.document (
+    tenant text NOT NULL CHECK (tenant <> ''),
+    id text NOT NULL CHECK (id <> ''),
+    -- The ingest that owns the document; only that one may change or remove it.
+    source text NOT NULL,
+    -- Permissions are those of now, at whatever snapshot one reads: they live here and are copied, never versioned.
+    acl int[] NOT NULL CHECK (cardinality(acl) > 0),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT document_v1 PRIMARY KEY (tenant, id)
+);
+CREATE INDEX document_source ON retrieval.document (tenant, source);
+
+CREATE TABLE retrieval.document_version (
+    tenant text NOT NULL,
+    document_id text NOT NULL,
+    number int NOT NULL,
+    content_hash text NOT NULL,
+    title text NOT NULL,
+    -- Canonical text, kept for ever: every citation is an offset into it.
+    body text NOT NULL,
+    -- Structure of the text as [kind, level, start, end] rows, so that a new chunker needs no source file.
+    blocks jsonb NOT NULL,
+    url text NOT NULL,
+    language text NOT NULL,
+    effective_from date,
+    effective_to date,
+    metadata jsonb NOT NULL,
+    acl int[] NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT document_version_v1 PRIMARY KEY (tenant, document_id, number),
+    CONSTRAINT document_version_content_v1 UNIQUE (tenant, document_id, content_hash)
+);
+
+-- Which version of a document is live from snapshot `born` until before snapshot `died`.
+CREATE TABLE retrieval.document_release (
+    tenant text NOT NULL,
+    document_id text NOT NULL,
+    document_version int NOT NULL,
+    born int NOT NULL,
+    died int,
+    CONSTRAINT document_release_v1 PRIMARY KEY (tenant, document_id, born),
+    CONSTRAINT document_release_order_v1 CHECK (died > born)
+);
+
+CREATE TABLE retrieval.snapshot (
+    tenant text NOT NULL,
+    number int NOT NULL CHECK (number > 0),
+    parent int NOT NULL,
+    source text NOT NULL,
+    added int NOT NULL,
+    changed int NOT NULL,
+    removed int NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT snapshot_v1 PRIMARY KEY (tenant, number)
+);
+
+CREATE TABLE retrieval.snapshot_head (
+    tenant text PRIMARY KEY,
+    snapshot int NOT NULL,
+    -- Where undo goes; undoing twice is redoing.
+    previous int,
+    moved_seq bigint NOT NULL
+);
+
+CREATE TABLE retrieval.index_version (
+    id text PRIMARY KEY,
+    -- Names the partition: short, and safe as part of an identifier.
+    number int GENERATED ALWAYS AS IDENTITY UNIQUE,
+    name text NOT NULL,
+    embedder text NOT NULL,
+    dims int NOT NULL CHECK (dims BETWEEN 1 AND 4000),
+    chunker text NOT NULL,
+    lexer text NOT NULL,
+    dense_weight double precision NOT NULL CHECK (dense_weight BETWEEN 0 AND 1),
+    avgdl double precision NOT NULL CHECK (avgdl > 0),
+    abstain_below double precision NOT NULL CHECK (abstain_below BETWEEN 0 AND 1),
+    confidence_midpoint double precision NOT NULL,
+    confidence_slope double precision NOT NULL CHECK (confidence_slope > 0),
+    state text NOT NULL CHECK (state IN ('building', 'ready', 'retired')),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row says what is live. Every promote, canary and undo is one statement on it.
+CREATE TABLE retrieval.pointer (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    stable text REFERENCES retrieval.index_version (id),
+    canary text REFERENCES retrieval.index_version (id),
+    canary_weight_bp int NOT NULL DEFAULT 0,
+    previous text REFERENCES retrieval.index_version (id),
+    shadow text REFERENCES retrieval.index_version (id),
+    salt text NOT NULL,
+    revision bigint NOT NULL DEFAULT 0,
+    moved_seq bigint NOT NULL DEFAULT 0,
+    CONSTRAINT pointer_weight_v1 CHECK (canary_weight_bp BETWEEN 0 AND 10000),
+    CONSTRAINT pointer_canary_v1 CHECK (canary IS NOT NULL OR canary_weight_bp = 0),
+    CONSTRAINT pointer_arms_differ_v1 CHECK (canary IS DISTINCT FROM stable OR canary IS NULL)
+);
+INSERT INTO retrieval.pointer (salt) VALUES (md5(random()::text || clock_timestamp()::text));
+
+CREATE TABLE retrieval.pointer_history (
+    revision bigint PRIMARY KEY,
+    operation text NOT NULL,
+    stable text,
+    canary text,
+    canary_weight_bp int NOT NULL,
+    previous text,
+    shadow text,
+    moved_seq bigint NOT NULL,
+    moved_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE FUNCTION retrieval.pointer_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO retrieval.pointer_history
+        (revision, operation, stable, canary, canary_weight_bp, previous, shadow, moved_seq)
+    VALUES (NEW.revision, coalesce(nullif(current_setting('retrieval.operation', true), ''), 'manual'), NEW.stable,
+            NEW.canary, NEW.canary_weight_bp, NEW.previous, NEW.shadow, NEW.moved_seq);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER pointer_moved AFTER UPDATE ON retrieval.pointer
+    FOR EACH ROW EXECUTE FUNCTION retrieval.pointer_moved();
+
+CREATE FUNCTION retrieval.history_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'retrieval.pointer_history only grows';
+END $$;
+CREATE TRIGGER history_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON retrieval.pointer_history
+    FOR EACH STATEMENT EXECUTE FUNCTION retrieval.history_is_append_only();
+
+CREATE TABLE retrieval.chunk (
+    id bigint GENERATED BY DEFAULT AS IDENTITY,
+    index_number int NOT NULL,
+    tenant text NOT NULL,
+    document_id text NOT NULL,
+    document_version int NOT NULL,
+    ordinal int NOT NULL,
+    -- body = substr(document_version.body, char_start + 1, char_end - char_start)
+    char_start int NOT NULL,
+    char_end int NOT NULL,
+    heading_path text[] NOT NULL,
+    body text NOT NULL,
+    chunk_hash text NOT NULL,
+    acl int[] NOT NULL,
+    born int NOT NULL,
+    died int,
+    effective_from date,
+    effective_to date,
+    -- Unit length, so that the inner product is the cosine. The dimensions are the partition's.
+    embedding halfvec NOT NULL,
+    tsv tsvector NOT NULL,
+    -- Term frequency part of BM25; the inverse document frequency comes with the query, so rows are never rewritten.
+    bm sparsevec NOT NULL,
+    metadata jsonb NOT NULL,
+    CONSTRAINT chunk_v1 PRIMARY KEY (index_number, id),
+    CONSTRAINT chunk_offsets_v1 CHECK (char_start >= 0 AND char_end > char_start),
+    CONSTRAINT chunk_order_v1 CHECK (died > born)
+) PARTITION BY LIST (index_number);
+ALTER TABLE retrieval.chunk ALTER COLUMN bm SET STORAGE MAIN;
+CREATE INDEX chunk_document ON retrieval.chunk (tenant, document_id);
+CREATE INDEX chunk_tsv ON retrieval.chunk USING gin (tsv) WITH (fastupdate = off);
+CREATE INDEX chunk_acl ON retrieval.chunk USING gin (acl) WITH (fastupdate = off);
+
+-- Counts over the chunks alive at the newest snapshot; they weigh words and never decide what is visible.
+CREATE TABLE retrieval.term_stats (
+    index_number int NOT NULL,
+    tenant text NOT NULL,
+    lexeme text NOT NULL,
+    df int NOT NULL,
+    PRIMARY KEY (index_number, tenant, lexeme)
+);
+
+CREATE TABLE retrieval.chunk_stats (
+    index_number int NOT NULL,
+    tenant text NOT NULL,
+    chunks int NOT NULL,
+    PRIMARY KEY (index_number, tenant)
+);
+
+-- Names a search may filter on.
+CREATE TABLE retrieval.filter_field (
+    tenant text NOT NULL,
+    name text NOT NULL,
+    PRIMARY KEY (tenant, name)
+);
+
+-- Vectors by what was embedded, committed in batches: a run that was killed embeds nothing twice, nor do two
+-- index versions that share an embedder.
+CREATE TABLE retrieval.embedding_cache (
+    embedder text NOT NULL,
+    tenant text NOT NULL,
+    chunk_hash text NOT NULL,
+    embedding halfvec NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (embedder, tenant, chunk_hash)
+);
+
+-- Row-level security ---------------------------------------------------------------------------------------------
+
+DO $$
+DECLARE
+    name text;
+    own constant text := $q$tenant = NULLIF(current_setting('retrieval.tenant', true), '')$q$;
+    readable constant text := $q$acl && NULLIF(current_setting('retrieval.principals', true), '')::int[]$q$;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['principal', 'document_release', 'snapshot', 'snapshot_head', 'term_stats', 'chunk_stats',
+                                'filter_field', 'embedding_cache'] LOOP
+        EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY own_tenant ON retrieval.%I USING (%s) WITH CHECK (%s)', name, own, own);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['document', 'document_version', 'chunk'] LOOP
+        EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY readable ON retrieval.%I FOR SELECT USING (%s AND %s)', name, own, readable);
+        EXECUTE format('CREATE POLICY own_insert ON retrieval.%I FOR INSERT WITH CHECK (%s)', name, own);
+        EXECUTE format('CREATE POLICY own_update ON retrieval.%I FOR UPDATE USING (%s) WITH CHECK (%s)', name, own, own);
+        EXECUTE format('CREATE POLICY own_delete ON retrieval.%I FOR DELETE USING (%s)', name, own);
+    END LOOP;
+END $$;
+
+-- Functions ------------------------------------------------------------------------------------------------------
+
+-- Give an index version its partition. Read directly, a partition is empty (row-level security without a policy):
+-- only the parent table, whose policies hold, leads to its rows.
+CREATE FUNCTION retrieval.create_partition(p_number int, p_dims int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    partition text := format('chunk_%s', p_number);
+BEGIN
+    EXECUTE format('CREATE TABLE retrieval.%I PARTITION OF retrieval.chunk FOR VALUES IN (%s)', partition, p_number);
+    EXECUTE format('ALTER TABLE retrieval.%I ADD CONSTRAINT %I CHECK (vector_dims(embedding) = %s)',
+                   partition, partition || '_dims_v1', p_dims);
+    IF p_dims <= 1536 THEN
+        -- In the row itself: exact scores read no TOAST table. Longer ones might not fit a page.
+        EXECUTE format('ALTER TABLE retrieval.%I ALTER COLUMN embedding SET STORAGE PLAIN', partition);
+    END IF;
+    EXECUTE format('CREATE INDEX %I ON retrieval.%I USING hnsw ((embedding::halfvec(%s)) halfvec_ip_ops)',
+                   partition || '_embedding', partition, p_dims);
+    EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
+END $$;
+
+-- The ids of those of the named principals that the tenant knows, as an array literal for `retrieval.principals`.
+CREATE FUNCTION retrieval.principal_ids(p_tenant text, p_names text[]) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce(array_agg(id), '{}')::text FROM retrieval.principal WHERE tenant = p_tenant AND name = ANY (p_names)
+$$;

@@ -1,0 +1,97 @@
+"""Index versions: how knowledge is indexed, and how a version's id follows from exactly that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Self
+
+
+class VersionState(StrEnum):
+    """Whether a version may take traffic. Not part of its identity."""
+
+    BUILDING = "building"
+    READY = "ready"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowledgeVersion:
+    """An immutable way of indexing: all fields but `id` and `state` make the id `k-<name>-<sha8>`."""
+
+    id: str
+    name: str
+    #: Id of the embedder, which names the model's bytes.
+    embedder: str
+    dims: int
+    chunker: str
+    lexer: str
+    #: Share of the dense leg in the score, 0 to 1; the lexical leg has the rest.
+    dense_weight: float
+    #: Tokens of an average chunk for BM25: fixed, so that stored rows never need a rewrite.
+    avgdl: float
+    #: Confidence under which an answer is not worth generating.
+    abstain_below: float
+    #: Cosine at which confidence is one half, and how steeply it rises: they belong to the embedder.
+    confidence_midpoint: float
+    confidence_slope: float
+    state: VersionState = VersionState.BUILDING
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        name: str,
+        embedder: str,
+        dims: int,
+        chunker: str = "structure-200",
+        lexer: str = "english-1",
+        dense_weight: float = 0.8,
+        avgdl: float = 120.0,
+        abstain_below: float = 0.3,
+        confidence_midpoint: float = 0.4,
+        confidence_slope: float = 12.0,
+    ) -> Self:
+        """A version with the id that follows from its parts."""
+        parts = {
+            "embedder": embedder,
+            "dims": dims,
+            "chunker": chunker,
+            "lexer": lexer,
+            "dense_weight": dense_weight,
+            "avgdl": avgdl,
+            "abstain_below": abstain_below,
+            "confidence_midpoint": confidence_midpoint,
+            "confidence_slope": confidence_slope,
+        }
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        return cls(id=f"k-{name}-{digest}", name=name, **parts)  # type: ignore[arg-type]  # one dict, many types
+
+    def row(self) -> dict[str, object]:
+        """The fields by column name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """What is live on the rail. `revision` rises with each move."""
+
+    stable: str
+    canary: str | None
+    canary_weight_bp: int
+    previous: str | None
+    shadow: str | None
+    salt: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """What an undo did. Undoing the same once more brings `before` back."""
+
+    #: `publish` or `version`.
+    what: str
+    before: str
+    after: str
