@@ -1,16 +1,50 @@
-"""The prompt of a model version: fixed head first (so that the prefix cache serves it), then numbered passages, then the question.
+"""The prompt of a model version: fixed head first (for the prefix cache), then numbered passages, the
+question.
 
 Used by the gateway for every answer and by tuning for every training row, so that both see the same text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serving.errors import PromptBudgetError, PromptFileError
+from serving.sentences import best_window
+
+PROMPTS = Path(__file__).parent / "prompts"
+
+#: Passages shown at most; more of them cost prefill time and mislead small models.
+MAX_PASSAGES = 3
+#: Sizes of window to try for a passage, in words, best first.
+WINDOW_WORDS = (100, 60, 30)
+#: Tokens that a chat template adds around one message (role, start and end marks), an upper bound.
+MESSAGE_OVERHEAD_TOKENS = 8
+
+_OPEN, _CLOSE = "<passages>", "</passages>"
+#: Marks with a meaning to a chat template or to our fence. Angle brackets of these become single quotation
+#: marks.
+_MARKS = re.compile(
+    r"<\|[^<>\n]{0,64}\|>|<\||\|>"
+    r"|</?\s*(?:passages?|question|s|bos|eos|pad|unk|system|user|assistant|think|start_of_turn|end_of_turn"
+    r"|repo_name|reponame|file_sep|filename|gh_stars|issue_[a-z]+|jupyter_[a-z]+|empty_output)\s*>"
+    r"|\[/?INST\]|<</?SYS>>",
+    re.IGNORECASE,
+)
+_FORGED_HEADER = re.compile(r"^(\s*)\[(\d{1,3})\]", re.MULTILINE)
+_FORGED_QUESTION = re.compile(r"^(\s*)(question)(\s*):", re.MULTILINE | re.IGNORECASE)
+_SOFTENED = str.maketrans({"<": "\u2039", ">": "\u203a", "[": "(", "]": ")"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A piece of a document as the prompt shows it. `start` and `end` are offsets in the document's canonical text."""
+    """A piece of a document as the prompt shows it. `start` and `end` are offsets in the document's
+    canonical text."""
 
     n: int
     title: str
@@ -45,3 +79,130 @@ class Message:
 
     role: str
     content: str
+
+
+def load_prompt(path: Path) -> PromptTemplate:
+    """Read a prompt file: YAML with `name`, `system` and optional `shots` of `context`, `question`,
+    `answer`."""
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise PromptFileError(f"{path}: no such prompt file") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise PromptFileError(f"{path}: not YAML: {exc}") from exc
+    if not isinstance(raw, dict):
+        raise PromptFileError(f"{path}: must be a mapping with `name` and `system`")
+    if unknown := set(raw) - {"name", "system", "shots"}:
+        raise PromptFileError(f"{path}: unknown field {sorted(unknown)[0]!r}; known: name, system, shots")
+    for name in ("name", "system"):
+        if not isinstance(raw.get(name), str) or not raw[name].strip():
+            raise PromptFileError(f"{path}: {name}: must be a text")
+    shots = raw.get("shots") or []
+    for n, shot in enumerate(shots):
+        if not isinstance(shot, dict) or set(shot) != {"context", "question", "answer"}:
+            raise PromptFileError(f"{path}: shots[{n}]: must have exactly context, question and answer")
+    return PromptTemplate(
+        name=raw["name"],
+        system=raw["system"].strip(),
+        shots=tuple(Shot(**{key: str(value).strip() for key, value in shot.items()}) for shot in shots),
+    )
+
+
+def token_counter(tokenizer_file: Path) -> Callable[[str], int]:
+    """A function that counts tokens as the model does, from its `tokenizer.json`."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def pack(
+    candidates: Sequence[Passage], question: str, *, budget_tokens: int, count_tokens: Callable[[str], int]
+) -> tuple[Passage, ...]:
+    """Choose passages, best candidate first, and trim each to its best window, until the budget or three
+    are used.
+
+    A window is contiguous, so it stays a verbatim span of its document: `start` and `end` move with it, `n`
+    stays. A candidate that fits in no window is skipped, a shorter one after it may still fit.
+    """
+    packed: list[Passage] = []
+    left = budget_tokens
+    for candidate in candidates:
+        if len(packed) == MAX_PASSAGES:
+            break
+        for words in WINDOW_WORDS:
+            start, end = best_window(candidate.text, question, max_words=words)
+            if start == end:
+                break
+            passage = replace(
+                candidate,
+                text=candidate.text[start:end],
+                start=candidate.start + start,
+                end=candidate.start + end,
+            )
+            cost = count_tokens(_show(passage)) + 1
+            if cost <= left:
+                packed.append(passage)
+                left -= cost
+                break
+    return tuple(packed)
+
+
+def fit(
+    template: PromptTemplate,
+    candidates: Sequence[Passage],
+    question: str,
+    *,
+    prompt_budget_tokens: int,
+    count_tokens: Callable[[str], int],
+    history: Sequence[Message] = (),
+) -> tuple[Passage, ...]:
+    """`pack` into what the rest of the prompt leaves of the whole prompt's budget."""
+    bare = render(template, (), question, history)
+    used = sum(count_tokens(message.content) + MESSAGE_OVERHEAD_TOKENS for message in bare)
+    if used > prompt_budget_tokens:
+        raise PromptBudgetError(
+            f"question: the prompt takes {used} of {prompt_budget_tokens} tokens before any passage; "
+            "shorten the question"
+        )
+    return pack(candidates, question, budget_tokens=prompt_budget_tokens - used, count_tokens=count_tokens)
+
+
+def render(
+    template: PromptTemplate, passages: Sequence[Passage], question: str, history: Sequence[Message] = ()
+) -> tuple[Message, ...]:
+    """The messages of one turn: system (fixed per version), earlier messages if any, then passages and
+    question."""
+    system = template.system
+    if template.shots:
+        system += "".join(
+            f"\n\nExample {n}\n{_fence(shot.context)}\nQuestion: {shot.question}\nAnswer: {shot.answer}"
+            for n, shot in enumerate(template.shots, 1)
+        )
+    shown = _fence("\n\n".join(_show(passage) for passage in passages))
+    return (
+        Message("system", system),
+        *(Message(message.role, neutralise(message.content)) for message in history),
+        Message("user", f"{shown}\nQuestion: {_one_line(question)}"),
+    )
+
+
+def neutralise(text: str) -> str:
+    """Take the power from marks that a chat template or our fence would obey; a person reads the same
+    text."""
+    return _MARKS.sub(lambda mark: mark.group().translate(_SOFTENED), text)
+
+
+def _fence(text: str) -> str:
+    return f"{_OPEN}\n{text or 'none'}\n{_CLOSE}"
+
+
+def _show(passage: Passage) -> str:
+    valid = f" (valid from {passage.effective_from})" if passage.effective_from else ""
+    body = _FORGED_HEADER.sub(r"\1(\2)", neutralise(passage.text))
+    body = _FORGED_QUESTION.sub(r"\1\2 \3:", body)
+    return f"[{passage.n}] {_one_line(passage.title)}{valid}\n{body}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(neutralise(text).split())

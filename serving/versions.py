@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
 
-from serving.prompting import PromptTemplate
+import jsonschema
+
+from serving.errors import TaskSchemaError
+from serving.prompting import PromptTemplate, Shot
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+#: Keywords that the grammar compiler cannot hold the model to, or only slowly.
+UNSUPPORTED_KEYWORDS = frozenset(
+    {"uniqueItems", "contains", "multipleOf", "propertyNames", "patternProperties"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +39,8 @@ class Decoding:
 class ModelVersion:
     """An immutable release of the model rail: base + adapter + prompt + schema + decoding.
 
-    The id `m-<name>-<sha8>` is a digest of exactly these fields, and it is the name under which vLLM serves it.
+    The id `m-<name>-<sha8>` is a digest of exactly these fields, and it is the name under which vLLM serves
+    it.
     """
 
     name: str
@@ -37,3 +52,151 @@ class ModelVersion:
     decoding: Decoding = field(default_factory=Decoding)
     #: Tokens the rendered prompt may take.
     prompt_budget_tokens: int = 700
+
+    @property
+    def id(self) -> str:
+        """`m-<name>-<sha8>`."""
+        return f"m-{self.name}-{sha256_of(self.definition())[:8]}"
+
+    def definition(self) -> dict[str, Any]:
+        """The fields as plain JSON values, in a fixed order.
+
+        The order of a schema's properties is kept: the engine writes them in that order, so it is behaviour.
+        """
+        return {
+            "name": self.name,
+            "base_digest": self.base_digest,
+            "adapter_digest": self.adapter_digest,
+            "prompt": prompt_definition(self.prompt),
+            "task": self.task,
+            "schema": dict(self.schema),
+            "decoding": {
+                "max_tokens": int(self.decoding.max_tokens),
+                "temperature": float(self.decoding.temperature),
+                "top_p": float(self.decoding.top_p),
+                "seed": int(self.decoding.seed),
+                "constrained": bool(self.decoding.constrained),
+            },
+            "prompt_budget_tokens": int(self.prompt_budget_tokens),
+        }
+
+    @classmethod
+    def from_definition(cls, definition: Mapping[str, Any]) -> Self:
+        """The inverse of `definition`."""
+        prompt = definition["prompt"]
+        return cls(
+            name=definition["name"],
+            base_digest=definition["base_digest"],
+            adapter_digest=definition["adapter_digest"],
+            prompt=PromptTemplate(
+                name=prompt["name"],
+                system=prompt["system"],
+                shots=tuple(Shot(**shot) for shot in prompt["shots"]),
+            ),
+            task=definition["task"],
+            schema=definition["schema"],
+            decoding=Decoding(**definition["decoding"]),
+            prompt_budget_tokens=definition["prompt_budget_tokens"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredVersion:
+    """A version as the registry keeps it: its identity, how it is served, and where it came from."""
+
+    version: ModelVersion
+    #: Name in the engines' model lists; the version's id unless it is somebody else's endpoint.
+    served_name: str
+    manifest: Mapping[str, Any]
+    #: Whether it may take traffic.
+    releasable: bool
+    author: str
+    created_at: datetime
+
+    @property
+    def id(self) -> str:
+        """The version's id."""
+        return self.version.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """Which version is which arm. One row; every promote, undo and rollout moves it."""
+
+    stable: str
+    canary: str | None = None
+    canary_weight_bp: int = 0
+    previous: str | None = None
+    shadow: str | None = None
+    fallback: str | None = None
+    salt: str = ""
+    revision: int = 0
+
+
+def canonical_json(value: Any) -> str:
+    """Compact JSON in the order given; equal values written in equal order give equal bytes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_of(value: Any) -> str:
+    """Hex digest of a JSON value's canonical form."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def prompt_definition(prompt: PromptTemplate) -> dict[str, Any]:
+    """A prompt's wording as plain JSON values."""
+    return {
+        "name": prompt.name,
+        "system": prompt.system,
+        "shots": [
+            {"context": shot.context, "question": shot.question, "answer": shot.answer}
+            for shot in prompt.shots
+        ],
+    }
+
+
+def load_task_schema(path: Path) -> dict[str, Any]:
+    """Read a task schema: the JSON Schema of what the model writes.
+
+    The property `answer`, where there is one, is the text that is streamed to the caller and must be a
+    string; without it the whole JSON is the answer.
+    """
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise TaskSchemaError(f"{path}: no such task schema file") from exc
+    except UnicodeDecodeError as exc:
+        raise TaskSchemaError(f"{path}: not UTF-8 text; a task schema is a JSON file") from exc
+    except json.JSONDecodeError as exc:
+        raise TaskSchemaError(f"{path}: line {exc.lineno}, column {exc.colno}: not JSON ({exc.msg})") from exc
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        raise TaskSchemaError(f'{path}: a task schema must say "type": "object" at its top')
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as exc:
+        raise TaskSchemaError(f"{path}: {exc.json_path}: {exc.message}") from exc
+    properties = schema.get("properties")
+    if not properties:
+        raise TaskSchemaError(f"{path}: properties: name at least one field")
+    answer = properties.get("answer")
+    if answer is not None and answer.get("type") != "string":
+        raise TaskSchemaError(
+            f'{path}: properties.answer: must be {{"type": "string"}}, it is streamed as text'
+        )
+    _refuse_unsupported(schema, "$", path)
+    return schema
+
+
+def _refuse_unsupported(node: Any, where: str, path: Path) -> None:
+    if isinstance(node, list):
+        for n, item in enumerate(node):
+            _refuse_unsupported(item, f"{where}[{n}]", path)
+    if not isinstance(node, dict):
+        return
+    is_schema = isinstance(node.get("type"), (str, list))
+    for key, value in node.items():
+        if is_schema and key in UNSUPPORTED_KEYWORDS:
+            raise TaskSchemaError(
+                f"{path}: {where}.{key}: the engine cannot hold a model to this keyword; remove it"
+            )
+        _refuse_unsupported(value, f"{where}.{key}", path)

@@ -1,0 +1,56 @@
+"""Settings of the model rail. Built in entry points, passed inward as plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServingSettings(BaseSettings):
+    """Environment variables `SERVING_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="SERVING_", frozen=True, extra="ignore")
+
+    #: OpenAI-compatible base URLs, separated by commas; empty means that `twinrail` starts its own vLLM.
+    engines: str = ""
+    #: Bearer token for those engines.
+    engine_api_key: SecretStr | None = None
+    #: Seconds for which an engine's list of models is believed.
+    models_ttl_s: float = Field(default=5.0, gt=0)
+    #: Seconds for a TCP connection to an engine.
+    connect_timeout_s: float = Field(default=1.0, gt=0)
+    #: Seconds until the first token of a generation.
+    first_token_timeout_s: float = Field(default=30.0, gt=0)
+    #: Seconds between two tokens of a generation.
+    idle_timeout_s: float = Field(default=10.0, gt=0)
+    #: Seconds for a whole generation.
+    timeout_s: float = Field(default=60.0, gt=0)
+    #: Memory in GiB for the KV cache of a local engine.
+    kv_cache_gib: int = Field(default=1, ge=1)
+    #: Longest prompt + answer in tokens of a local engine.
+    max_model_len: int = Field(default=2048, ge=256)
+    #: Concurrent sequences of a local engine.
+    max_num_seqs: int = Field(default=8, ge=1)
+    #: Whether a local engine compiles its graph at start (about 90 s more on CPU).
+    compile: bool = False
+    #: Seconds in which a local engine must become ready.
+    start_timeout_s: float = Field(default=300.0, gt=0)
+    #: YAML file with the fixed wordings; the packaged one if unset.
+    wording_file: Path | None = None
+    #: Words of overlap (0 to 1) from which a sentence counts as supported.
+    support_threshold: float = Field(default=0.5, ge=0, le=1)
+
+    @field_validator("engines")
+    @classmethod
+    def _engines_are_urls(cls, value: str) -> str:
+        for url in (part.strip() for part in value.split(",")):
+            if url and not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} is not an http(s) URL; write e.g. http://127.0.0.1:8000/v1")
+        return value
+
+    @property
+    def engine_urls(self) -> tuple[str, ...]:
+        """The URLs of `engines`, one by one."""
+        return tuple(part.strip() for part in self.engines.split(",") if part.strip())

@@ -1,0 +1,1 @@
+"""Migrations of schema `serving`, in the order of their numbers."""
