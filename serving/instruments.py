@@ -35,7 +35,7 @@ SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"
 FINISH_REASON = "gen_ai.response.finish_reason"
 MODEL_VERSION = "twinrail.model.version"
-MODEL_ARM = "twinrail.model.arm"
+MODEL_ARM = "twinrail.rollout.model.arm"
 
 # ---- values --------------------------------------------------------------------------------------
 CHAT = "chat"
