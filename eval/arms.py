@@ -1,0 +1,126 @@
+"""Arms: what is compared. An arm is a name and the pin that the gateway is asked to obey."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from eval.errors import ArmError
+
+#: Words that stand for whatever the rail's pointer names when the run begins.
+POINTER_WORDS = ("stable", "canary", "previous", "fallback")
+
+_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}\Z")
+_KEYS = ("knowledge", "model", "context")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """What the gateway must use. `context="none"` answers without retrieval."""
+
+    knowledge: str | None = None
+    model: str | None = None
+    context: str | None = None
+
+    def as_body(self) -> dict[str, str]:
+        """The pin as `POST /v1/answers` takes it."""
+        fields = {"knowledge": self.knowledge, "model": self.model, "context": self.context}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """A way to answer, pinned for a whole run."""
+
+    name: str
+    pin: Pin
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether retrieval takes part; without it retrieval metrics do not apply."""
+        return self.pin.context is None
+
+
+#: The arms of the first question everybody asks: does retrieval help, does tuning help?
+DEFAULT_ARMS = (
+    Arm(name="prompt_only", pin=Pin(model="fallback", context="none")),
+    Arm(name="rag_base", pin=Pin(knowledge="stable", model="fallback")),
+    Arm(name="rag_tuned", pin=Pin(knowledge="stable", model="stable")),
+)
+
+
+def parse_arm(text: str) -> Arm:
+    """Read `name=knowledge:...,model:...,context:...`; a rail left out is its stable version."""
+    name, equals, rest = text.partition("=")
+    if not equals or not _NAME.match(name):
+        raise ArmError(
+            f"--arm {text!r}: wants name=knowledge:ID,model:ID,context:none, "
+            "with a name of small letters, digits, '_', '.' and '-'"
+        )
+    values: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, colon, value = part.partition(":")
+        if key not in _KEYS or not colon or not value:
+            raise ArmError(f"--arm {name}: {part!r} is not one of knowledge:ID, model:ID, context:none")
+        if key in values:
+            raise ArmError(f"--arm {name}: {key} is given twice; keep one")
+        values[key] = value
+    if values.get("context", "none") != "none":
+        raise ArmError(f"--arm {name}: context:{values['context']} is unknown; write none or leave it out")
+    if "context" in values and "knowledge" in values:
+        raise ArmError(f"--arm {name}: context:none reads no knowledge; drop knowledge:{values['knowledge']}")
+    return Arm(
+        name=name,
+        pin=Pin(knowledge=values.get("knowledge"), model=values.get("model"), context=values.get("context")),
+    )
+
+
+def choose_arms(names: Sequence[str], written: Sequence[Arm]) -> tuple[Arm, ...]:
+    """The default arms by name, then the written ones; a written arm replaces a default of its name."""
+    by_name = {arm.name: arm for arm in DEFAULT_ARMS}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise ArmError(f"--arms: no arm is called {unknown[0]!r}; use {', '.join(by_name)} or --arm")
+    repeated = {arm.name for arm in written if [other.name for other in written].count(arm.name) > 1}
+    if repeated:
+        raise ArmError(f"--arm: {sorted(repeated)[0]!r} is given twice; give each arm a name of its own")
+    chosen = {name: by_name[name] for name in names or (() if written else by_name)}
+    chosen |= {arm.name: arm for arm in written}
+    return tuple(chosen.values())
+
+
+def resolve_arms(arms: Sequence[Arm], pointers: Mapping[str, Mapping[str, str | None]]) -> tuple[Arm, ...]:
+    """Replace `stable` and the like by version ids, so that a rail that moves during a run changes nothing.
+
+    `pointers` maps a rail to its pointer words and ids.
+    """
+    resolved = tuple(
+        Arm(
+            name=arm.name,
+            pin=Pin(
+                knowledge=_resolve(arm, "knowledge", pointers) if arm.retrieves else None,
+                model=_resolve(arm, "model", pointers),
+                context=arm.pin.context,
+            ),
+        )
+        for arm in arms
+    )
+    for index, arm in enumerate(resolved):
+        twin = next((other for other in resolved[:index] if other.pin == arm.pin), None)
+        if twin is not None:
+            raise ArmError(
+                f"--arms: {twin.name} and {arm.name} are the same pin ({arm.pin.as_body()}); "
+                "leave one out, or register the tuned model and promote it first"
+            )
+    return resolved
+
+
+def _resolve(arm: Arm, rail: str, pointers: Mapping[str, Mapping[str, str | None]]) -> str | None:
+    asked = (arm.pin.knowledge if rail == "knowledge" else arm.pin.model) or "stable"
+    if asked not in POINTER_WORDS:
+        return asked
+    version = pointers.get(rail, {}).get(asked)
+    if version is None:
+        raise ArmError(f"arm {arm.name}: no {asked} version on the {rail} rail; pin a version id")
+    return version

@@ -1,0 +1,310 @@
+"""Questions with what a right answer must hold, read from files and fingerprinted.
+
+Two formats: the demo's (`<topic>.jsonl` files in a folder, see deploy/demo/README.md) and the public sets'
+(`queries.jsonl` with `qrels.tsv` beside it). Public sets name gold documents but no facts, so some
+metrics do not apply to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from eval.errors import CaseFileError
+
+Status = Literal["answered", "abstained", "escalated"]
+_Row = TypeVar("_Row", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One question. Empty expectations mean "not known", and metrics that need them do not apply."""
+
+    id: str
+    #: Cluster for intervals: questions of one topic are not independent.
+    topic: str
+    split: str
+    text: str
+    asker: str = "customer"
+    kind: str = ""
+    gold: tuple[str, ...] = ()
+    #: Each fact is a tuple of accepted spellings.
+    facts: tuple[tuple[str, ...], ...] = ()
+    stale_values: tuple[str, ...] = ()
+    status: str | None = None
+    intent: str | None = None
+    escalate: bool | None = None
+    escalation_reason: str | None = None
+    #: Earlier turns, oldest first, as (role, text).
+    history: tuple[tuple[str, str], ...] = ()
+    #: Whether `facts` is a full list: an empty one then means that no fact is needed.
+    facts_known: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSet:
+    """Questions of one run, in a fixed order, with the digest of everything in them."""
+
+    name: str
+    cases: tuple[Case, ...]
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, cases: Iterable[Case]) -> Self:
+        """The digest covers the questions and expectations, not file names or line order."""
+        ordered = tuple(sorted(cases, key=lambda case: case.id))
+        digest = hashlib.sha256()
+        for case in ordered:
+            digest.update(orjson.dumps(asdict(case), option=orjson.OPT_SORT_KEYS))
+            digest.update(b"\n")
+        return cls(name=name, cases=ordered, sha256=digest.hexdigest())
+
+
+class _DemoRow(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str
+    topic: str
+    split: Literal["train", "dev", "holdout"]
+    text: str
+    asker: Literal["customer", "staff"]
+    kind: Literal["answerable", "unanswerable", "stale", "internal", "multi_article", "off_topic", "abusive"]
+    gold: list[str]
+    facts: list[list[str]]
+    stale_values: list[str]
+    status: Status
+    intent: str
+    escalate: bool
+    escalation_reason: str
+    answer: str
+    follow_up: str
+
+
+class _QueryTurn(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    role: str
+    text: str
+
+
+class _QueryRow(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    id: str
+    text: str
+    answerable: bool | None = None
+    kind: str = ""
+    history: list[_QueryTurn] = []
+
+
+def load_cases(path: Path) -> tuple[Case, ...]:
+    """All questions of a folder or file; nothing half-read: the first bad line is an error that names it."""
+    if path.is_dir() and (path / "queries.jsonl").is_file():
+        cases = _load_queries(path / "queries.jsonl", path / "qrels.tsv")
+    elif path.is_dir():
+        files = sorted(path.glob("*.jsonl"))
+        if not files:
+            raise CaseFileError(file=path, what="no .jsonl file in it", fix="name a folder of question files")
+        cases = [case for file in files for case in _load_demo(file)]
+    elif path.name == "queries.jsonl" and path.is_file():
+        cases = _load_queries(path, path.with_name("qrels.tsv"))
+    elif path.is_file():
+        cases = list(_load_demo(path))
+    else:
+        raise CaseFileError(file=path, what="does not exist", fix="name a question file or folder")
+    if not cases:
+        raise CaseFileError(file=path, what="holds no question", fix="add at least one line")
+    return tuple(cases)
+
+
+def select_cases(
+    cases: Sequence[Case],
+    *,
+    name: str,
+    splits: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    limit: int | None = None,
+    seed: int = 0,
+) -> CaseSet:
+    """Narrow to splits and kinds; `limit` samples topic by topic, so that a small run still spreads."""
+    for option, wanted, known in (
+        ("--split", splits, {case.split for case in cases}),
+        ("--kind", kinds, {case.kind for case in cases}),
+    ):
+        unknown = sorted(set(wanted) - known)
+        if unknown:
+            raise CaseFileError(
+                file=Path(name),
+                field=option,
+                what=f"no question has {', '.join(unknown)}",
+                fix=f"choose from {', '.join(sorted(known))}",
+            )
+    chosen = [
+        case for case in cases if (not splits or case.split in splits) and (not kinds or case.kind in kinds)
+    ]
+    if not chosen:
+        raise CaseFileError(file=Path(name), what="no question fits --split and --kind", fix="widen them")
+    if limit is not None and limit < len(chosen):
+        chosen = _spread(chosen, limit, seed)
+    return CaseSet.of(name, chosen)
+
+
+def _spread(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
+    by_topic: defaultdict[str, list[Case]] = defaultdict(list)
+    for case in sorted(cases, key=lambda case: case.id):
+        by_topic[case.topic].append(case)
+    draw = random.Random(seed)
+    queues = list(by_topic.values())
+    draw.shuffle(queues)
+    for queue in queues:
+        draw.shuffle(queue)
+    chosen: list[Case] = []
+    while len(chosen) < limit:
+        for queue in queues:
+            if queue and len(chosen) < limit:
+                chosen.append(queue.pop())
+    return chosen
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        content = file.read_bytes()
+    except OSError as exc:
+        raise CaseFileError(file=file, what=exc.strerror or "cannot be read", fix="check the path") from exc
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _parse(model: type[_Row], file: Path, number: int, line: bytes) -> _Row:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        fix = "write one JSON object a line" if first["type"] == "json_invalid" else "see the format's README"
+        raise CaseFileError(file=file, line=number, field=field, what=first["msg"].lower(), fix=fix) from exc
+
+
+class _Seen:
+    """Where each id stood first, so that a duplicate names both places."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def add(self, file: Path, number: int, case_id: str) -> None:
+        if case_id in self._places:
+            raise CaseFileError(
+                file=file,
+                line=number,
+                field="id",
+                what=f"{case_id!r} stands already in line {self._places[case_id]}",
+                fix="give each question an id of its own",
+            )
+        self._places[case_id] = number
+
+
+def _load_demo(file: Path) -> Iterator[Case]:
+    seen = _Seen()
+    for number, line in _lines(file):
+        row = _parse(_DemoRow, file, number, line)
+        seen.add(file, number, row.id)
+        for field, empty in (
+            ("text", not row.text.strip()),
+            ("facts", any(not fact or not all(fact) for fact in row.facts)),
+        ):
+            if empty:
+                raise CaseFileError(file=file, line=number, field=field, what="is empty", fix="fill it in")
+        if file.stem != row.topic:
+            raise CaseFileError(
+                file=file,
+                line=number,
+                field="topic",
+                what=f"{row.topic!r} is not the file's name",
+                fix=f"write {file.stem!r} or move the line",
+            )
+        yield Case(
+            id=row.id,
+            topic=row.topic,
+            split=row.split,
+            text=row.text,
+            asker=row.asker,
+            kind=row.kind,
+            gold=tuple(row.gold),
+            facts=tuple(tuple(fact) for fact in row.facts),
+            stale_values=tuple(row.stale_values),
+            status=row.status,
+            intent=row.intent,
+            escalate=row.escalate,
+            escalation_reason=row.escalation_reason,
+        )
+
+
+def _load_queries(file: Path, qrels: Path) -> list[Case]:
+    gold = _load_qrels(qrels) if qrels.is_file() else {}
+    seen = _Seen()
+    rows: list[_QueryRow] = []
+    for number, line in _lines(file):
+        row = _parse(_QueryRow, file, number, line)
+        seen.add(file, number, row.id)
+        if not row.text.strip():
+            raise CaseFileError(file=file, line=number, field="text", what="is empty", fix="fill it in")
+        rows.append(row)
+    topics = _group_by_gold({row.id: gold.get(row.id, ()) for row in rows})
+    return [
+        Case(
+            id=row.id,
+            topic=topics[row.id],
+            split="all",
+            text=row.text,
+            kind=row.kind,
+            gold=gold.get(row.id, ()),
+            status=None if row.answerable is None else ("answered" if row.answerable else "abstained"),
+            history=tuple((turn.role, turn.text) for turn in row.history),
+            facts_known=row.answerable is False,
+        )
+        for row in rows
+    ]
+
+
+def _load_qrels(file: Path) -> dict[str, tuple[str, ...]]:
+    gold: defaultdict[str, list[str]] = defaultdict(list)
+    for number, line in _lines(file):
+        parts = line.decode("utf-8", "replace").split("\t")
+        if number == 1 and parts[0] == "query-id":
+            continue
+        if len(parts) != 3 or not parts[2].strip().lstrip("-").isdigit():
+            raise CaseFileError(
+                file=file,
+                line=number,
+                what="not query-id, corpus-id, score",
+                fix="separate three fields by tabs",
+            )
+        if int(parts[2]) > 0:
+            gold[parts[0]].append(parts[1])
+    return {query: tuple(documents) for query, documents in gold.items()}
+
+
+def _group_by_gold(gold: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Name each question's cluster: questions linked by shared gold documents go together."""
+    leader: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while leader.setdefault(key, key) != key:
+            leader[key] = leader[leader[key]]
+            key = leader[key]
+        return key
+
+    for query, documents in gold.items():
+        find(f"q:{query}")
+        for document in documents:
+            leader[find(f"d:{document}")] = find(f"q:{query}")
+    return {query: find(f"q:{query}").removeprefix("q:") for query in gold}

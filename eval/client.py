@@ -1,0 +1,262 @@
+"""The gateway's HTTP API as evaluation uses it: the only module that knows its wire."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+
+from eval.arms import Arm
+from eval.cases import Case
+from eval.errors import AnswerFailedError, GatewayRefusedError, GatewayUnavailableError
+from eval.observations import Citation, Draft, Evidence, Observation, Ranking
+from serving.prompting import Passage
+
+_BUSY = frozenset({429, 502, 503, 504})
+_LONGEST_PAUSE_S = 30.0
+_HISTORY_MESSAGES = 40
+_MESSAGE_CHARACTERS = 8_000
+
+
+class GatewayClient:
+    """Asks questions of a running gateway, and asks again while it is busy or restarting.
+
+    The session carries no key: each request takes the key of whoever asks, customer or staff.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        url: str,
+        keys: Mapping[str, str],
+        timeout_s: float = 120.0,
+        attempts: int = 6,
+        first_pause_s: float = 0.5,
+    ) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self._keys = keys
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._attempts = attempts
+        self._first_pause_s = first_pause_s
+
+    @property
+    def askers(self) -> frozenset[str]:
+        """Whose questions can be asked: those with a key."""
+        return frozenset(self._keys)
+
+    async def pointers(self) -> dict[str, dict[str, str | None]]:
+        """What each rail's pointer names; knowledge with the snapshot that is live now."""
+        body = await self._call("GET", "/v1/rails", asker="customer")
+        rails: dict[str, dict[str, str | None]] = {}
+        for view in body["rails"]:
+            stamp = f"@{view['snapshot']}" if view.get("snapshot") is not None else ""
+            rails[view["rail"]] = {
+                word: f"{view[word]}{stamp}" if view.get(word) else None
+                for word in ("stable", "canary", "previous", "fallback")
+            }
+        return rails
+
+    async def answer(self, case: Case, arm: Arm) -> Observation:
+        """Ask one question in one arm and read back its turn. An error on it is an observation too."""
+        started = time.monotonic()
+        question: dict[str, Any] = {"question": case.text, "pin": arm.pin.as_body()}
+        if case.history:
+            question["history"] = [
+                {"role": role, "content": text[:_MESSAGE_CHARACTERS]}
+                for role, text in case.history[-_HISTORY_MESSAGES:]
+                if role in ("user", "assistant") and text.strip()
+            ]
+        try:
+            body = await self._call("POST", "/v1/answers", asker=case.asker, body=question)
+            wall_ms = (time.monotonic() - started) * 1000
+            turn = await self._call("GET", f"/v1/turns/{body['id']}", asker=case.asker, may_lag=True)
+            return read_observation(body, turn, case=case, arm=arm, wall_ms=wall_ms)
+        except AnswerFailedError as exc:
+            return Observation(case_id=case.id, arm=arm.name, error=str(exc))
+
+    async def search(self, case: Case, knowledge: str, *, depth: int) -> Ranking:
+        """What a knowledge version finds for a question, as the same person would find it."""
+        body = {"question": case.text, "k": depth, "version": knowledge}
+        try:
+            found = await self._call("POST", "/v1/search", asker=case.asker, body=body)
+        except AnswerFailedError as exc:
+            return Ranking(case_id=case.id, knowledge=knowledge, error=str(exc))
+        return Ranking(case_id=case.id, knowledge=knowledge, hits=read_evidence(found["hits"]))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        asker: str,
+        body: Mapping[str, Any] | None = None,
+        may_lag: bool = False,
+    ) -> dict[str, Any]:
+        """Try until the gateway answers. With `may_lag`, 404 means that the record is still being written."""
+        problem = ""
+        for attempt in range(1, self._attempts + 1):
+            try:
+                reply = await self._once(method, path, asker=asker, body=body)
+            except TimeoutError as exc:
+                raise AnswerFailedError(f"{method} {path}: no answer in {self._timeout.total:g} s") from exc
+            except aiohttp.ClientError as exc:
+                problem, retry_after, lagging = f"{method} {self._url}{path}: {exc}", None, False
+            else:
+                if reply.status < 300:
+                    return _object(reply.content, path)
+                problem, retry_after = f"{method} {path}: {reply.status} {reply.detail}", reply.retry_after
+                lagging = may_lag and reply.status == 404
+                if not lagging and reply.status not in _BUSY:
+                    raise _refusal(reply, problem)
+            if attempt < self._attempts:
+                await asyncio.sleep(self._pause_s(attempt, retry_after))
+        if lagging:
+            raise AnswerFailedError(problem)
+        raise GatewayUnavailableError(
+            f"gateway: {problem} (tried {self._attempts} times); run `twinrail up` or set EVAL_GATEWAY_URL"
+        )
+
+    async def _once(self, method: str, path: str, *, asker: str, body: Mapping[str, Any] | None) -> _Reply:
+        async with self._session.request(
+            method,
+            self._url + path,
+            data=orjson.dumps(body) if body is not None else None,
+            headers={"Authorization": f"Bearer {self._keys[asker]}", "Content-Type": "application/json"},
+            timeout=self._timeout,
+        ) as response:
+            return _Reply(
+                status=response.status,
+                content=await response.read(),
+                retry_after=_seconds(response.headers.get("Retry-After")),
+            )
+
+    def _pause_s(self, attempt: int, retry_after: float | None) -> float:
+        """What the gateway asked for, else longer each time, with jitter to keep callers apart."""
+        if retry_after is not None:
+            return min(retry_after, _LONGEST_PAUSE_S)
+        longest = min(self._first_pause_s * 2.0 ** (attempt - 1), _LONGEST_PAUSE_S)
+        return longest * random.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    status: int
+    content: bytes
+    retry_after: float | None
+
+    @property
+    def problem(self) -> Mapping[str, Any]:
+        """The RFC 9457 body, if it is one."""
+        try:
+            value = orjson.loads(self.content)
+        except orjson.JSONDecodeError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def detail(self) -> str:
+        """The problem's own words, else the first of the body."""
+        parts = [
+            str(self.problem[key]) for key in ("title", "detail", "field", "fix") if self.problem.get(key)
+        ]
+        return "; ".join(filter(None, parts))[:300] or self.content[:120].decode("utf-8", "replace")
+
+
+def read_observation(
+    body: Mapping[str, Any], turn: Mapping[str, Any], *, case: Case, arm: Arm, wall_ms: float
+) -> Observation:
+    """An answer's body and its turn record, as one observation."""
+    used = turn.get("used") or {}
+    usage = body.get("usage") or {}
+    feedback = turn.get("feedback") or []
+    drafts = used.get("drafts") or []
+    return Observation(
+        case_id=case.id,
+        arm=arm.name,
+        turn_id=str(body["id"]),
+        status=body["status"],
+        answer=body["answer"],
+        fields=body.get("fields") or {},
+        citations=tuple(
+            Citation(
+                n=item["n"],
+                document_id=item["document_id"],
+                quote=item["quote"],
+                start=item["start"],
+                end=item["end"],
+            )
+            for item in body.get("citations") or ()
+        ),
+        retrieved=tuple(dict.fromkeys(hit["document_id"] for hit in used.get("hits") or ())),
+        packed=read_evidence(used.get("passages") or ()),
+        draft=_read_draft(drafts, arm),
+        repaired=any(draft.get("attempt") == "repair" for draft in drafts),
+        knowledge_version=(body.get("versions") or {}).get("knowledge") or "",
+        model_version=(body.get("versions") or {}).get("model") or "",
+        degraded=tuple(body.get("degraded") or ()),
+        timings_ms=body.get("timings_ms") or {},
+        prompt_tokens=usage.get("prompt_tokens"),
+        completion_tokens=usage.get("completion_tokens"),
+        confidence=(body.get("confidence") or {}).get("retrieval"),
+        corrected=any(item.get("corrected_answer") for item in feedback) if feedback else None,
+        trace_id=body.get("trace_id") or "",
+        wall_ms=wall_ms,
+    )
+
+
+def _read_draft(drafts: Sequence[Mapping[str, Any]], arm: Arm) -> Draft | None:
+    """The pinned model's first output; later drafts are repairs or another model's."""
+    first = next((draft for draft in drafts if arm.pin.model in (None, draft.get("model"))), None)
+    if first is None:
+        return None
+    return Draft(text=first.get("text") or "", failure=first.get("failure") or "")
+
+
+def read_evidence(rows: Sequence[Mapping[str, Any]]) -> tuple[Evidence, ...]:
+    """Hits or passages of the wire, numbered from 1 where they carry no number."""
+    return tuple(
+        Evidence(
+            document_id=row["document_id"],
+            passage=Passage(
+                n=row.get("n", rank),
+                title=row.get("title", ""),
+                text=row["text"],
+                start=row["start"],
+                end=row["end"],
+                effective_from=row.get("effective_from") or "",
+            ),
+        )
+        for rank, row in enumerate(rows, start=1)
+    )
+
+
+def _object(content: bytes, path: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise GatewayRefusedError(f"{path}: not a JSON object; is EVAL_GATEWAY_URL a Twinrail gateway?")
+    return value
+
+
+def _refusal(reply: _Reply, problem: str) -> GatewayRefusedError | AnswerFailedError:
+    """A key, address or pin that no question gets past ends the run; the rest is one question's failure."""
+    if reply.status in (401, 403):
+        return GatewayRefusedError(f"{problem}; EVAL_API_KEY must be a key with the scopes ask and eval")
+    about = str(reply.problem.get("field", ""))
+    if reply.status in (404, 405, 415) or about.startswith(("pin", "version", "body.pin")):
+        return GatewayRefusedError(f"{problem}; check EVAL_GATEWAY_URL and the versions of the arms")
+    return AnswerFailedError(problem)
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header is not None and header.strip().isdigit() else None

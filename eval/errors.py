@@ -1,0 +1,48 @@
+"""Errors of the evaluation package. A bad answer is a score, never an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class EvalError(Exception):
+    """Evaluation could not go on."""
+
+    retryable = False
+
+
+class CaseFileError(EvalError):
+    """A question set cannot be used."""
+
+    def __init__(self, *, file: Path, what: str, fix: str, line: int | None = None, field: str = "") -> None:
+        place = f"{file}:{line}" if line is not None else str(file)
+        super().__init__(f"{place}: {f'field {field!r}: ' if field else ''}{what}; {fix}")
+        self.file, self.line, self.field = file, line, field
+
+
+class ArmError(EvalError):
+    """An arm is not written as name=knowledge:...,model:...,context:... or names nothing that exists."""
+
+
+class RunError(EvalError):
+    """A run folder cannot be used."""
+
+
+class StorageError(EvalError):
+    """The run could not be written: disk full or folder gone."""
+
+    retryable = True
+
+
+class GatewayRefusedError(EvalError):
+    """The gateway refused a request that cannot succeed by trying again: key, scope or address."""
+
+
+class GatewayUnavailableError(EvalError):
+    """The gateway does not answer."""
+
+    retryable = True
+
+
+class AnswerFailedError(EvalError):
+    """The gateway answered one question with an error; the run goes on without that answer."""

@@ -1,0 +1,82 @@
+"""Whether an answer says a fact, in any accepted spelling, with numbers and units written in one way.
+
+Word order inside a spelling counts, words around it do not. A negation outside the spelling is not
+seen: write "no card", not "card".
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_NUMBERS = {
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
+    "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13",
+    "fourteen": "14", "fifteen": "15", "sixteen": "16", "seventeen": "17", "eighteen": "18",
+    "nineteen": "19", "twenty": "20",
+    "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80",
+    "ninety": "90",
+}  # fmt: skip
+_UNITS = {
+    "hrs": "hour", "hr": "hour", "mins": "minute", "min": "minute", "percent": "%",
+    "gigabyte": "gb", "gigabytes": "gb", "terabyte": "tb", "terabytes": "tb", "megabyte": "mb",
+    "megabytes": "mb",
+}  # fmt: skip
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_ZERO_CENTS = re.compile(r"(?<=\d)\.0+\b(?!\.\d)")
+_DOLLARS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*(?:us\s*)?(?:dollars?|usd)\b")
+_CODE = re.compile(r"\b([a-z]{1,8})-(\d+)\b")
+_ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
+_MONTH_FIRST = re.compile(
+    r"\b(january|february|march|april|may|june|july|august|september|october|november|december)\s+(\d{1,2})\b"
+)
+_TOKEN = re.compile(r"\$?\d+(?:[.:]\d+)*|%|[a-z][a-z0-9]*(?:'[a-z]+)?|[^\W\d_]+")
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """Words, numbers and prices in one spelling each: `$9.00` is `$9`, `fourteen days` is `14 day`."""
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("us$", "$")
+    plain = plain.replace("per cent", "percent")
+    plain = " ".join(
+        _NUMBERS.get(word, word) for word in re.split(r"(?<=\w)[-\u2013](?=[a-z]{3,})|\s+", plain)
+    )
+    plain = re.sub(r"[a-z]+", lambda match: _NUMBERS.get(match[0], match[0]), plain)
+    for pattern, replacement in (
+        (_THOUSANDS, ""),
+        (_ZERO_CENTS, ""),
+        (_DOLLARS, r"$\1"),
+        (_CODE, r"\1\2"),
+        (_ORDINAL, r"\1"),
+    ):
+        plain = pattern.sub(replacement, plain)
+    plain = _MONTH_FIRST.sub(r"\2 \1", plain)
+    return tuple(_singular(_UNITS.get(token, token)) for token in _TOKEN.findall(plain))
+
+
+def _singular(word: str) -> str:
+    return (
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+    )
+
+
+def says(answer: str, spelling: str) -> bool:
+    """Whether the spelling's words stand side by side in the answer; `$6` is not said by `$60` or `$6.50`.
+
+    A spelling of signs alone (`~$`) is looked for as it is.
+    """
+    wanted, given = tokens(spelling), tokens(answer)
+    if not wanted:
+        return bool(spelling.strip()) and spelling.strip() in answer
+    width = len(wanted)
+    return any(given[start : start + width] == wanted for start in range(len(given) - width + 1))
+
+
+def missing_facts(answer: str, facts: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """First spelling of every fact that no accepted spelling puts into the answer."""
+    return tuple(fact[0] for fact in facts if not any(says(answer, spelling) for spelling in fact))
+
+
+def stale_values_in(answer: str, stale_values: Sequence[str]) -> tuple[str, ...]:
+    """Values of a superseded article that the answer states."""
+    return tuple(value for value in stale_values if says(answer, value))

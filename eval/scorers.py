@@ -1,0 +1,303 @@
+"""One answer judged on one thing at a time. Pure: the same observation always gets the same score.
+
+A scorer returns a `Score`, or says that the metric does not apply, or that it could not tell. Neither of the
+last two is ever counted as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from eval.cases import Case
+from eval.matching import missing_facts, stale_values_in
+from eval.observations import Evidence, Observation, Ranking
+from serving.prompting import Passage
+from serving.sentences import sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A measured value: 1 for yes and 0 for no, or a share in between. `detail` says why."""
+
+    value: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFailure:
+    """The metric applies, but what it needs is missing or broken."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """The metric has no meaning for this question or arm."""
+
+    reason: str
+
+
+Outcome = Score | ScoreFailure | NotApplicable
+
+#: Broken parts of a sentence against passages: values or claims without support; empty if it stands.
+Unsupported = Callable[[str, Sequence[Passage]], Sequence[str]]
+#: Names of the tone rules that a text breaks.
+BrokenToneRules = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """What the scorers need from outside: output checks of the model rail and the task's schema."""
+
+    unsupported: Unsupported
+    broken_tone_rules: BrokenToneRules
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A question, what was answered, and what this question's search finds in the knowledge version."""
+
+    case: Case
+    seen: Observation
+    ranking: Ranking | None
+    #: False for arms that answer without retrieval.
+    retrieves: bool
+
+
+Scorer = Callable[[Subject, Scoring], Outcome]
+
+_NO_RETRIEVAL = NotApplicable("the arm answers without retrieval")
+_NO_GOLD = NotApplicable("no article holds the answer")
+#: An arm without retrieval is held against this many hits of the same question's search.
+_HITS_TO_HOLD_AGAINST = 10
+_NO_DRAFT = NotApplicable("nothing was generated")
+
+
+def score_hit(subject: Subject, _: Scoring) -> Outcome:
+    """Whether an article that holds the answer is among the hits."""
+    return _gold_among(subject, subject.seen.retrieved)
+
+
+def score_gold_in_prompt(subject: Subject, _: Scoring) -> Outcome:
+    """Whether an article that holds the answer reached the prompt, past the threshold and the packing."""
+    return _gold_among(subject, [item.document_id for item in subject.seen.packed])
+
+
+def _gold_among(subject: Subject, documents: Sequence[str]) -> Outcome:
+    if not subject.retrieves:
+        return _NO_RETRIEVAL
+    if not subject.case.gold:
+        return _NO_GOLD
+    if "retrieval" in subject.seen.degraded:
+        return ScoreFailure("retrieval did not answer")
+    if subject.seen.draft is not None and not documents:
+        return ScoreFailure("the turn does not say what was found")
+    found = [document for document in subject.case.gold if document in documents]
+    return Score(float(bool(found)), ", ".join(found) or f"none of {', '.join(subject.case.gold)}")
+
+
+def score_answer(subject: Subject, _: Scoring) -> Outcome:
+    """Every fact is there, no superseded value is, and the question was treated as it should be."""
+    case, seen = subject.case, subject.seen
+    if case.status is None:
+        return NotApplicable("the set does not say what to expect")
+    wrong = []
+    if seen.status != case.status:
+        wrong.append(f"{seen.status} instead of {case.status}")
+    if case.status != "abstained":
+        if not case.facts_known:
+            return NotApplicable("the set names no facts")
+        wrong += [f"misses {fact}" for fact in missing_facts(seen.answer, case.facts)]
+    wrong += [
+        f"says {value}, which is out of date" for value in stale_values_in(seen.answer, case.stale_values)
+    ]
+    return Score(float(not wrong), "; ".join(wrong))
+
+
+def score_facts(subject: Subject, _: Scoring) -> Outcome:
+    """Whether all facts are there, whatever the status."""
+    if not subject.case.facts:
+        return NotApplicable("no fact is expected")
+    missing = missing_facts(subject.seen.answer, subject.case.facts)
+    return Score(float(not missing), ", ".join(missing))
+
+
+def score_status(subject: Subject, _: Scoring) -> Outcome:
+    """Whether the question was answered, abstained from or passed on as it should be."""
+    if subject.case.status is None:
+        return NotApplicable("the set does not say what to expect")
+    return Score(float(subject.seen.status == subject.case.status), subject.seen.status)
+
+
+def score_format(subject: Subject, scoring: Scoring) -> Outcome:
+    """Whether the model's first output, as it came, is one JSON object that the schema accepts."""
+    draft = subject.seen.draft
+    if draft is None:
+        return _NO_DRAFT
+    if draft.failure == "engine":
+        return ScoreFailure("the engine failed before the draft was complete")
+    try:
+        value = orjson.loads(draft.text)
+    except orjson.JSONDecodeError as exc:
+        if draft.failure == "unsupported":
+            return ScoreFailure("the gateway stopped the draft at an unsupported sentence")
+        return Score(0.0, f"not JSON: {exc.msg}")
+    broken = next(iter(Draft202012Validator(scoring.schema).iter_errors(value)), None)
+    if broken is None:
+        return Score(1.0)
+    return Score(0.0, f"{'.'.join(str(part) for part in broken.path) or 'object'}: {broken.message[:160]}")
+
+
+def score_intent(subject: Subject, _: Scoring) -> Outcome:
+    """Whether the intent is the expected one."""
+    if subject.case.intent is None:
+        return NotApplicable("the set names no intent")
+    if "intent" not in subject.seen.fields:
+        return _NO_DRAFT if subject.seen.draft is None else ScoreFailure("the answer has no intent field")
+    given = str(subject.seen.fields["intent"])
+    return Score(float(given == subject.case.intent), given)
+
+
+def score_hallucination_draft(subject: Subject, scoring: Scoring) -> Outcome:
+    """Whether the model's own draft says anything that its context does not."""
+    draft = subject.seen.draft
+    if draft is None:
+        return _NO_DRAFT
+    text = _draft_answer(draft.text, scoring.schema)
+    if text is None and draft.failure == "unsupported" and subject.retrieves:
+        return Score(1.0, "stopped by the gateway at an unsupported sentence")
+    if text is None:
+        return ScoreFailure("the draft has no readable answer")
+    return _hallucination(text, subject, scoring)
+
+
+def score_hallucination_served(subject: Subject, scoring: Scoring) -> Outcome:
+    """Whether the customer was told anything that the context does not say. Fixed wordings claim nothing."""
+    if subject.seen.status in ("abstained", "fallback"):
+        return Score(0.0, "fixed wording")
+    return _hallucination(subject.seen.answer, subject, scoring)
+
+
+def _hallucination(text: str, subject: Subject, scoring: Scoring) -> Outcome:
+    context: Sequence[Evidence] = subject.seen.packed
+    if not subject.retrieves:
+        if subject.ranking is None or subject.ranking.error:
+            return ScoreFailure("no search result to hold the answer against")
+        context = subject.ranking.hits[:_HITS_TO_HOLD_AGAINST]
+    elif not context:
+        return ScoreFailure("the turn does not say what the model was shown")
+    passages = [item.passage for item in context]
+    for span in sentences(text):
+        sentence = text[span.start : span.end]
+        broken = scoring.unsupported(sentence, passages)
+        if broken:
+            return Score(1.0, f"{', '.join(broken)} in: {sentence}")
+    return Score(0.0)
+
+
+def _draft_answer(text: str, schema: Mapping[str, Any]) -> str | None:
+    """The `answer` of a draft; the whole text if the task has none; None if it cannot be read."""
+    if "answer" not in schema.get("properties", {}):
+        return text or None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    answer = value.get("answer") if isinstance(value, dict) else None
+    return answer if isinstance(answer, str) else None
+
+
+def score_tone(subject: Subject, scoring: Scoring) -> Outcome:
+    """Whether the answer that was served keeps every tone rule."""
+    if not subject.seen.answer:
+        return NotApplicable("no text was served")
+    broken = scoring.broken_tone_rules(subject.seen.answer)
+    return Score(float(not broken), ", ".join(broken))
+
+
+def score_corrected(subject: Subject, _: Scoring) -> Outcome:
+    """Whether a reviewer corrected this answer."""
+    if subject.seen.corrected is None:
+        return NotApplicable("nobody reviewed it")
+    return Score(float(subject.seen.corrected))
+
+
+def score_would_be_corrected(subject: Subject, scoring: Scoring) -> Outcome:
+    """A stand-in for reviewers: wrong by the answer key, or against the house tone."""
+    parts = (score_answer(subject, scoring), score_tone(subject, scoring))
+    wrong = [part.detail for part in parts if isinstance(part, Score) and part.value < 1]
+    if wrong:
+        return Score(1.0, "; ".join(wrong))
+    undecided = next((part for part in parts if not isinstance(part, Score)), None)
+    return Score(0.0) if undecided is None else undecided
+
+
+def score_citations(subject: Subject, _: Scoring) -> Outcome:
+    """Whether the answer cites, and every quote stands word for word in a passage of that document."""
+    if not subject.retrieves:
+        return _NO_RETRIEVAL
+    if subject.seen.status not in ("answered", "escalated"):
+        return NotApplicable("no answer to cite for")
+    if not subject.seen.citations:
+        return Score(0.0, "no citation")
+    for citation in subject.seen.citations:
+        texts = [
+            item.passage.text for item in subject.seen.packed if item.document_id == citation.document_id
+        ]
+        if not citation.quote.strip() or not any(citation.quote in text for text in texts):
+            return Score(0.0, f"[{citation.n}] {citation.document_id}: quote not in the passage")
+    return Score(1.0)
+
+
+def score_cites_gold(subject: Subject, _: Scoring) -> Outcome:
+    """Whether an article that holds the answer is cited."""
+    if not subject.retrieves:
+        return _NO_RETRIEVAL
+    if not subject.case.gold:
+        return _NO_GOLD
+    if not subject.seen.citations:
+        return NotApplicable("no citation")
+    cited = {citation.document_id for citation in subject.seen.citations}
+    return Score(float(bool(cited & set(subject.case.gold))), ", ".join(sorted(cited)))
+
+
+def score_abstained_when_due(subject: Subject, _: Scoring) -> Outcome:
+    """Of the questions that must not be answered: whether it abstained."""
+    if subject.case.status != "abstained":
+        return NotApplicable("an answer is expected")
+    return Score(float(subject.seen.status == "abstained"), subject.seen.status)
+
+
+def score_abstained_wrongly(subject: Subject, _: Scoring) -> Outcome:
+    """Of the questions that have an answer: whether it abstained all the same."""
+    if subject.case.status in (None, "abstained"):
+        return NotApplicable("no answer is expected")
+    return Score(float(subject.seen.status == "abstained"), subject.seen.status)
+
+
+def score_escalation_recall(subject: Subject, _: Scoring) -> Outcome:
+    """Of the questions that a person must get: whether it passed them on."""
+    if subject.case.status != "escalated":
+        return NotApplicable("nothing to pass on")
+    return Score(float(_passed_on(subject.seen)), subject.seen.status)
+
+
+def score_escalation_precision(subject: Subject, _: Scoring) -> Outcome:
+    """Of the questions that it passed on: whether a person must get them."""
+    if subject.case.status is None or not _passed_on(subject.seen):
+        return NotApplicable("not passed on")
+    return Score(float(subject.case.status == "escalated"), subject.case.status)
+
+
+def _passed_on(seen: Observation) -> bool:
+    """Passed to a person for its own sake; "not in the help centre" is abstaining and counted there."""
+    reason = seen.fields.get("escalation_reason")
+    return seen.status == "escalated" or (
+        seen.fields.get("escalate") is True and reason not in ("not_in_help_centre", "none", None)
+    )

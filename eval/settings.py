@@ -1,0 +1,41 @@
+"""Settings of evaluation, read from EVAL_* in the entry point only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class EvalSettings(BaseSettings):
+    """Where the gateway is and how hard to drive it."""
+
+    model_config = SettingsConfigDict(env_prefix="EVAL_", frozen=True, extra="ignore", populate_by_name=True)
+
+    #: Base address of the running gateway.
+    gateway_url: str = Field(
+        "http://127.0.0.1:8080", validation_alias=AliasChoices("EVAL_GATEWAY_URL", "TWINRAIL_URL")
+    )
+    #: Key with scopes `ask` and `eval` that reads what a customer may read.
+    api_key: SecretStr | None = None
+    #: The same for questions asked by staff; without it those questions are left out, and the report says so.
+    staff_api_key: SecretStr | None = None
+    #: Questions that `twinrail eval run` asks when --questions is not given.
+    questions: Path = Path(__file__).parents[1] / "deploy" / "demo" / "questions"
+    #: JSON Schema of the task, by which drafts are judged.
+    task_schema: Path = Path(__file__).parents[1] / "serving" / "schemas" / "support_answer.json"
+    #: Folder in which each run gets a folder of its own.
+    runs: Path = Path(".twinrail/runs")
+    #: Questions in flight at a time.
+    concurrency: int = Field(2, ge=1, le=64)
+    #: Seconds for one request.
+    timeout_s: float = Field(120.0, gt=0)
+    #: Tries per request when the gateway is busy, restarting or unreachable.
+    attempts: int = Field(6, ge=1, le=50)
+    #: Below this many questions the exit code says "not enough evidence".
+    min_questions: int = Field(30, ge=1)
+    #: Bootstrap draws for intervals of differences.
+    resamples: int = Field(4000, ge=200, le=100_000)
+    #: Seed of the bootstrap and of sampling with --limit.
+    seed: int = 20260301
