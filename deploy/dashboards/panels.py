@@ -152,7 +152,7 @@ def _golden_path() -> Row:
                 title="Answers by status",
                 about="More abstained: look at Retrieval. More fallback: look at Generation.",
                 unit="reqps",
-                series=one(rate(ANSWERS, by="status"), "{{status}}"),
+                series=one(rate(ANSWERS, by="twinrail_answer_status"), "{{twinrail_answer_status}}"),
                 width=12,
             ),
             Panel(
@@ -339,7 +339,11 @@ def _versions() -> Row:
                 unit="percentunit",
                 series=one(
                     share(
-                        rate(ANSWERS, by="twinrail_rollout_knowledge_arm", where='status="answered"'),
+                        rate(
+                            ANSWERS,
+                            by="twinrail_rollout_knowledge_arm",
+                            where='twinrail_answer_status="answered"',
+                        ),
                         rate(ANSWERS, by="twinrail_rollout_knowledge_arm"),
                     ),
                     "{{twinrail_rollout_knowledge_arm}}",
@@ -352,7 +356,11 @@ def _versions() -> Row:
                 unit="percentunit",
                 series=one(
                     share(
-                        rate(ANSWERS, by="twinrail_rollout_model_arm", where='status="answered"'),
+                        rate(
+                            ANSWERS,
+                            by="twinrail_rollout_model_arm",
+                            where='twinrail_answer_status="answered"',
+                        ),
                         rate(ANSWERS, by="twinrail_rollout_model_arm"),
                     ),
                     "{{twinrail_rollout_model_arm}}",

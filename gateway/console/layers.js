@@ -1,8 +1,6 @@
 // The API's shapes turned into what the page shows: pure functions, no DOM. A turn is split into its two layers
 // here, so that a failure is always shown on the layer where it happened.
 
-const GENERATION_TROUBLE = new Set(["failed", "fallback"]);
-
 export function partsOf(readiness) {
   const parts = readiness.parts || readiness.checks || {};
   return Object.entries(parts).map(([name, state]) => [name, typeof state === "object" && state !== null ? state : { ok: state === true || state === "ok", detail: String(state) }]);
@@ -25,68 +23,83 @@ export function turnsOf(bodies) {
   }));
 }
 
-const about = (layer) => (reason) => reason.split(/[:._]/)[0] === layer;
-const degradation = (reason) => (["retrieval", "generation"].includes(reason) ? "degraded" : `degraded: ${reason}`);
+const RETRIEVAL_PARTS = new Set(["retrieval", "embed", "search", "rerank", "rewrite"]);
 const number = (value, digits = 2) => (typeof value === "number" ? value.toFixed(digits) : null);
+const degradation = (part) => (part === "retrieval" || part === "generation" ? "degraded" : `degraded: ${part}`);
+const took = (pairs) => pairs.filter(([, value]) => typeof value === "number");
 
-// Timings come flat (`retrieval`, `retrieval.embed`, ...) or nested ({retrieval: {embed: ..}}).
-function timings(turn, layer) {
-  const all = turn.answer?.timings_ms || turn.used.timings_ms || {};
-  const nested = typeof all[layer] === "object" && all[layer] !== null ? all[layer] : null;
-  const stages = nested
-    ? Object.entries(nested).filter(([name]) => name !== "total")
-    : Object.entries(all).filter(([name]) => name.startsWith(`${layer}.`)).map(([name, value]) => [name.slice(layer.length + 1), value]);
-  return { total: nested ? nested.total : all[layer], stages: stages.filter(([, value]) => typeof value === "number") };
+function timingsOf(turn) {
+  return turn.answer?.timings_ms || turn.used.timings_ms || {};
 }
 
+// A problem (RFC 9457) names no layer; it belongs to the first one that did not finish its work.
+function problemLayer(turn) {
+  if (!turn.used.problem) return null;
+  return timingsOf(turn).assemble === undefined ? "retrieval" : "generation";
+}
+
+const problemText = (turn) => turn.used.problem.title || turn.used.problem.detail || "failed";
+
 function retrieval(turn) {
-  const { total, stages } = timings(turn, "retrieval");
-  const hits = turn.used.hits || [];
+  const { retrieval: used = {}, confidence, pin } = turn.used;
+  const total = timingsOf(turn).retrieval;
   const cited = new Set(turn.citations.map((citation) => citation.n));
-  const confidence = turn.answer?.confidence?.retrieval;
-  const least = turn.used.abstain_below;
-  const problem = turn.used.problem;
-  const degraded = turn.degraded.filter(about("retrieval")).map(degradation);
-  const failed = problem && (problem.layer || "").startsWith("retrieval");
-  const skipped = turn.used.context === "none" ? "Skipped: this turn was pinned to no context." : "";
+  const hits = (turn.used.hits || []).map((hit) => ({ ...hit, cited: cited.has(hit.rank) }));
+  const skipped = pin?.context ? "Not asked: this turn was pinned to given passages or to none." : "";
+  const least = used.abstain_below;
+  const weak = typeof confidence === "number" && typeof least === "number" && confidence < least;
   return {
     version: turn.versions.knowledge, arm: turn.arms.knowledge,
-    total_ms: total, stages, skipped,
-    hits: hits.map((hit, i) => ({ ...hit, rank: hit.rank ?? hit.n ?? i + 1, heading: (hit.heading_path || []).join(" › "), cited: cited.has(hit.n ?? hit.rank) })),
-    confidence: confidence === undefined || confidence === null ? null
-      : `${number(confidence)}${typeof least === "number" ? ` (abstains below ${number(least)})` : ""}`,
-    errors: failed ? [problem.title || problem.type || "failed"] : [],
-    degraded,
-    summary: skipped ? ["skipped"] : [hits.length === 1 ? "1 hit" : `${hits.length} hits`, number(confidence) && `confidence ${number(confidence)}`, duration(total)],
+    total_ms: total, stages: took(Object.entries(used.stages_ms || {})), skipped, hits,
+    confidence: number(confidence) && `${number(confidence)}${typeof least === "number" ? `, abstains below ${number(least)}` : ""}`,
+    found: hits.length && used.mode ? `${used.mode}, from ${used.candidates} candidates${used.underfilled ? ", fewer than asked for exist" : ""}` : null,
+    errors: problemLayer(turn) === "retrieval" ? [problemText(turn)] : [],
+    degraded: [
+      ...turn.degraded.filter((part) => RETRIEVAL_PARTS.has(part)).map(degradation),
+      ...(weak ? ["low confidence"] : []),
+    ],
+    summary: skipped ? ["not asked"] : [
+      hits.length === 1 ? "1 hit" : `${hits.length} hits`, number(confidence) && `confidence ${number(confidence)}`, duration(total)],
   };
 }
 
 function generation(turn) {
-  const { total, stages } = timings(turn, "generation");
-  const usage = turn.answer?.usage || turn.used.usage || {};
-  const problem = turn.used.problem;
-  const ran = (usage.completion_tokens || 0) > 0 || stages.length > 0 || (turn.used.drafts || []).length > 0;
-  const grounded = turn.answer?.confidence?.grounded;
-  const degraded = turn.degraded.filter((reason) => !about("retrieval")(reason)).map(degradation);
-  const failed = problem && !(problem.layer || "").startsWith("retrieval");
+  const timings = timingsOf(turn);
+  const usage = turn.used.usage || turn.answer?.usage || {};
+  const drafts = turn.used.drafts || [];
+  const ran = drafts.length > 0 || turn.status === "client_cancelled" && (turn.used.prompt || []).length > 0;
+  const grounded = turn.used.grounded;
+  const rejected = drafts.filter((draft) => draft.failure);
   return {
     version: turn.versions.model, arm: turn.arms.model, status: turn.status,
-    total_ms: ran ? total : undefined, stages: ran ? stages : [],
+    total_ms: ran ? timings.generation : undefined,
+    stages: ran ? took([["first token", timings.first_token], ["generation", timings.generation], ["verify", timings.verify]]) : [],
     tokens: ran ? `${usage.prompt_tokens ?? "–"} in, ${usage.completion_tokens ?? "–"} out` : null,
     grounded: typeof grounded === "number" ? `${Math.round(grounded * 100)} % of the claims` : null,
-    skipped: ran ? "" : turn.status === "abstained" ? "Not asked: retrieval gave too little to answer from." : "The model produced nothing.",
+    skipped: ran ? "" : turn.status === "abstained" ? "Not asked: retrieval gave too little to answer from." : "The model was not asked.",
+    prompt: turn.used.prompt || [], drafts,
     checks: checks(turn),
-    errors: failed ? [problem.title || problem.type || "failed"] : GENERATION_TROUBLE.has(turn.status) && !degraded.length ? [turn.status] : [],
-    degraded,
-    summary: ran ? [turn.versions.model, `${usage.completion_tokens ?? "–"} tokens`, duration(total)] : ["not asked"],
+    errors: [
+      ...(problemLayer(turn) === "generation" ? [problemText(turn)] : []),
+      ...new Set(rejected.map((draft) => (draft.failure === "engine" ? "engine failed" : `draft ${draft.failure}`))),
+    ],
+    degraded: turn.degraded.filter((part) => !RETRIEVAL_PARTS.has(part)).map(degradation),
+    summary: ran ? [drafts.at(-1)?.model || turn.versions.model, `${usage.completion_tokens ?? "–"} tokens`, duration(timings.generation)] : ["not asked"],
   };
 }
 
+// The sentences that were checked, and what was dropped or noticed on the way.
 function checks(turn) {
-  return (turn.used.checks || []).map((check) => ({
-    ok: check.ok ?? check.supported ?? check.passed ?? false,
-    text: check.text || [check.name || check.check, check.sentence, check.reason].filter(Boolean).join(": "),
+  const sentences = (turn.used.checks || []).map((check) => ({
+    ok: check.supported,
+    text: [
+      check.sentence,
+      check.n ? ` [${check.n}]` : "",
+      check.unsupported?.length ? ` – stands in no passage: ${check.unsupported.join(", ")}` : "",
+      check.tone?.length ? ` – tone: ${check.tone.join(", ")}` : "",
+    ].join(""),
   }));
+  return [...sentences, ...(turn.used.flags || []).map((flag) => ({ ok: false, text: flag }))];
 }
 
 function duration(value) {

@@ -40,11 +40,11 @@ function hitsTable(layer) {
   if (!layer.hits.length) return el("p", { class: "muted" }, layer.skipped || "No hits.");
   const body = layer.hits.map((hit) => el("tr", { class: hit.cited ? "cited" : null },
     el("td", { class: "num" }, hit.rank),
-    el("td", {}, hit.title || hit.document_id, hit.heading ? el("span", { class: "muted block" }, hit.heading) : null),
+    el("td", {}, hit.title || hit.document_id, el("span", { class: "muted block" }, `${hit.document_id} · ${hit.start}–${hit.end}`)),
     el("td", { class: "num" }, score(hit.score)),
     el("td", { class: "num" }, score(hit.dense_score)),
     el("td", { class: "num" }, score(hit.lexical_score, 1)),
-    el("td", {}, hit.cited ? pill("cited", "good") : hit.used ? pill("in prompt") : "")));
+    el("td", {}, hit.cited ? pill("cited", "good") : "")));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Hits with scores" }, el("table", {},
     el("thead", {}, el("tr", {},
       ["#", "Hit", "Score", "Dense", "BM25", ""].map((text, i) => el("th", { scope: "col", class: i === 1 || i === 5 ? null : "num" }, text)))),
@@ -58,6 +58,7 @@ function retrievalCard(layer) {
       ["Version", layer.version ? el("code", {}, layer.version) : null],
       ["Arm", layer.arm ? pill(layer.arm, layer.arm === "canary" ? "canary" : "plain") : null],
       ["Confidence", layer.confidence],
+      ["Found by", layer.found],
       ["Time", ms(layer.total_ms)],
     ]),
     stages(layer.stages), hitsTable(layer));
@@ -78,7 +79,16 @@ function generationCard(layer) {
     body, stages(layer.stages),
     layer.checks.length ? el("ul", { class: "checks" }, layer.checks.map((check) =>
       el("li", { class: check.ok ? "good" : "bad" }, el("span", { "aria-hidden": "true" }, check.ok ? "✓ " : "✕ "),
-        el("span", { class: "sr" }, check.ok ? "passed: " : "failed: "), check.text))) : null);
+        el("span", { class: "sr" }, check.ok ? "passed: " : "failed: "), check.text))) : null,
+    layer.drafts.some((draft) => draft.failure) ? inner("Drafts", layer.drafts.map((draft) => [
+      el("p", { class: "muted" }, `${draft.attempt} · ${draft.model} · `, draft.failure ? pill(draft.failure, "bad") : pill("used", "good"), draft.detail ? ` ${draft.detail}` : ""),
+      el("pre", {}, draft.text || "(nothing)")])) : null,
+    layer.prompt.length ? inner("Prompt as it was sent", layer.prompt.map((message) => [
+      el("p", { class: "muted" }, message.role), el("pre", {}, message.content)])) : null);
+}
+
+function inner(title, content) {
+  return el("details", { class: "inner" }, el("summary", {}, title), content);
 }
 
 function answerCard(turn) {
