@@ -42,8 +42,8 @@ class Embedder(Protocol):
 class OnnxEmbedder:
     """The model of a folder that `prepare_minilm` wrote. Runs in worker threads, `threads` cores at a time.
 
-    One text a run: on a CPU that is faster than padded batches (39 against 24 texts a second for 16 at once), and
-    a vector does not depend on its neighbours, which dynamic quantisation would otherwise let shine through.
+    One text a run: on a CPU that beats padded batches (39 texts a second against 24 for 16 at once),
+    and a vector does not depend on its neighbours, as dynamic quantisation of a batch would make it.
     """
 
     #: Texts between two looks at the event loop, so that a cancelled ingest stops soon.
@@ -91,7 +91,7 @@ class OnnxEmbedder:
 
 
 class HttpEmbedder:
-    """A model behind an OpenAI-style `POST {base_url}/embeddings`, such as vLLM's. The session is the caller's."""
+    """A model behind an OpenAI-style `POST {base_url}/embeddings`, on the caller's session."""
 
     BATCH = 64
 
@@ -113,7 +113,7 @@ class HttpEmbedder:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._query_prefix = query_prefix
         self.dims = dims
-        # A service names its model but not the bytes; the address stays out, so that a moved service keeps its id.
+        # A service names its model but not the bytes; the address stays out, since services move.
         digest = hashlib.sha256(f"{model}\x00{dims}\x00{query_prefix}".encode()).hexdigest()[:8]
         self.id = f"http-{model.rsplit('/', 1)[-1].lower()}-{digest}"
 

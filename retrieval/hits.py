@@ -32,7 +32,7 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A chunk returned by retrieval. `text` is that document version's `text[start:end]`, to the character."""
+    """A chunk returned by retrieval. `text` is that document version's `text[start:end]`, exactly."""
 
     rank: int
     chunk_id: int

@@ -25,15 +25,13 @@ LONGEST_TOKEN = 64
 
 _TOKEN = re.compile(r"[$€£]?\w+(?:[-.,:/]\w+)*%?|[$€£]\d+", re.UNICODE)
 _NUMBER = re.compile(r"[$€£]?\d[\d.,]*%?$")
-_STOPWORDS = frozenset(
-    re.split(
-        r"\s+",
-        "a an and are as at be been but by can could did do does for from had has have he her him his how i if in"
-        " into is it its me my no not of on or our she should so some than that the their them then there these"
-        " they this those to up us was we were what when where which who why will with would you your am im ive"
-        " id dont doesnt cant isnt s t",
-    )
+_STOPWORD_LIST = (
+    "a an and are as at be been but by can could did do does for from had has have he her him his how i if in"
+    " into is it its me my no not of on or our she should so some than that the their them then there these"
+    " they this those to up us was we were what when where which who why will with would you your am im ive"
+    " id dont doesnt cant isnt s t"
 )
+_STOPWORDS = frozenset(_STOPWORD_LIST.split())
 
 
 def lex(text: str) -> list[str]:

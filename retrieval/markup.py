@@ -1,7 +1,8 @@
-"""Markdown and HTML to canonical text: what a person would read, with the structure as spans beside it.
+"""Markdown and HTML to canonical text: what a person would read, with the structure as spans.
 
 Markdown is rendered to HTML first, so there is one reader of structure. Table rows become lines that name
-their columns (`row — column: value; ...`), list items keep their markers, links and emphasis leave their words. Site furniture (menus, footers, scripts) is dropped.
+their columns (`row — column: value; ...`), list items keep their markers, links and emphasis leave their
+words. Site furniture (menus, footers, scripts) is dropped.
 """
 
 from __future__ import annotations
@@ -17,111 +18,19 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from retrieval.chunking import Block, BlockKind, plain_blocks
 
-_DROPPED = frozenset(
-    (
-        "script",
-        "style",
-        "nav",
-        "footer",
-        "aside",
-        "noscript",
-        "template",
-        "form",
-        "svg",
-        "iframe",
-        "head",
-        "button",
-    )
+_DROPPED_TAGS = "script style nav footer aside noscript template form svg iframe head button"
+_INLINE_TAGS = (
+    "-text a abbr b bdi br cite code data del dfn em font i img ins kbd label mark q s samp small span strike"
+    " strong sub sup time tt u var wbr"
 )
-_INLINE = frozenset(
-    (
-        "-text",
-        "a",
-        "abbr",
-        "b",
-        "bdi",
-        "br",
-        "cite",
-        "code",
-        "data",
-        "del",
-        "dfn",
-        "em",
-        "font",
-        "i",
-        "img",
-        "ins",
-        "kbd",
-    )
-    + (
-        "label",
-        "mark",
-        "q",
-        "s",
-        "samp",
-        "small",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "sup",
-        "time",
-        "tt",
-        "u",
-        "var",
-        "wbr",
-    )
+_BLOCK_TAGS = (
+    "p div section article main header body html ul ol li dl dt dd table thead tbody tfoot tr td th caption"
+    " colgroup col pre blockquote hr figure figcaption details summary address center h1 h2 h3 h4 h5 h6"
+    " fieldset legend"
 )
-_BLOCK = frozenset(
-    (
-        "p",
-        "div",
-        "section",
-        "article",
-        "main",
-        "header",
-        "body",
-        "html",
-        "ul",
-        "ol",
-        "li",
-        "dl",
-        "dt",
-        "dd",
-        "table",
-    )
-    + (
-        "thead",
-        "tbody",
-        "tfoot",
-        "tr",
-        "td",
-        "th",
-        "caption",
-        "colgroup",
-        "col",
-        "pre",
-        "blockquote",
-        "hr",
-        "figure",
-    )
-    + (
-        "figcaption",
-        "details",
-        "summary",
-        "address",
-        "center",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "fieldset",
-        "legend",
-    )
-)
-_KNOWN_TAGS = _DROPPED | _INLINE | _BLOCK
+_DROPPED = frozenset(_DROPPED_TAGS.split())
+_BLOCK = frozenset(_BLOCK_TAGS.split())
+_KNOWN_TAGS = _DROPPED | _BLOCK | frozenset(_INLINE_TAGS.split())
 _TAG_NAME = re.compile(r"</?([A-Za-z][\w-]*)")
 _SPACE = re.compile(r"[^\S\n]+")
 
@@ -275,14 +184,9 @@ def _table_lines(table: LexborNode, dropped: frozenset[str]) -> Iterator[str]:
         yield " ".join(_inline([caption], dropped).split())
     header: list[str] = []
     for row in table.css("tr"):
-        cells = [
-            " ".join(_inline([cell], dropped).split()) for cell in row.iter() if cell.tag in ("td", "th")
-        ]
-        if (
-            not header
-            and len(cells) > 1
-            and all(cell.tag == "th" for cell in row.iter() if cell.tag in ("td", "th"))
-        ):
+        nodes = [cell for cell in row.iter() if cell.tag in ("td", "th")]
+        cells = [" ".join(_inline([cell], dropped).split()) for cell in nodes]
+        if not header and len(cells) > 1 and all(cell.tag == "th" for cell in nodes):
             header = cells
         elif len(header) == len(cells) > 1:
             yield _named_row(header, cells)
@@ -291,7 +195,7 @@ def _table_lines(table: LexborNode, dropped: frozenset[str]) -> Iterator[str]:
 
 
 def _named_row(header: list[str], cells: list[str]) -> str:
-    """A row that carries its column names, so that a row shown or quoted alone still says what its values are."""
+    """A row with its column names, so that a row quoted alone still says what its values are."""
     values = "; ".join(
         f"{name}: {cell}" if name else cell for name, cell in zip(header[1:], cells[1:], strict=True) if cell
     )

