@@ -113,11 +113,12 @@ def load_cases(path: Path) -> tuple[Case, ...]:
         files = sorted(path.glob("*.jsonl"))
         if not files:
             raise CaseFileError(file=path, what="no .jsonl file in it", fix="name a folder of question files")
-        cases = [case for file in files for case in _load_demo(file)]
+        seen = _Seen()
+        cases = [case for file in files for case in _load_demo(file, seen)]
     elif path.name == "queries.jsonl" and path.is_file():
         cases = _load_queries(path, path.with_name("qrels.tsv"))
     elif path.is_file():
-        cases = list(_load_demo(path))
+        cases = list(_load_demo(path, _Seen()))
     else:
         raise CaseFileError(file=path, what="does not exist", fix="name a question file or folder")
     if not cases:
@@ -198,7 +199,7 @@ class _Seen:
     """Where each id stood first, so that a duplicate names both places."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._places: dict[str, str] = {}
 
     def add(self, file: Path, number: int, case_id: str) -> None:
         if case_id in self._places:
@@ -206,14 +207,13 @@ class _Seen:
                 file=file,
                 line=number,
                 field="id",
-                what=f"{case_id!r} stands already in line {self._places[case_id]}",
+                what=f"{case_id!r} stands already at {self._places[case_id]}",
                 fix="give each question an id of its own",
             )
-        self._places[case_id] = number
+        self._places[case_id] = f"{file}:{number}"
 
 
-def _load_demo(file: Path) -> Iterator[Case]:
-    seen = _Seen()
+def _load_demo(file: Path, seen: _Seen) -> Iterator[Case]:
     for number, line in _lines(file):
         row = _parse(_DemoRow, file, number, line)
         seen.add(file, number, row.id)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from functools import cache
+from math import comb, exp, lgamma, log, log1p, sqrt
 
 import numpy as np
 
@@ -111,20 +112,36 @@ def power(n: int, gain: float, *, wrong_way: float = 0.04) -> float:
     """Chance that the exact test finds (p < 0.05) a true gain when `wrong_way` of the questions get worse."""
     right_way = gain + wrong_way
     discordant = right_way + wrong_way
-    if discordant > 1:
+    if discordant >= 1:
         return 1.0
+    share = right_way / discordant
     found = 0.0
     for d in range(n + 1):
-        chance = comb(n, d) * discordant**d * (1 - discordant) ** (n - d)
-        if chance < 1e-12:
-            continue
-        share = right_way / discordant
-        found += chance * sum(
-            comb(d, b) * share**b * (1 - share) ** (d - b) for b in range(d + 1) if exact_p(b, d - b) < 0.05
-        )
+        chance = _binomial(d, n, discordant)
+        rare = _largest_rare(d)
+        if chance > 1e-12 and rare is not None:
+            tails = (*range(rare + 1), *range(d - rare, d + 1))
+            found += chance * sum(_binomial(b, d, share) for b in tails)
     return found
 
 
+def _largest_rare(n: int) -> int | None:
+    """The largest smaller side of n discordant questions at which the exact test still says p < 0.05."""
+    total, largest = 0, None
+    for smaller in range(n // 2 + 1):
+        total += comb(n, smaller)
+        if 2 * total / (1 << n) >= 0.05:
+            break
+        largest = smaller
+    return largest
+
+
+def _binomial(k: int, n: int, share: float) -> float:
+    ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    return exp(ways + k * log(share) + (n - k) * log1p(-share))
+
+
+@cache
 def smallest_visible_gain(n: int) -> float | None:
     """The smallest gain, in steps of 5 points, that n questions show four times in five; None if none is."""
     return next((step / 100 for step in range(5, 95, 5) if power(n, step / 100) >= 0.8), None)

@@ -1,0 +1,190 @@
+"""A tiny gateway with the HTTP contract that evaluation relies on (design section 4), with faults.
+
+It answers from a table of canned answers and remembers every request. Nothing in it retrieves or generates.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+CUSTOMER_KEY = "tw_customer"
+STAFF_KEY = "tw_staff"
+KNOWLEDGE = "k-fake-00000001"
+BASE = "m-base-00000001"
+TUNED = "m-support-00000001"
+#: The one article of this gateway.
+ARTICLE = "Sync Plus is $9 a month. The trial lasts 14 days."
+
+
+@dataclass(kw_only=True)
+class CannedAnswer:
+    """What one model says to a question."""
+
+    answer: str
+    status: str = "answered"
+    intent: str = "billing"
+    draft: str | None = None
+    failure: str | None = None
+    feedback: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class FakeGateway:
+    """State and routes. `answers` maps a model version to how it answers a question."""
+
+    answers: dict[str, Callable[[str], CannedAnswer]]
+    #: Replies to give before the real ones: a status and headers each, or None to drop the connection.
+    faults: deque[tuple[int, dict[str, str]] | None] = field(default_factory=deque)
+    #: Questions to refuse with 422.
+    refused: frozenset[str] = frozenset()
+    requests: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    #: How often a turn is not there yet when it is asked for.
+    turn_lag: int = 0
+    turns: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def app(self) -> web.Application:
+        """The application to serve."""
+        app = web.Application(middlewares=[self._guard()])
+        app.router.add_get("/v1/rails", self._rails)
+        app.router.add_post("/v1/answers", self._answer)
+        app.router.add_post("/v1/search", self._search)
+        app.router.add_get("/v1/turns/{id}", self._turn)
+        return app
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Question and model of every answer that was asked for."""
+        return [
+            (body["question"], body["pin"]["model"])
+            for _, path, body in self.requests
+            if path == "/v1/answers"
+        ]
+
+    def _guard(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+        @web.middleware
+        async def guard(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if key not in (CUSTOMER_KEY, STAFF_KEY):
+                return _problem(401, "unknown key")
+            body = await request.json() if request.can_read_body else {}
+            self.requests.append((key, request.path, body))
+            if self.faults:
+                fault = self.faults.popleft()
+                if fault is None:
+                    assert request.transport is not None
+                    request.transport.abort()
+                    return web.Response()
+                return web.Response(status=fault[0], headers=fault[1], text="busy")
+            return await handler(request)
+
+        return guard
+
+    async def _rails(self, _: web.Request) -> web.Response:
+        empty = {"canary": None, "canary_weight_bp": 0, "previous": None, "shadow": None, "revision": 1}
+        return web.json_response(
+            {
+                "rails": [
+                    {"rail": "knowledge", "stable": KNOWLEDGE, "fallback": None, "snapshot": 3, **empty},
+                    {"rail": "model", "stable": TUNED, "fallback": BASE, "snapshot": None, **empty},
+                ]
+            }
+        )
+
+    async def _search(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response(
+            {"hits": [_hit()], "version": body["version"].partition("@")[0], "snapshot": 3}
+        )
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        pin = body["pin"]
+        if pin["model"] not in self.answers:
+            return _problem(422, "unknown version", field="pin.model")
+        if body["question"] in self.refused:
+            return _problem(422, "too long", field="question")
+        canned = self.answers[pin["model"]](body["question"])
+        retrieves = pin.get("context") != "none"
+        turn_id = str(UUID(int=len(self.turns) + 1))
+        answer = {
+            "id": turn_id,
+            "conversation_id": f"c-{turn_id}",
+            "status": canned.status,
+            "answer": canned.answer,
+            "fields": {"intent": canned.intent, "escalate": False, "escalation_reason": "none"},
+            "citations": [
+                {"n": 1, "document_id": "plus", "quote": ARTICLE[:24], "start": 0, "end": 24, "snapshot": 3}
+            ]
+            if retrieves and canned.status == "answered"
+            else [],
+            "confidence": {"retrieval": 0.9 if retrieves else None, "grounded": 1.0},
+            "versions": {
+                "knowledge": pin.get("knowledge") if retrieves else None,
+                "model": pin["model"],
+                "prompt": "fake",
+            },
+            "arms": {"knowledge": "pinned", "model": "pinned"},
+            "degraded": [],
+            "usage": {"prompt_tokens": 400, "completion_tokens": 40},
+            "timings_ms": {"retrieval": 10.0, "generation": 900.0, "total": 910.0},
+            "trace_id": "0" * 32,
+        }
+        draft = canned.draft if canned.draft is not None else _draft(canned)
+        self.turns[turn_id] = {
+            "id": turn_id,
+            "status": canned.status,
+            "answer": answer,
+            "used": {
+                "hits": [_hit()] if retrieves else [],
+                "passages": [{"n": 1, **_hit()}] if retrieves else [],
+                "drafts": [
+                    {"attempt": "first", "model": pin["model"], "text": draft, "failure": canned.failure}
+                ],
+            },
+            "feedback": canned.feedback,
+        }
+        return web.json_response(answer)
+
+    async def _turn(self, request: web.Request) -> web.Response:
+        if self.turn_lag:
+            self.turn_lag -= 1
+            return _problem(404, "no such turn")
+        return web.json_response(self.turns[request.match_info["id"]])
+
+
+def _hit() -> dict[str, Any]:
+    return {
+        "rank": 1,
+        "document_id": "plus",
+        "title": "Sync Plus",
+        "text": ARTICLE,
+        "start": 0,
+        "end": len(ARTICLE),
+        "effective_from": None,
+        "score": 0.9,
+    }
+
+
+def _draft(canned: CannedAnswer) -> str:
+    value: dict[str, Any] = {
+        "answer": canned.answer,
+        "citations": [1],
+        "intent": canned.intent,
+        "escalate": False,
+        "escalation_reason": "none",
+        "follow_up": "",
+    }
+    return web.json_response(value).text or ""
+
+
+def _problem(status: int, title: str, *, field: str | None = None) -> web.Response:
+    body = {"type": "about:blank", "title": title, "status": status, "field": field, "fix": "change it"}
+    return web.json_response(body, status=status, content_type="application/problem+json")

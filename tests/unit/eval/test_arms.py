@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from eval.arms import DEFAULT_ARMS, Arm, Pin, choose_arms, parse_arm, resolve_arms
+from eval.errors import ArmError
+
+POINTERS: dict[str, dict[str, str | None]] = {
+    "knowledge": {"stable": "k-a-1@7", "previous": "k-a-0@7", "canary": None, "fallback": None},
+    "model": {"stable": "m-support-1", "fallback": "m-base-1", "previous": None, "canary": None},
+}
+
+
+def test_the_three_default_arms_become_pins() -> None:
+    prompt_only, rag_base, rag_tuned = resolve_arms(DEFAULT_ARMS, POINTERS)
+    assert prompt_only.pin.as_body() == {"model": "m-base-1", "context": "none"}
+    assert rag_base.pin.as_body() == {"knowledge": "k-a-1@7", "model": "m-base-1"}
+    assert rag_tuned.pin.as_body() == {"knowledge": "k-a-1@7", "model": "m-support-1"}
+    assert [arm.retrieves for arm in (prompt_only, rag_base, rag_tuned)] == [False, True, True]
+
+
+def test_reads_a_written_arm() -> None:
+    assert parse_arm("old=knowledge:k-x-1@3,model:m-y-2") == Arm(
+        name="old", pin=Pin(knowledge="k-x-1@3", model="m-y-2")
+    )
+    assert parse_arm("live=").pin == Pin()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no-equals",
+        "Bad Name=model:m",
+        "a=engine:x",
+        "a=model",
+        "a=model:",
+        "a=model:x,model:y",
+        "a=context:gold",
+        "a=context:none,knowledge:k",
+    ],
+)
+def test_a_badly_written_arm_is_refused(text: str) -> None:
+    with pytest.raises(ArmError, match="--arm"):
+        parse_arm(text)
+
+
+def test_what_is_left_out_is_the_stable_version() -> None:
+    (arm,) = resolve_arms([parse_arm("live=")], POINTERS)
+    assert arm.pin == Pin(knowledge="k-a-1@7", model="m-support-1")
+
+
+def test_a_pointer_word_without_version_is_refused() -> None:
+    with pytest.raises(ArmError, match="no canary version on the model rail"):
+        resolve_arms([parse_arm("a=model:canary")], POINTERS)
+
+
+def test_two_arms_with_one_pin_are_refused() -> None:
+    same = {**POINTERS, "model": {"stable": "m-base-1", "fallback": "m-base-1"}}
+    with pytest.raises(ArmError, match="rag_base and rag_tuned are the same pin"):
+        resolve_arms(DEFAULT_ARMS, same)
+
+
+def test_choosing_arms() -> None:
+    written = parse_arm("mine=model:m-1")
+    assert [arm.name for arm in choose_arms([], [])] == ["prompt_only", "rag_base", "rag_tuned"]
+    assert choose_arms([], [written]) == (written,)
+    assert [arm.name for arm in choose_arms(["rag_base"], [written])] == ["rag_base", "mine"]
+    with pytest.raises(ArmError, match="no arm is called 'rag'"):
+        choose_arms(["rag"], [])
+    with pytest.raises(ArmError, match="given twice"):
+        choose_arms([], [written, written])
