@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WINDOW = "$__rate_interval"
+from deploy.dashboards.promql import mean, quantile, rate, share
+
 #: Values chosen at the top of the board; matches everything by default.
-KNOWLEDGE = 'twinrail_knowledge_version=~"$knowledge"'
-MODEL = 'twinrail_model_version=~"$model"'
+#: What the rails did for evaluations (arm `pinned`) is left out.
+KNOWLEDGE = 'twinrail_knowledge_version=~"$knowledge", twinrail_rollout_knowledge_arm!="pinned"'
+MODEL = 'twinrail_model_version=~"$model", twinrail_rollout_model_arm!="pinned"'
+#: `gen_ai.client.operation.duration` has embeddings too; they are a stage of retrieval.
+SEARCHES = f'gen_ai_operation_name="retrieval", {KNOWLEDGE}'
+#: Not failures of retrieval: no error, a client that left, a request that cannot be searched.
+FAILED = 'error_type!~"|cancelled|FilterError|RequestError"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,27 +51,6 @@ class Row:
     panels: tuple[Panel, ...]
 
 
-def rate(metric: str, *, by: str = "", where: str = "") -> str:
-    """Events a second, summed over gateways."""
-    return f"sum{_by(by)} (rate({metric}{_where(where)}[{WINDOW}]))"
-
-
-def share(part: str, whole: str) -> str:
-    """A ratio of two rates; no line (rather than NaN) while nothing happens."""
-    return f"{part} / ({whole} > 0)"
-
-
-def quantile(q: float, histogram: str, *, by: str = "", where: str = "") -> str:
-    """A quantile over the window, from buckets summed over gateways."""
-    labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram}_bucket{_where(where)}[{WINDOW}])))"
-
-
-def mean(histogram: str, *, by: str = "", where: str = "") -> str:
-    """The mean over the window (never over the process's lifetime)."""
-    return share(rate(f"{histogram}_sum", by=by, where=where), rate(f"{histogram}_count", by=by, where=where))
-
-
 def quantiles(histogram: str, *, by: str = "", where: str = "") -> tuple[Series, ...]:
     """The median and the 95th percentile."""
     suffix = f" {{{{{by}}}}}" if by else ""
@@ -73,14 +58,6 @@ def quantiles(histogram: str, *, by: str = "", where: str = "") -> tuple[Series,
         Series(expr=quantile(0.5, histogram, by=by, where=where), legend=f"p50{suffix}"),
         Series(expr=quantile(0.95, histogram, by=by, where=where), legend=f"p95{suffix}"),
     )
-
-
-def _by(labels: str) -> str:
-    return f" by ({labels})" if labels else ""
-
-
-def _where(matchers: str) -> str:
-    return f"{{{matchers}}}" if matchers else ""
 
 
 # ---- what the board shows --------------------------------------------------------------------------------
@@ -181,20 +158,23 @@ def _retrieval() -> Row:
                 title="Retrieval time",
                 about="The whole retrieval layer: embed, search, rerank.",
                 unit="s",
-                series=quantiles(RETRIEVAL, where=KNOWLEDGE),
+                series=quantiles(RETRIEVAL, where=SEARCHES),
             ),
             Panel(
                 title="Time by stage, p95",
                 about="Which stage to look at when retrieval is slow.",
                 unit="s",
-                series=one(quantile(0.95, STAGE, by="stage", where=KNOWLEDGE), "{{stage}}"),
+                series=one(
+                    quantile(0.95, STAGE, by="twinrail_retrieval_stage", where=KNOWLEDGE),
+                    "{{twinrail_retrieval_stage}}",
+                ),
             ),
             Panel(
                 title="Retrieval errors",
                 about="Failed retrievals by cause; each becomes a degraded answer, never an uncited one.",
                 unit="reqps",
                 series=one(
-                    rate(f"{RETRIEVAL}_count", by="error_type", where=f'error_type!="", {KNOWLEDGE}'),
+                    rate(f"{RETRIEVAL}_count", by="error_type", where=f"{FAILED}, {SEARCHES}"),
                     "{{error_type}}",
                 ),
             ),
@@ -380,8 +360,8 @@ def _overhead() -> Row:
                 about="By operation; search is one statement.",
                 unit="s",
                 series=one(
-                    quantile(0.95, DATABASE, by="db_operation_name"),
-                    "{{db_operation_name}}",
+                    quantile(0.95, DATABASE, by="db_query_summary"),
+                    "{{db_query_summary}}",
                 ),
             ),
             Panel(

@@ -67,7 +67,7 @@ function refusal(errors) {
   const refused = errors.filter((error) => error instanceof Refused);
   const unknown = refused.find((error) => error.status === 401);
   if (unknown) {
-    gate("This key is not valid", "The gateway does not know this key, or it was revoked. `twinrail keys list` shows the keys there are; paste one with scope review or admin.");
+    gate("This key is not valid", "The gateway does not know this key, or it was revoked. The command twinrail keys list shows the keys there are; paste one with scope review or admin.");
     return "Key refused";
   }
   const scope = refused.find((error) => error.status === 403);
@@ -94,7 +94,7 @@ async function refresh() {
   lastSeen = new Date().toLocaleTimeString();
   if (!key) {
     document.body.classList.add("locked");
-    gate("A key is needed", "Paste an API key with scope review or admin. `twinrail up` prints this page's address with the key in it, and keeps the keys in keys.json of its data folder.");
+    gate("A key is needed", "Paste an API key with scope review or admin. The command twinrail up prints this page's address with a key in it.");
     say("wait", "No key");
     return;
   }
