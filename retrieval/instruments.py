@@ -6,6 +6,7 @@ once. Text of questions and documents is never recorded.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ REQUEST_MODEL = "gen_ai.request.model"
 TOP_K = "gen_ai.retrieval.top_k"
 EMBEDDING_DIMENSIONS = "gen_ai.embeddings.dimension.count"
 KNOWLEDGE_VERSION = "twinrail.knowledge.version"
-KNOWLEDGE_ARM = "twinrail.knowledge.arm"
+KNOWLEDGE_ARM = "twinrail.rollout.knowledge.arm"
 KNOWLEDGE_SNAPSHOT = "twinrail.knowledge.snapshot"
 MODE = "twinrail.retrieval.mode"
 CANDIDATES = "twinrail.retrieval.candidates"
@@ -35,6 +36,8 @@ EMPTY = "twinrail.retrieval.empty"
 UNDERFILLED = "twinrail.retrieval.underfilled"
 STAGE = "twinrail.retrieval.stage"
 ERROR_TYPE = "error.type"
+#: `error.type` of work whose reader left: no failure of ours, so it sets no error status.
+CANCELLED = "cancelled"
 DB: Mapping[str, str] = {
     "db.system.name": "postgresql",
     "db.operation.name": "SELECT",
@@ -120,6 +123,11 @@ def measured(
         current = Stage(span)
         try:
             yield current
+        except asyncio.CancelledError:
+            # The reader left, or the search's own deadline passed and is reported one level up.
+            failed = {ERROR_TYPE: CANCELLED}
+            span.set_attributes(failed)
+            raise
         except BaseException as exc:
             failed = {ERROR_TYPE: type(exc).__name__}
             span.set_attributes(failed)
