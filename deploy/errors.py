@@ -36,3 +36,31 @@ class DatabaseUnavailableError(DeployError):
     """The database does not answer."""
 
     retryable = True
+
+
+class UsageError(DeployError):
+    """The command line or a setting is wrong."""
+
+
+class GateRefusedError(DeployError):
+    """The system was asked for something that its state does not allow."""
+
+
+class AlreadyRunningError(DeployError):
+    """A stack already runs on this data folder."""
+
+
+class GatewayUnreachableError(DeployError):
+    """No gateway answers."""
+
+    retryable = True
+
+
+class GatewayFailedError(DeployError):
+    """The gateway or something behind it failed."""
+
+    retryable = True
+
+
+class ProcessDiedError(DeployError):
+    """A process of the stack ended before it was ready."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import LiteralString
 
 import psycopg
 
@@ -37,24 +37,36 @@ def migrations(packages: tuple[str, ...] = PACKAGES) -> Iterator[Migration]:
         if folder.is_dir():
             for path in sorted(folder.iterdir(), key=lambda path: path.name):
                 if path.name.endswith(".sql"):
-                    yield Migration(
-                        name=f"{package}/{path.name}", text=cast(LiteralString, path.read_text("utf-8"))
-                    )
+                    yield Migration(name=f"{package}/{path.name}", text=path.read_text("utf-8"))
 
 
 async def migrate(database_url: str, *, on_step: Callable[[str], None] = lambda _name: None) -> list[str]:
     """Run what is missing and return the names of what ran. A file is one transaction; callers take turns."""
-    try:
-        connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True, connect_timeout=10)
-    except psycopg.OperationalError as exc:
-        raise DatabaseUnavailableError(f"no answer from the database: {str(exc).strip()}") from exc
-    async with connection as conn:
+    async with await _connect(database_url) as conn:
         await conn.execute(QUERIES["lock"])
         try:
             return await _run_missing(conn, on_step)
         finally:
             if not conn.closed:
                 await conn.execute(QUERIES["unlock"])
+
+
+async def pending(database_url: str) -> list[str]:
+    """The names of what `migrate` would run; changes nothing."""
+    async with await _connect(database_url) as conn:
+        try:
+            cursor = await conn.execute(QUERIES["applied"])
+        except psycopg.errors.UndefinedTable:
+            return [migration.name for migration in migrations()]
+        applied: dict[str, str] = dict(await cursor.fetchall())
+    return [migration.name for migration in migrations() if migration.name not in applied]
+
+
+async def _connect(database_url: str) -> psycopg.AsyncConnection:
+    try:
+        return await psycopg.AsyncConnection.connect(database_url, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as exc:
+        raise DatabaseUnavailableError(f"no answer from the database: {str(exc).strip()}") from exc
 
 
 async def _run_missing(conn: psycopg.AsyncConnection, on_step: Callable[[str], None]) -> list[str]:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
-from retrieval.search import Retriever
-from retrieval.store import KnowledgeStore
 
 from deploy.errors import DeployError
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder
 from retrieval.hits import Hit, SearchRequest
+from retrieval.search import Retriever
+from retrieval.store import KnowledgeStore
 from serving.prompting import PROMPTS, Passage, PromptTemplate, fit, load_prompt
 from serving.wording import load_wording
 

@@ -64,7 +64,8 @@ def quantiles(histogram: str, *, by: str = "", where: str = "") -> tuple[Series,
 
 HTTP = "http_server_request_duration_seconds"
 ASKING = 'http_route=~"/v1/answers|/v1/chat/completions"'
-ASKING_FAILED = f'{ASKING}, http_response_status_code=~"5.."'
+#: A 5xx, or an `error` event in a stream whose 200 was out already.
+ASKING_FAILED = f'{ASKING}, error_type!~"|client_cancelled"'
 WORKFLOW = "gen_ai_invoke_workflow_duration_seconds"
 ANSWERS = "twinrail_answers_total"
 RETRIEVAL = "gen_ai_client_operation_duration_seconds"
@@ -100,8 +101,8 @@ def _golden_path() -> Row:
                 ),
             ),
             Panel(
-                title="Server errors",
-                about="Share of questions that ended in a 5xx. Degraded answers are not in it.",
+                title="Errors",
+                about="Questions that ended in a 5xx or a broken stream. Degraded answers are not in it.",
                 unit="percentunit",
                 series=one(
                     share(f"({rate(f'{HTTP}_count', where=ASKING_FAILED)} or vector(0))", answered), "errors"

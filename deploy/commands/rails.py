@@ -1,0 +1,181 @@
+"""`rails`, `undo`, `promote`, `canary`: what is live on each rail, and the moves of its pointer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.commands.context import CommandLine, Context
+from deploy.errors import GateRefusedError, UsageError
+from deploy.gateway_api import GatewayApi
+from deploy.output import table
+
+RAILS = ("knowledge", "model")
+
+
+def add(commands: CommandLine) -> None:
+    """Declare the commands."""
+    rails = commands.command(
+        "rails", _rails, summary="Show what is live on each rail.", example="twinrail rails"
+    )
+    rails.add_argument("--versions", action="store_true", help="list every version too")
+
+    undo = commands.command(
+        "undo",
+        _undo,
+        summary="Take back the last move of one rail; the other one is not touched. Twice is redo.",
+        example="twinrail undo knowledge",
+        exit_codes="0 done, 1 nothing to undo",
+    )
+    undo.add_argument("rail", choices=RAILS)
+    undo.add_argument(
+        "--what",
+        choices=("publish", "version"),
+        help="knowledge only: the last publish or the last version (default: whichever moved last)",
+    )
+    _add_dry_run(undo)
+
+    promote = commands.command(
+        "promote",
+        _promote,
+        summary="Make a version stable on its rail.",
+        example="twinrail promote model m-support-1a2b3c4d",
+    )
+    promote.add_argument("rail", choices=RAILS)
+    promote.add_argument("version", help="a version id, as `twinrail rails --versions` lists them")
+    _add_dry_run(promote)
+
+    canary = commands.command(
+        "canary",
+        _canary,
+        summary="Give a version a share of the traffic, or take it away.",
+        example="twinrail canary model m-support-1a2b3c4d --percent 5",
+    )
+    canary.add_argument("rail", choices=RAILS)
+    canary.add_argument("version", nargs="?", help="a version id")
+    canary.add_argument("--percent", type=float, help="share of the conversations, 0 to 100")
+    canary.add_argument("--off", action="store_true", help="end the canary")
+    _add_dry_run(canary)
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say what would move, and move nothing")
+
+
+async def _rails(args: argparse.Namespace, context: Context) -> int:
+    async with context.gateway("admin") as gateway:
+        pointers = await _pointers(gateway)
+        versions = {
+            rail: (await gateway.get(f"/v1/rails/{rail}/versions"))["versions"]
+            for rail in (RAILS if args.versions else ())
+        }
+    value: dict[str, Any] = {"rails": pointers}
+    text = _pointer_table(pointers)
+    if args.versions:
+        value["versions"] = versions
+        rows = [(rail, version["id"], version["state"]) for rail in RAILS for version in versions[rail]]
+        text += "\n\n" + table(("rail", "version", "state"), rows)
+    context.out.result(value, text)
+    return 0
+
+
+async def _undo(args: argparse.Namespace, context: Context) -> int:
+    if args.what and args.rail == "model":
+        raise UsageError("--what: the model rail has one kind of move only; leave --what out")
+    async with context.gateway("admin") as gateway:
+        if args.dry_run:
+            return _plan_undo((await _pointers(gateway))[args.rail], args.what, context)
+        before = (await _pointers(gateway))[args.rail]
+        body = {"what": args.what} if args.what else {}
+        await gateway.post(f"/v1/rails/{args.rail}:undo", body)
+        after = (await _pointers(gateway))[args.rail]
+    return _report_move(before, after, context)
+
+
+def _plan_undo(pointer: Mapping[str, Any], what: str | None, context: Context) -> int:
+    """What an undo has to go back to; only the server knows which of publish and version moved last."""
+    if pointer["canary"] and what != "publish":
+        plan = f"would end the canary {pointer['canary']}"
+    elif pointer["previous"] and what != "publish":
+        plan = f"would make {pointer['previous']} stable in place of {pointer['stable']}"
+    elif pointer["rail"] == "knowledge" and what != "version" and (pointer["snapshot"] or 0) > 0:
+        plan = f"would take snapshot {pointer['snapshot']} back"
+    else:
+        raise GateRefusedError(
+            f"{pointer['rail']}: there is nothing to undo; nothing has moved on this rail yet"
+        )
+    if pointer["rail"] == "knowledge" and what is None and pointer["previous"]:
+        plan += f", or snapshot {pointer['snapshot']} back if that was published later"
+    context.out.result({"rail": pointer["rail"], "dry_run": True, "plan": plan}, f"{pointer['rail']}: {plan}")
+    return 0
+
+
+async def _promote(args: argparse.Namespace, context: Context) -> int:
+    async with context.gateway("admin") as gateway:
+        before = (await _pointers(gateway))[args.rail]
+        await _require_version(gateway, args.rail, args.version)
+        if args.dry_run:
+            plan = f"would make {args.version} stable in place of {before['stable']}"
+            context.out.result({"rail": args.rail, "dry_run": True, "plan": plan}, f"{args.rail}: {plan}")
+            return 0
+        await gateway.post(f"/v1/rails/{args.rail}:promote", {"version": args.version})
+        after = (await _pointers(gateway))[args.rail]
+    return _report_move(before, after, context)
+
+
+async def _canary(args: argparse.Namespace, context: Context) -> int:
+    version, weight_bp = _wanted_canary(args)
+    async with context.gateway("admin") as gateway:
+        before = (await _pointers(gateway))[args.rail]
+        if version:
+            await _require_version(gateway, args.rail, version)
+        if args.dry_run:
+            plan = f"would give {version} {weight_bp / 100:g} %" if version else "would end the canary"
+            context.out.result({"rail": args.rail, "dry_run": True, "plan": plan}, f"{args.rail}: {plan}")
+            return 0
+        await gateway.post(f"/v1/rails/{args.rail}:canary", {"version": version, "weight_bp": weight_bp})
+        after = (await _pointers(gateway))[args.rail]
+    return _report_move(before, after, context)
+
+
+def _wanted_canary(args: argparse.Namespace) -> tuple[str | None, int]:
+    if args.off:
+        if args.version or args.percent is not None:
+            raise UsageError(
+                "--off: ends the canary, so it takes no version and no --percent; leave them out"
+            )
+        return None, 0
+    if not args.version or args.percent is None:
+        raise UsageError("--percent: a canary needs a version and its share; give both, or --off")
+    if not 0 <= args.percent <= 100:
+        raise UsageError(f"--percent: {args.percent:g} is not a share; give a number from 0 to 100")
+    return args.version, round(args.percent * 100)
+
+
+async def _pointers(gateway: GatewayApi) -> dict[str, Any]:
+    return {pointer["rail"]: pointer for pointer in (await gateway.get("/v1/rails"))["rails"]}
+
+
+async def _require_version(gateway: GatewayApi, rail: str, version: str) -> None:
+    known = [entry["id"] for entry in (await gateway.get(f"/v1/rails/{rail}/versions"))["versions"]]
+    if version not in known:
+        raise UsageError(f"version: {rail} has no version {version!r}; it has {', '.join(known) or 'none'}")
+
+
+def _report_move(before: Mapping[str, Any], after: Mapping[str, Any], context: Context) -> int:
+    context.out.result({"before": before, "after": after}, _pointer_table({after["rail"]: after}))
+    return 0
+
+
+def _pointer_table(pointers: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for rail, pointer in pointers.items():
+        stable = pointer["stable"] or "-"
+        if rail == "knowledge" and pointer["stable"]:
+            stable += f"@{pointer['snapshot']}"
+        canary = (
+            f"{pointer['canary']} ({pointer['canary_weight_bp'] / 100:g} %)" if pointer["canary"] else "-"
+        )
+        rows.append((rail, stable, canary, pointer["previous"] or "-", pointer.get("fallback") or "-"))
+    return table(("rail", "stable", "canary", "previous", "fallback"), rows)
