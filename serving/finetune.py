@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -23,6 +24,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# Read when torch loads. Threads that spin at a barrier take the core from those that still compute: beside
+# other work on two cores a step took ten times as long without this.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -31,7 +36,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serving.errors import ExampleError, ServingError
 from serving.examples import IGNORED, Example, check_example, check_row, dataset_digest, encode, read_rows
-from serving.prompting import PROMPTS, load_prompt
+from serving.prompting import PROMPTS, PromptTemplate, load_prompt
 from serving.versions import SCHEMAS, load_task_schema, prompt_definition, sha256_of
 from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, base_digest, digest_folder
 from serving.wording import DEFAULT_WORDING, load_wording
@@ -221,7 +226,7 @@ class Data:
 def prepare(
     path: Path,
     schema: Mapping[str, Any],
-    template: Any,
+    template: PromptTemplate,
     tokenizer: Any,
     fixed: Sequence[str],
     args: argparse.Namespace,
