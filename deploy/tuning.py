@@ -1,11 +1,12 @@
-"""Training rows of the demo: its training questions, the passages that retrieval shows for them, and the wanted JSON.
+"""Training rows of the demo: its questions, the passages that retrieval shows for them, the wanted JSON.
 
     python -m deploy.tuning --database-url URL --embedder DIR --tokenizer FILE --out rows.jsonl
 
 Every row is packed exactly as the gateway packs a live question. Three kinds of row teach three behaviours:
-`served` (what retrieval found), `moved` (the same in another order, so that the model reads instead of citing the first) and
-`removed` (the answer taken out of the passages, so that it must say that it does not know). A row whose facts
-are not in its passages gets the passage that holds them put in; no fact is ever taught from memory.
+`served` (what retrieval found), `moved` (the same in another order, so that the model reads instead of
+citing the first) and `removed` (the answer taken out of the passages, so that it must say that it does not
+know). A row whose facts are not in its passages gets the passage that holds them put in; no fact is ever
+taught from memory.
 """
 
 from __future__ import annotations
@@ -138,17 +139,7 @@ class RowBuilder:
         return [*front, *rest[3 - len(holding) :]]
 
     def _row(self, question: dict[str, Any], shown: Shown, kind: str) -> dict[str, Any]:
-        cited = [
-            passage.n
-            for passage, document in zip(shown.passages, shown.documents, strict=True)
-            if document in question["gold"]
-            and (
-                not question["facts"]
-                or any(
-                    facts_stand_in([fact], f"{passage.title}\n{passage.text}") for fact in question["facts"]
-                )
-            )
-        ]
+        cited = self._cited(question, shown)
         wanted = {name: question[name] for name in WANTED_FIELDS if name != "citations"} | {
             "citations": cited
         }
@@ -158,6 +149,26 @@ class RowBuilder:
             "passages": [asdict(passage) for passage in shown.passages],
             "wanted": {name: wanted[name] for name in WANTED_FIELDS},
         }
+
+    @staticmethod
+    def _cited(question: dict[str, Any], shown: Shown) -> list[int]:
+        """The fewest gold passages that hold all facts: a citation that adds nothing teaches noise."""
+        gold = {
+            passage.n: f"{passage.title}\n{passage.text}"
+            for passage, document in zip(shown.passages, shown.documents, strict=True)
+            if document in question["gold"]
+        }
+        open_facts = list(question["facts"])
+        cited: list[int] = []
+        while open_facts and gold:
+            best = max(gold, key=lambda n: sum(facts_stand_in([fact], gold[n]) for fact in open_facts))
+            text = gold.pop(best)
+            left = [fact for fact in open_facts if not facts_stand_in([fact], text)]
+            if len(left) == len(open_facts):
+                break
+            cited.append(best)
+            open_facts = left
+        return sorted(cited) or list(gold)[:1]
 
     def _unanswerable(self, question: dict[str, Any]) -> dict[str, Any]:
         return question | {
