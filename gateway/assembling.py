@@ -1,0 +1,91 @@
+"""From hits to the messages of a prompt: numbered passages inside the version's token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.citations import Source
+from gateway.turn import Question
+from retrieval.hits import Hit
+from serving.errors import PromptBudgetError
+from serving.prompting import Message, Passage, fit, render
+from serving.versions import RegisteredVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a draft may use: the packed passages, where they come from, and the prompt that shows them."""
+
+    candidates: Mapping[int, Source]
+    #: The packed ones: passages as they were trimmed.
+    sources: Mapping[int, Source]
+    passages: tuple[Passage, ...]
+    messages: tuple[Message, ...]
+    tokens: int
+
+
+class Assembler:
+    """Packs prompts."""
+
+    def __init__(self, *, count_tokens: Callable[[str], int], history_messages: int) -> None:
+        self._count_tokens = count_tokens
+        self._history_messages = history_messages
+
+    def assemble(self, question: Question, version: RegisteredVersion, hits: Sequence[Hit]) -> Context:
+        """Pack what fits; when it is too much, the oldest messages of the history go first."""
+        candidates = _sources(question, hits)
+        wanted = [source.passage for source in candidates.values()]
+        template = version.version.prompt
+        history = question.history[max(0, len(question.history) - self._history_messages) :]
+        while True:
+            try:
+                passages = fit(
+                    template,
+                    wanted,
+                    question.text,
+                    prompt_budget_tokens=version.version.prompt_budget_tokens,
+                    count_tokens=self._count_tokens,
+                    history=history,
+                )
+            except PromptBudgetError:
+                if not history:
+                    raise
+                passages = ()
+            if not history or (passages or not wanted):
+                break
+            history = history[1:]
+        messages = render(template, passages, question.text, history)
+        return Context(
+            candidates=candidates,
+            sources={p.n: Source(passage=p, hit=candidates[p.n].hit) for p in passages},
+            passages=passages,
+            messages=messages,
+            tokens=sum(self._count_tokens(message.content) for message in messages),
+        )
+
+
+def _sources(question: Question, hits: Sequence[Hit]) -> dict[int, Source]:
+    """Candidates by number: the hits by rank, or the passages that the caller gave."""
+    if question.pin and question.pin.context is not None:
+        return {
+            n: Source(
+                passage=Passage(n=n, title=given.title, text=given.text, start=0, end=len(given.text)),
+                hit=None,
+            )
+            for n, given in enumerate(question.pin.context, 1)
+        }
+    return {
+        n: Source(
+            passage=Passage(
+                n=n,
+                title=hit.title,
+                text=hit.text,
+                start=hit.start,
+                end=hit.end,
+                effective_from=hit.effective_from.isoformat() if hit.effective_from else "",
+            ),
+            hit=hit,
+        )
+        for n, hit in enumerate(hits, 1)
+    }

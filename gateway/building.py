@@ -1,0 +1,109 @@
+"""Puts the gateway together from parts that are already open. Opens nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.access import KeyRing, KeyStore
+from gateway.answering import Answering, AnsweringLimits
+from gateway.database import Database
+from gateway.drafting import Drafter
+from gateway.hotpath import HotPath, HotPathLimits
+from gateway.limits import Admission, RateLimit
+from gateway.rails import (
+    ChatModel,
+    EngineRoster,
+    KnowledgeRail,
+    ModelRail,
+    Searcher,
+    SentenceCheck,
+    ToneCheck,
+)
+from gateway.readiness import readiness_of
+from gateway.recorder import TurnRecorder
+from gateway.rollouts.live import LiveRails
+from gateway.searching import Searching
+from gateway.settings import GatewaySettings
+from gateway.state import GatewayState
+from gateway.turns import TurnStore
+from serving.wording import Wording
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the gateway is made from."""
+
+    database: Database
+    recorder: TurnRecorder
+    knowledge: KnowledgeRail
+    searcher: Searcher
+    models: ModelRail
+    engines: EngineRoster
+    chat: ChatModel
+    check_sentence: SentenceCheck
+    check_tone: ToneCheck
+    count_tokens: Callable[[str], int]
+    wording: Wording
+    exposition: Callable[[], bytes]
+
+
+def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
+    """The state of a gateway."""
+    live = LiveRails(parts.knowledge, parts.models, max_age_s=settings.pointer_max_age_s)
+    keys = KeyRing(KeyStore(parts.database), max_age_s=settings.key_max_age_s, grace_s=settings.key_grace_s)
+    answering = Answering(
+        live=live,
+        searcher=parts.searcher,
+        knowledge=parts.knowledge,
+        drafter=Drafter(chat=parts.chat, check_sentence=parts.check_sentence, check_tone=parts.check_tone),
+        check_sentence=parts.check_sentence,
+        count_tokens=parts.count_tokens,
+        wording=parts.wording,
+        limits=AnsweringLimits(
+            retrieval_timeout_s=settings.retrieval_timeout_s,
+            first_token_timeout_s=settings.first_token_timeout_s,
+            hits=settings.hits,
+            history_messages=settings.history_messages,
+        ),
+    )
+    hotpath = HotPath(
+        keys=keys,
+        answering=answering,
+        searching=Searching(live=live, searcher=parts.searcher, timeout_s=settings.retrieval_timeout_s),
+        recorder=parts.recorder,
+        admission=Admission(
+            running=settings.max_running,
+            queued=settings.max_queued,
+            queue_timeout_s=settings.queue_timeout_s,
+        ),
+        rate_limit=RateLimit(per_minute=settings.requests_per_minute, burst=settings.burst),
+        limits=HotPathLimits(
+            deadline_s=settings.deadline_s,
+            body_limit_bytes=settings.body_limit_bytes,
+            keepalive_s=settings.keepalive_s,
+        ),
+    )
+    return GatewayState(
+        keys=keys,
+        hotpath=hotpath,
+        live=live,
+        knowledge=parts.knowledge,
+        models=parts.models,
+        engines=parts.engines,
+        turns=TurnStore(parts.database),
+        recorder=parts.recorder,
+        readiness=readiness_of(
+            database=parts.database,
+            knowledge=parts.knowledge,
+            models=parts.models,
+            engines=parts.engines,
+        ),
+        exposition=parts.exposition,
+        body_limit_bytes=settings.body_limit_bytes,
+    )
+
+
+def estimate_tokens(text: str) -> int:
+    """A guess that is rather too high, for the case that no tokenizer is given."""
+    return len(text.encode()) // 3 + 1

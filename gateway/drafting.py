@@ -1,0 +1,214 @@
+"""One draft of an answer: the model writes, each sentence is checked, and only checked sentences come out.
+
+A sentence is released when it is complete and its check has passed. The first one that fails ends the draft
+and, by closing the stream, the generation behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsonschema.protocols import Validator
+
+from gateway.answer_text import FieldReader
+from gateway.outcome import Parsed, Unfit, parse_draft, status_of
+from gateway.rails import ChatModel, SentenceCheck, Support, ToneCheck
+from gateway.sentences import SentenceSplitter
+from serving.client import ChatRequest
+from serving.errors import EngineError
+from serving.generation import Usage
+from serving.prompting import Passage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedSentence:
+    """A sentence of the answer with what its check found. `start` and `end` count in the answer."""
+
+    text: str
+    start: int
+    end: int
+    support: Support
+    tone: tuple[str, ...]
+    released: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftResult:
+    """How a draft ended: `parsed` if it can be used, else `failure`."""
+
+    text: str
+    parsed: Parsed | None
+    #: `engine`, `unsupported`, `schema`, `truncated`, `mismatch`, `empty`; None if it can be used.
+    failure: str | None
+    detail: str
+    sentences: tuple[CheckedSentence, ...]
+    usage: Usage
+    finish_reason: str | None
+    first_token_s: float | None
+    #: Time that the model took, and time that the checks took.
+    generation_s: float
+    checking_s: float
+    error: EngineError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Text that has passed its check."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftOrder:
+    """What a draft is to be made from, and how it is judged."""
+
+    request: ChatRequest
+    passages: tuple[Passage, ...]
+    validator: Validator
+    #: Field with the text to stream; None: the whole JSON is the answer, checked as one.
+    field: str | None
+    #: False where nothing can be grounded (prompt-only arm): then checks are measured only.
+    enforce: bool = True
+
+
+@dataclass(slots=True)
+class _Progress:
+    written: list[str] = field(default_factory=list)
+    sentences: list[CheckedSentence] = field(default_factory=list)
+    answer: list[str] = field(default_factory=list)
+    offset: int = 0
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str | None = None
+    first_token_s: float | None = None
+    began_at: float = field(default_factory=time.perf_counter)
+    checking_s: float = 0.0
+
+
+class Drafter:
+    """Writes drafts with a model and two checks."""
+
+    def __init__(self, *, chat: ChatModel, check_sentence: SentenceCheck, check_tone: ToneCheck) -> None:
+        self._chat = chat
+        self._check_sentence = check_sentence
+        self._check_tone = check_tone
+
+    async def write(self, order: DraftOrder) -> AsyncGenerator[Released | DraftResult]:
+        """The released pieces of one draft, then its result."""
+        progress = _Progress()
+        try:
+            async with aclosing(self._sentences(order, progress)) as sentences:
+                async for sentence in sentences:
+                    checked = self._check(sentence, order, progress)
+                    if not checked.released:
+                        yield _failed(progress, "unsupported", sentence.strip())
+                        return
+                    yield Released(sentence)
+        except EngineError as exc:
+            yield _failed(progress, "engine", str(exc), error=exc)
+            return
+        yield self._finish(order, progress)
+
+    async def _sentences(self, order: DraftOrder, progress: _Progress) -> AsyncGenerator[str]:
+        """Complete sentences of the answer's text, as early as they are known to be complete."""
+        reader = FieldReader(order.field) if order.field else None
+        splitter = SentenceSplitter()
+        # The type says AsyncIterator; every stream here is a generator whose closing aborts the generation.
+        async with aclosing(self._chat.stream(order.request)) as deltas:  # type: ignore[type-var]
+            async for delta in deltas:
+                if delta.finish_reason:
+                    progress.finish_reason = delta.finish_reason
+                if delta.usage:
+                    progress.usage = delta.usage
+                if not delta.text:
+                    continue
+                if progress.first_token_s is None:
+                    progress.first_token_s = time.perf_counter() - progress.began_at
+                progress.written.append(delta.text)
+                if reader is None or reader.done:
+                    continue
+                for sentence in splitter.feed(reader.feed(delta.text)):
+                    yield sentence
+                if reader.done and (rest := splitter.flush()):
+                    yield rest
+
+    def _check(self, sentence: str, order: DraftOrder, progress: _Progress) -> CheckedSentence:
+        began = time.perf_counter()
+        bare = sentence.strip()
+        support = self._check_sentence(bare, order.passages)
+        tone = self._check_tone(bare)
+        progress.checking_s += time.perf_counter() - began
+        left = progress.offset + len(sentence) - len(sentence.lstrip())
+        checked = CheckedSentence(
+            text=bare,
+            start=left,
+            end=left + len(bare),
+            support=support,
+            tone=tone,
+            released=support.supported or not order.enforce or not bare,
+        )
+        progress.sentences.append(checked)
+        if checked.released:
+            progress.answer.append(sentence)
+            progress.offset += len(sentence)
+        return checked
+
+    def _finish(self, order: DraftOrder, progress: _Progress) -> DraftResult:
+        text = "".join(progress.written)
+        if progress.finish_reason == "length":
+            return _failed(progress, "truncated", "the model reached max_tokens")
+        parsed = parse_draft(text, validator=order.validator, field=order.field)
+        if isinstance(parsed, Unfit):
+            return _failed(progress, "schema", parsed.reason)
+        if order.field is not None and "".join(progress.answer) != parsed.answer:
+            return _failed(progress, "mismatch", "the streamed text is not the text of the finished JSON")
+        if order.field is not None and status_of(parsed) is None:
+            return _failed(progress, "empty", "neither an answer nor a question back")
+        return _result(progress, parsed=parsed, failure=None, detail="")
+
+
+def check_rows(sentences: Sequence[CheckedSentence]) -> list[dict[str, Any]]:
+    """The checks as they are recorded with the turn."""
+    return [
+        {
+            "sentence": sentence.text,
+            "supported": sentence.support.supported,
+            "score": round(sentence.support.score, 3),
+            "n": sentence.support.n,
+            "unsupported": list(sentence.support.unsupported),
+            "tone": list(sentence.tone),
+        }
+        for sentence in sentences
+    ]
+
+
+def _failed(
+    progress: _Progress, failure: str, detail: str, *, error: EngineError | None = None
+) -> DraftResult:
+    return _result(progress, parsed=None, failure=failure, detail=detail, error=error)
+
+
+def _result(
+    progress: _Progress,
+    *,
+    parsed: Parsed | None,
+    failure: str | None,
+    detail: str,
+    error: EngineError | None = None,
+) -> DraftResult:
+    return DraftResult(
+        text="".join(progress.written),
+        parsed=parsed,
+        failure=failure,
+        detail=detail,
+        sentences=tuple(progress.sentences),
+        usage=progress.usage,
+        finish_reason=progress.finish_reason,
+        first_token_s=progress.first_token_s,
+        generation_s=time.perf_counter() - progress.began_at - progress.checking_s,
+        checking_s=progress.checking_s,
+        error=error,
+    )

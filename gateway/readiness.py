@@ -1,0 +1,95 @@
+"""Whether this gateway can serve the stable versions, part by part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.database import Database
+from gateway.errors import GatewayError
+from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
+from retrieval.errors import RetrievalError
+from serving.errors import ServingError
+
+#: A part that does not answer within this time is not ready: the check itself must never hang.
+_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What the gateway stands on. Without a required one, the stable versions cannot be served."""
+
+    required: bool
+    check: Callable[[], Awaitable[str]]
+
+
+class NotReadyError(GatewayError):
+    """A part is not ready."""
+
+
+class Readiness:
+    """Asks every part, all at the same time."""
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        self._parts = parts
+        #: Set at shutdown: no new requests, please, while the running ones end.
+        self.draining = False
+
+    async def report(self) -> tuple[bool, dict[str, Any]]:
+        """Whether it is ready, and the state of each part."""
+        states = await asyncio.gather(*(self._state(part) for part in self._parts.values()))
+        parts = dict(zip(self._parts, states, strict=True))
+        if self.draining:
+            parts["process"] = {"ok": False, "required": True, "detail": "shutting down"}
+        ready = all(state["ok"] for state in parts.values() if state["required"])
+        return ready, {"ready": ready, "parts": parts}
+
+    @staticmethod
+    async def _state(part: Part) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                detail, ok = await part.check(), True
+        except TimeoutError:
+            detail, ok = f"no answer within {_TIMEOUT_S:g} s", False
+        except (GatewayError, RetrievalError, ServingError) as exc:
+            detail, ok = str(exc), False
+        return {"ok": ok, "required": part.required, "detail": detail}
+
+
+def readiness_of(
+    *, database: Database, knowledge: KnowledgeRail, models: ModelRail, engines: EngineRoster
+) -> Readiness:
+    """The parts of a gateway. Records are not required: while they are away, turns go to the spool."""
+
+    async def records() -> str:
+        await database.ping()
+        return "answers"
+
+    async def knowledge_rail() -> str:
+        return f"stable {(await knowledge.pointer()).stable}"
+
+    async def model_rail() -> str:
+        version = await models.version((await models.pointer()).stable)
+        if not await engines.ready(version.served_name):
+            raise NotReadyError(f"no engine serves {version.served_name}")
+        return f"stable {version.id}"
+
+    async def fallback_model() -> str:
+        fallback = (await models.pointer()).fallback
+        if fallback is None:
+            return "none is set"
+        version = await models.version(fallback)
+        if not await engines.ready(version.served_name):
+            raise NotReadyError(f"no engine serves {version.served_name}")
+        return fallback
+
+    return Readiness(
+        {
+            "records": Part(required=False, check=records),
+            "knowledge": Part(required=True, check=knowledge_rail),
+            "model": Part(required=True, check=model_rail),
+            "fallback": Part(required=False, check=fallback_model),
+        }
+    )

@@ -1,0 +1,81 @@
+"""What was asked, what was used, what was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from gateway.access import ApiKey, Scope
+from gateway.errors import NotFoundError
+from gateway.schemas import Arms, FeedbackView, TurnList, TurnView, Versions
+from gateway.state import Caller, GatewayState, State
+
+router = APIRouter(prefix="/v1/turns", tags=["turns"])
+
+#: Scopes that see all turns of the tenant; `ask` alone sees its own.
+_OVERSEERS = (Scope.REVIEW, Scope.EVAL)
+
+AnyCaller = Annotated[ApiKey, Depends(Caller(Scope.ASK, *_OVERSEERS))]
+Reviewer = Annotated[ApiKey, Depends(Caller(Scope.REVIEW))]
+
+
+@router.get("/{turn_id}")
+async def read_turn(turn_id: UUID, key: AnyCaller, state: State) -> TurnView:
+    """One turn, from the moment of its answer on. A key with only `ask` sees the turns that it made."""
+    row = await find_turn(state, key, turn_id)
+    pending = state.recorder.pending(turn_id) is not None
+    feedback = [] if pending else await state.turns.feedback(key.tenant, turn_id)
+    return _view(row, feedback=[FeedbackView.model_validate(entry) for entry in feedback])
+
+
+@router.get("")
+async def latest_turns(
+    key: Reviewer, state: State, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> TurnList:
+    """The tenant's latest turns, newest first."""
+    pending = state.recorder.pending_of(key.tenant)[:limit]
+    stored = await state.turns.latest(key.tenant, limit=limit)
+    seen = {str(row["id"]) for row in pending}
+    rows = [*pending, *(row for row in stored if str(row["id"]) not in seen)]
+    rows.sort(key=lambda row: str(row["id"]), reverse=True)  # ids are UUIDv7: ordered by time
+    return TurnList(turns=[_view(row) for row in rows[:limit]])
+
+
+async def find_turn(state: GatewayState, key: ApiKey, turn_id: UUID) -> Mapping[str, Any]:
+    """The turn if the key may see it. Another tenant's turn is as absent as one that never was."""
+    row = state.recorder.pending(turn_id)
+    if row is None or row["tenant"] != key.tenant:
+        row = await state.turns.read(key.tenant, turn_id)
+    if row is None or not (key.allows(*_OVERSEERS) or str(row["key_id"]) == str(key.id)):
+        raise NotFoundError(
+            f"There is no turn {turn_id}.", field="id", fix="Use the id of an answer of this key."
+        )
+    return row
+
+
+def _view(row: Mapping[str, Any], *, feedback: list[FeedbackView] | None = None) -> TurnView:
+    return TurnView(
+        id=row["id"],
+        conversation_id=row["conversation_id"],
+        surface=row["surface"],
+        status=row["status"],
+        question=row["question"],
+        pinned=row["pinned"],
+        versions=Versions(
+            knowledge=row["knowledge_version"],
+            model=row["model_version"],
+            prompt=row["used"].get("prompt_name"),
+        ),
+        arms=Arms(knowledge=row["knowledge_arm"], model=row["model_arm"]),
+        degraded=row["degraded"],
+        trace_id=row["trace_id"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+        ticket=row["ticket"],
+        answer=row["answer"],
+        used=row["used"],
+        feedback=feedback or [],
+    )

@@ -1,0 +1,72 @@
+-- name: set_tenant
+SELECT set_config('gateway.tenant', %(tenant)s, true);
+
+-- name: key_by_digest
+SELECT id, name, tenant, principals, scopes, created_at, revoked_at
+FROM gateway.key_by_digest(%(digest)s);
+
+-- name: insert_key
+INSERT INTO gateway.api_key (id, name, digest, tenant, principals, scopes)
+VALUES (%(id)s, %(name)s, %(digest)s, %(tenant)s, %(principals)s, %(scopes)s)
+RETURNING id, name, tenant, principals, scopes, created_at, revoked_at;
+
+-- name: list_keys
+SELECT id, name, tenant, principals, scopes, created_at, revoked_at
+FROM gateway.api_key ORDER BY created_at, id;
+
+-- name: revoke_key
+UPDATE gateway.api_key SET revoked_at = COALESCE(revoked_at, now()) WHERE id = %(id)s
+RETURNING id, name, tenant, principals, scopes, created_at, revoked_at;
+
+-- name: insert_turns: one statement a tenant; a turn that is already there stays as it is, so replay is safe
+INSERT INTO gateway.turn (id, tenant, key_id, conversation_id, surface, status, question, pinned, knowledge_version,
+    model_version, knowledge_arm, model_arm, degraded, trace_id, created_at, finished_at, answer, used)
+SELECT id, tenant, key_id, conversation_id, surface, status, question, pinned, knowledge_version,
+    model_version, knowledge_arm, model_arm, degraded, trace_id, created_at, finished_at, answer, used
+FROM jsonb_to_recordset(%(turns)s::jsonb) AS t(id uuid, tenant text, key_id uuid, conversation_id text, surface text,
+    status text, question text, pinned boolean, knowledge_version text, model_version text, knowledge_arm text,
+    model_arm text, degraded text[], trace_id text, created_at timestamptz, finished_at timestamptz, answer jsonb,
+    used jsonb)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_tickets
+INSERT INTO gateway.review_ticket (turn_id, tenant, reason, created_at)
+SELECT id, tenant, ticket, finished_at
+FROM jsonb_to_recordset(%(turns)s::jsonb) AS t(id uuid, tenant text, ticket text, finished_at timestamptz)
+WHERE ticket IS NOT NULL
+ON CONFLICT (turn_id) DO NOTHING;
+
+-- name: turn
+SELECT t.id, t.tenant, t.key_id, t.conversation_id, t.surface, t.status, t.question, t.pinned, t.knowledge_version,
+    t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, t.finished_at, t.answer,
+    t.used, r.reason AS ticket
+FROM gateway.turn t LEFT JOIN gateway.review_ticket r ON r.turn_id = t.id
+WHERE t.id = %(id)s;
+
+-- name: latest_turns
+SELECT t.id, t.tenant, t.key_id, t.conversation_id, t.surface, t.status, t.question, t.pinned, t.knowledge_version,
+    t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, t.finished_at, t.answer,
+    t.used, r.reason AS ticket
+FROM gateway.turn t LEFT JOIN gateway.review_ticket r ON r.turn_id = t.id
+ORDER BY t.created_at DESC, t.id DESC LIMIT %(limit)s;
+
+-- name: upsert_feedback
+INSERT INTO gateway.feedback AS f (turn_id, key_id, tenant, rating, comment, corrected_answer, label)
+VALUES (%(turn_id)s, %(key_id)s, %(tenant)s, %(rating)s, %(comment)s, %(corrected_answer)s, %(label)s)
+ON CONFLICT (turn_id, key_id) DO UPDATE SET
+    rating = EXCLUDED.rating, comment = EXCLUDED.comment, corrected_answer = EXCLUDED.corrected_answer,
+    label = EXCLUDED.label,
+    updated_at = CASE WHEN (f.rating, f.comment, f.corrected_answer, f.label)
+        IS NOT DISTINCT FROM (EXCLUDED.rating, EXCLUDED.comment, EXCLUDED.corrected_answer, EXCLUDED.label)
+        THEN f.updated_at ELSE now() END
+RETURNING turn_id, key_id, rating, comment, corrected_answer, label, created_at, updated_at;
+
+-- name: turn_feedback
+SELECT turn_id, key_id, rating, comment, corrected_answer, label, created_at, updated_at
+FROM gateway.feedback WHERE turn_id = %(turn_id)s ORDER BY created_at;
+
+-- name: ping
+SELECT 1;
+
+-- name: schema_is_there
+SELECT to_regclass('gateway.turn') IS NOT NULL AS there;

@@ -1,0 +1,57 @@
+"""Everything that requests need, built in the entry point and passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from gateway.access import ApiKey, KeyRing, Scope
+from gateway.hotpath import HotPath
+from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
+from gateway.readiness import Readiness
+from gateway.recorder import TurnRecorder
+from gateway.rollouts.live import LiveRails
+from gateway.turns import TurnStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    """The gateway's parts."""
+
+    keys: KeyRing
+    hotpath: HotPath
+    live: LiveRails
+    knowledge: KnowledgeRail
+    models: ModelRail
+    engines: EngineRoster
+    turns: TurnStore
+    recorder: TurnRecorder
+    readiness: Readiness
+    #: The Prometheus exposition of the process.
+    exposition: Callable[[], bytes]
+    body_limit_bytes: int = 256 * 1024
+
+
+def get_state(request: Request) -> GatewayState:
+    """The state of the app that serves the request."""
+    state: GatewayState = request.app.state.gateway
+    return state
+
+
+State = Annotated[GatewayState, Depends(get_state)]
+
+
+class Caller:
+    """A dependency that gives the caller's key if it carries one of the scopes."""
+
+    def __init__(self, *scopes: Scope) -> None:
+        self._scopes = scopes
+
+    async def __call__(self, request: Request, state: State) -> ApiKey:
+        """The key; raises UnauthenticatedError or ForbiddenError."""
+        key = await state.keys.authenticate(request.headers.raw)
+        key.require(*self._scopes)
+        return key

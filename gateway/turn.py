@@ -1,0 +1,236 @@
+"""A turn while it is made: one question with everything that is used and produced for it.
+
+The draft is filled along the path of the question, so that a turn that is cancelled or fails half-way is
+recorded with what had been used until then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from gateway.access import ApiKey
+from gateway.rollouts.assignment import Arm, Assignment
+from gateway.schemas import AnswerBody, Arms, Usage, Versions
+from retrieval.hits import Hit
+from serving.prompting import Message
+
+_NO_ARM = Assignment(arm=Arm.NONE, version=None)
+
+
+class Surface(StrEnum):
+    """The call through which a question came."""
+
+    ANSWERS = "answers"
+    CHAT = "chat"
+
+
+class Ending(StrEnum):
+    """How a turn ended without an answer."""
+
+    CLIENT_CANCELLED = "client_cancelled"
+    FAILED = "failed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedContext:
+    """A passage that the caller gave in place of retrieval."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """What the caller fixed. Turns with a pin are never counted."""
+
+    knowledge: str | None = None
+    snapshot: int | None = None
+    model: str | None = None
+    as_of: date | None = None
+    #: None: retrieve as usual. Empty: no context at all.
+    context: tuple[PinnedContext, ...] | None = None
+
+    @property
+    def skips_retrieval(self) -> bool:
+        """Whether the context is given."""
+        return self.context is not None
+
+    @property
+    def prompt_only(self) -> bool:
+        """Whether there is no context at all, so that nothing can be grounded or cited."""
+        return self.context == ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked, by whom, and by when the answer is due."""
+
+    text: str
+    key: ApiKey
+    conversation_id: str
+    history: tuple[Message, ...] = ()
+    filters: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    pin: Pinned | None = None
+    #: Sentences are shown as they pass, so a draft that was begun cannot be taken back.
+    stream: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What is assigned to an arm: the conversation, within its tenant."""
+        return f"{self.key.tenant}/{self.conversation_id}"
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnDraft:
+    """The turn's record in the making."""
+
+    id: UUID
+    key: ApiKey
+    surface: Surface
+    trace_id: str
+    conversation_id: str = ""
+    question: str = ""
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    pin: Pinned | None = None
+    knowledge: Assignment = _NO_ARM
+    model: Assignment = _NO_ARM
+    snapshot: int | None = None
+    prompt_name: str | None = None
+    hits: Sequence[Hit] = ()
+    retrieval: dict[str, Any] = field(default_factory=dict)
+    confidence: float | None = None
+    grounded: float | None = None
+    prompt: Sequence[Message] = ()
+    #: Every generation: version, text, how it ended, why it was not used.
+    drafts: list[dict[str, Any]] = field(default_factory=list)
+    #: Every sentence that was checked.
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    #: What was dropped or noticed: `citation 7 out of range`, `tone: exclamation`.
+    flags: list[str] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    ticket: str | None = None
+    answer: AnswerBody | None = None
+    problem: Mapping[str, Any] | None = None
+    ending: Ending | None = None
+
+    @property
+    def status(self) -> str:
+        """How it ended: the answer's status, or why there is none."""
+        if self.ending is not None:
+            return self.ending.value
+        return self.answer.status.value if self.answer is not None else Ending.FAILED.value
+
+    def degrade(self, part: str) -> None:
+        """Say in the answer that a part did not work."""
+        if part not in self.degraded:
+            self.degraded.append(part)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of the block to the part's time."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_time(part, time.perf_counter() - began)
+
+    def add_time(self, part: str, seconds: float) -> None:
+        """Add to the part's time."""
+        self.timings_ms[part] = self.timings_ms.get(part, 0.0) + seconds * 1000
+
+    @property
+    def knowledge_stamp(self) -> str | None:
+        """`k-<name>-<sha8>@<snapshot>`."""
+        version = self.knowledge.version
+        return version if version is None or self.snapshot is None else f"{version}@{self.snapshot}"
+
+    @property
+    def versions(self) -> Versions:
+        """The stamp of the answer."""
+        return Versions(knowledge=self.knowledge_stamp, model=self.model.version, prompt=self.prompt_name)
+
+    @property
+    def arms(self) -> Arms:
+        """The arms of the answer."""
+        return Arms(knowledge=self.knowledge.arm.value, model=self.model.arm.value)
+
+    def row(self) -> dict[str, Any]:
+        """The turn as plain values, as it is written, spooled and shown."""
+        return {
+            "id": str(self.id),
+            "tenant": self.key.tenant,
+            "key_id": str(self.key.id),
+            "conversation_id": self.conversation_id,
+            "surface": self.surface.value,
+            "status": self.status,
+            "question": self.question,
+            "pinned": self.pin is not None,
+            "knowledge_version": self.knowledge_stamp,
+            "model_version": self.model.version,
+            "knowledge_arm": self.knowledge.arm.value,
+            "model_arm": self.model.arm.value,
+            "degraded": list(self.degraded),
+            "trace_id": self.trace_id,
+            "created_at": self.created_at.isoformat(),
+            "finished_at": datetime.now(UTC).isoformat(),
+            "ticket": self.ticket,
+            "answer": self.answer.model_dump(mode="json") if self.answer else None,
+            "used": self._used(),
+        }
+
+    def _used(self) -> dict[str, Any]:
+        return {
+            "principals": list(self.key.principals),
+            "filters": dict(self.filters),
+            "pin": _pin_row(self.pin),
+            "prompt_name": self.prompt_name,
+            "confidence": self.confidence,
+            "grounded": self.grounded,
+            "retrieval": self.retrieval,
+            "hits": [_hit_row(hit) for hit in self.hits],
+            "prompt": [{"role": message.role, "content": message.content} for message in self.prompt],
+            "drafts": self.drafts,
+            "checks": self.checks,
+            "flags": self.flags,
+            "usage": self.usage.model_dump(),
+            "timings_ms": {name: round(value, 2) for name, value in self.timings_ms.items()},
+            "problem": dict(self.problem) if self.problem else None,
+        }
+
+
+def _hit_row(hit: Hit) -> dict[str, Any]:
+    return {
+        "rank": hit.rank,
+        "chunk_id": hit.chunk_id,
+        "document_id": hit.document_id,
+        "document_version": hit.document_version,
+        "title": hit.title,
+        "start": hit.start,
+        "end": hit.end,
+        "score": hit.score,
+        "dense_score": hit.dense_score,
+        "lexical_score": hit.lexical_score,
+    }
+
+
+def _pin_row(pin: Pinned | None) -> dict[str, Any] | None:
+    if pin is None:
+        return None
+    return {
+        "knowledge": pin.knowledge,
+        "snapshot": pin.snapshot,
+        "model": pin.model,
+        "as_of": pin.as_of.isoformat() if pin.as_of else None,
+        "context": None if pin.context is None else [passage.title for passage in pin.context],
+    }

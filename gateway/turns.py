@@ -1,0 +1,100 @@
+"""Turns, feedback and review tickets in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+
+from gateway.database import Cursor, Database
+from gateway.errors import GatewayError, RecordsUnavailableError
+from gateway.sql import queries
+
+Row = Mapping[str, Any]
+
+
+class UnstorableTurnError(GatewayError):
+    """PostgreSQL refuses the content of a turn."""
+
+
+class TurnStore:
+    """Writes turns in batches and reads them back, each tenant by itself."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def write(self, rows: Sequence[Row]) -> None:
+        """Write turns and their tickets, one transaction a tenant; turns that are there already stay as they
+        are."""
+        by_tenant: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            by_tenant[row["tenant"]].append(row)
+        for tenant, group in by_tenant.items():
+            turns = orjson.dumps(group).decode().replace("\\u0000", "\\ufffd")  # jsonb has no NUL
+            try:
+                async with self._database.transaction(tenant) as cursor:
+                    await cursor.execute(queries["insert_turns"], {"turns": turns})
+                    await cursor.execute(queries["insert_tickets"], {"turns": turns})
+            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as exc:
+                raise UnstorableTurnError(str(exc).strip()) from exc
+
+    async def read(self, tenant: str, turn_id: UUID) -> Row | None:
+        """The turn, if it is the tenant's."""
+
+        async def select(cursor: Cursor) -> Row | None:
+            await cursor.execute(queries["turn"], {"id": turn_id})
+            return await cursor.fetchone()
+
+        return await self._database.read(tenant, select)
+
+    async def latest(self, tenant: str, *, limit: int) -> list[Row]:
+        """The tenant's last turns, newest first."""
+
+        async def select(cursor: Cursor) -> list[Row]:
+            await cursor.execute(queries["latest_turns"], {"limit": limit})
+            return list(await cursor.fetchall())
+
+        return await self._database.read(tenant, select)
+
+    async def give_feedback(
+        self,
+        tenant: str,
+        *,
+        turn_id: UUID,
+        key_id: UUID,
+        rating: str | None,
+        comment: str | None,
+        corrected_answer: str | None,
+        label: str | None,
+    ) -> Row:
+        """Store what a key says about a turn; its last word counts."""
+        async with self._database.transaction(tenant) as cursor:
+            await cursor.execute(
+                queries["upsert_feedback"],
+                {
+                    "turn_id": turn_id,
+                    "key_id": key_id,
+                    "tenant": tenant,
+                    "rating": rating,
+                    "comment": comment,
+                    "corrected_answer": corrected_answer,
+                    "label": label,
+                },
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            raise RecordsUnavailableError
+        return row
+
+    async def feedback(self, tenant: str, turn_id: UUID) -> list[Row]:
+        """What was said about a turn, one row a key."""
+
+        async def select(cursor: Cursor) -> list[Row]:
+            await cursor.execute(queries["turn_feedback"], {"turn_id": turn_id})
+            return list(await cursor.fetchall())
+
+        return await self._database.read(tenant, select)

@@ -1,0 +1,122 @@
+"""Whether a finished draft may become the answer: its checks, its citations, and a record of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway import instruments as names
+from gateway.assembling import Context
+from gateway.citations import CitationDesk, Citations, Cited, gather_evidence, whole_passages
+from gateway.drafting import DraftOrder, DraftResult, check_rows
+from gateway.outcome import Parsed, status_of
+from gateway.rails import SentenceCheck
+from gateway.schemas import Status, Usage
+from gateway.turn import Question, TurnDraft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A draft that passed, with its citations."""
+
+    parsed: Parsed
+    citations: Citations
+
+
+class Verifier:
+    """Judges drafts and writes into the turn what it found."""
+
+    def __init__(self, *, desk: CitationDesk, check_sentence: SentenceCheck) -> None:
+        self._desk = desk
+        self._check_sentence = check_sentence
+
+    async def verify(
+        self,
+        question: Question,
+        turn: TurnDraft,
+        context: Context,
+        order: DraftOrder,
+        result: DraftResult,
+        attempt: str,
+    ) -> Accepted | None:
+        """The accepted answer if the draft holds, else None."""
+        _record_generation(turn, result)
+        failure, detail, accepted = result.failure, result.detail, None
+        with names.tracer.start_as_current_span(names.VERIFY_SPAN) as span, turn.timed("verify"):
+            turn.checks.extend(check_rows(result.sentences))
+            broken = dict.fromkeys(rule for sentence in result.sentences for rule in sentence.tone)
+            turn.flags.extend(f"tone: {rule}" for rule in broken)
+            turn.grounded = _grounded(result)
+            if turn.grounded is not None:
+                span.add_event(
+                    names.EVALUATION_EVENT,
+                    {names.EVALUATION_NAME: "grounding", names.EVALUATION_SCORE: turn.grounded},
+                )
+            if result.parsed is not None:
+                accepted = await self._cite(question, turn, context, result, result.parsed)
+                if order.enforce and _lacks_citation(result, accepted):
+                    failure, detail, accepted = "uncited", "no claim could be tied to a stored document", None
+            if failure:
+                span.set_attribute(names.ERROR_TYPE, failure)
+            if failure == "engine":
+                turn.degrade("generation")
+        turn.drafts.append(
+            {
+                "attempt": attempt,
+                "model": order.request.version,
+                "text": result.text,
+                "finish_reason": result.finish_reason,
+                "failure": failure,
+                "detail": detail,
+            }
+        )
+        return accepted
+
+    async def found(self, question: Question, turn: TurnDraft, context: Context) -> tuple[Cited, ...]:
+        """The packed passages as citations: what a turn without a usable answer can still show."""
+        citations = await self._desk.cite(
+            whole_passages(context.passages),
+            context.sources,
+            access=question.key.access,
+            snapshot=turn.snapshot,
+        )
+        return citations.cited
+
+    async def _cite(
+        self, question: Question, turn: TurnDraft, context: Context, result: DraftResult, parsed: Parsed
+    ) -> Accepted:
+        evidence, flags = gather_evidence(
+            result.sentences, parsed.cited, context.passages, self._check_sentence
+        )
+        citations = await self._desk.cite(
+            evidence, context.sources, access=question.key.access, snapshot=turn.snapshot
+        )
+        turn.flags.extend([*flags, *citations.flags])
+        if citations.unverified:
+            turn.degrade("citations")
+        invalid = len(flags) + citations.invalid
+        if invalid and question.pin is None:
+            names.citations_invalid.add(invalid, {names.MODEL_VERSION: turn.model.version or ""})
+        return Accepted(parsed=parsed, citations=citations)
+
+
+def _record_generation(turn: TurnDraft, result: DraftResult) -> None:
+    turn.usage = Usage(
+        prompt_tokens=turn.usage.prompt_tokens + result.usage.input_tokens,
+        completion_tokens=turn.usage.completion_tokens + result.usage.output_tokens,
+    )
+    turn.add_time("generation", result.generation_s)
+    turn.add_time("verify", result.checking_s)
+    if result.first_token_s is not None:
+        turn.timings_ms.setdefault("first_token", result.first_token_s * 1000)
+
+
+def _grounded(result: DraftResult) -> float | None:
+    """Share of the claims that a passage supports; None if nothing was claimed."""
+    claims = [sentence.support for sentence in result.sentences if sentence.support.is_claim]
+    return sum(support.supported for support in claims) / len(claims) if claims else None
+
+
+def _lacks_citation(result: DraftResult, accepted: Accepted) -> bool:
+    """An answer that claims something and cannot show where it stands."""
+    claims = any(sentence.support.is_claim for sentence in result.sentences)
+    return claims and not accepted.citations.cited and status_of(accepted.parsed) is Status.ANSWERED
