@@ -108,8 +108,10 @@ class Home:
                     "use it, stop it with `twinrail down`, or choose another folder"
                 ) from exc
             self._state_file.unlink(missing_ok=True)
-            yield
-            self._state_file.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                self._state_file.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 

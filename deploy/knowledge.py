@@ -1,0 +1,118 @@
+"""Ingest for the command line and for `up`: pools and embedder made from settings, progress in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from deploy.database import pool
+from deploy.errors import UsageError
+from retrieval.embedding import Embedder, HttpEmbedder, OnnxEmbedder
+from retrieval.ingest import IngestProgress, IngestReport, ingest
+from retrieval.settings import RetrievalSettings
+from retrieval.store import KnowledgeStore
+
+#: Name of the source that `up` and `ingest` write: one help centre, until told otherwise.
+HELP_CENTRE = "help-centre"
+#: Seconds between two lines of progress.
+SAY_EVERY_S = 5.0
+
+
+@asynccontextmanager
+async def embedder(settings: RetrievalSettings, folder: Path) -> AsyncIterator[Embedder]:
+    """The service that the settings name, else the packaged model from its folder."""
+    if not settings.embeddings_url:
+        yield OnnxEmbedder(folder, threads=settings.embed_threads)
+        return
+    if not settings.embeddings_model:
+        raise UsageError(
+            "RETRIEVAL_EMBEDDINGS_MODEL: not set, and RETRIEVAL_EMBEDDINGS_URL is; name the model to ask for"
+        )
+    key = settings.embeddings_api_key
+    async with aiohttp.ClientSession() as session:
+        yield HttpEmbedder(
+            session,
+            base_url=settings.embeddings_url,
+            model=settings.embeddings_model,
+            dims=settings.embeddings_dims,
+            api_key=key.get_secret_value() if key else None,
+        )
+
+
+async def ingest_source(
+    database_url: str,
+    source: Path,
+    *,
+    settings: RetrievalSettings,
+    embedder_folder: Path,
+    tenant: str,
+    say: Callable[[str], None],
+    name: str = HELP_CENTRE,
+    dry_run: bool = False,
+) -> IngestReport:
+    """Publish a source as one snapshot of the tenant: the documents of that name become equal to it."""
+    async with embedder(settings, embedder_folder) as model, pool(database_url) as connections:
+        store = KnowledgeStore(connections)
+        await store.check()
+        return await ingest(
+            store,
+            model,
+            source,
+            tenant=tenant,
+            on_progress=_Narrator(say),
+            source_name=name,
+            dry_run=dry_run,
+            max_document_bytes=settings.max_document_bytes,
+        )
+
+
+class _Narrator:
+    """Says how far an ingest is, every few seconds."""
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._last = clock()
+
+    def __call__(self, progress: IngestProgress) -> None:
+        if progress.total and self._clock() - self._last >= SAY_EVERY_S:
+            self._last = self._clock()
+            self._say(f"{progress.stage} {progress.done} of {progress.total} passages")
+
+
+def summary(report: IngestReport) -> str:
+    """What an ingest did, in one line."""
+    changes = [
+        f"{count} {what}"
+        for count, what in (
+            (report.added, "added"),
+            (report.changed, "changed"),
+            (report.removed, "removed"),
+            (report.access_changed, "with new readers"),
+        )
+        if count
+    ]
+    verb = "would publish" if report.dry_run else "snapshot"
+    outcome = (
+        f"{', '.join(changes)}; {report.embedded} of {report.chunks} passages embedded"
+        if changes
+        else "unchanged"
+    )
+    number = "" if report.dry_run else f" {report.snapshot}"
+    return f"{report.documents} documents, {verb}{number}: {outcome}"
+
+
+def fingerprint(source: Path) -> str:
+    """Changes when a file of the source changes: names, sizes and bytes."""
+    whole = hashlib.sha256()
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    for path in files:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{path.relative_to(source.parent)}\0{digest}\n".encode())
+    return whole.hexdigest()

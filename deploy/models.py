@@ -1,0 +1,142 @@
+"""The models of this machine: which folders hold them, which versions they make, who prepares them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.child import die_with_parent, signal_group
+from deploy.errors import DeployError, DiskFullError, ProcessDiedError
+from deploy.guard import Guard
+from serving.prompting import PROMPTS, load_prompt
+from serving.versions import SCHEMAS, ModelVersion, load_task_schema
+
+#: The adapter that this release ships, with the manifest of its training.
+SHIPPED_ADAPTER = Path(__file__).parent / "demo" / "adapter"
+TASK = "support_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolders:
+    """Where prepared models lie. Weights are named by their digests, so that releases share what is equal."""
+
+    root: Path
+
+    @property
+    def base(self) -> Path:
+        return self.root / "base"
+
+    @property
+    def embedder(self) -> Path:
+        return self.root / "minilm"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.base / "tokenizer.json"
+
+    def merged(self, base_digest: str, adapter_digest: str) -> Path:
+        """The base with the adapter folded in."""
+        return self.root / f"merged-{base_digest[:8]}-{adapter_digest[:8]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModels:
+    """What is prepared."""
+
+    folders: ModelFolders
+    base_digest: str
+    #: Of the shipped adapter; None when this release ships none.
+    adapter_digest: str | None
+    #: How the adapter was made.
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    def weights_of(self, version: ModelVersion) -> Path | None:
+        """The folder that an engine loads for the version, None when it is not on this machine."""
+        if version.base_digest != self.base_digest:
+            return None
+        folder = (
+            self.folders.base
+            if version.adapter_digest is None
+            else self.folders.merged(version.base_digest, version.adapter_digest)
+        )
+        return folder if (folder / "config.json").exists() else None
+
+    def base_version(self) -> ModelVersion:
+        """The base model with a strong prompt: what a tuned model has to beat, and what stands in for it."""
+        return self._version("base", None, "support_strong")
+
+    def tuned_version(self) -> ModelVersion | None:
+        """The base model with the shipped adapter and the prompt that it was trained on."""
+        if self.adapter_digest is None:
+            return None
+        return self._version(
+            "support", self.adapter_digest, str(self.manifest.get("prompt", "support_short"))
+        )
+
+    def _version(self, name: str, adapter_digest: str | None, prompt: str) -> ModelVersion:
+        return ModelVersion(
+            name=name,
+            base_digest=self.base_digest,
+            adapter_digest=adapter_digest,
+            prompt=load_prompt(PROMPTS / f"{prompt}.yaml"),
+            task=TASK,
+            schema=load_task_schema(SCHEMAS / f"{TASK}.json"),
+        )
+
+
+async def prepare_models(
+    folders: ModelFolders, *, guard: Guard, log: Path, on_step: Callable[[str], None]
+) -> LocalModels:
+    """Prepare all models in a process of its own, which takes the memory of torch with it when it ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "deploy.prepare",
+        str(folders.root),
+        str(SHIPPED_ADAPTER),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log.open("ab"),
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+    guard.watch(process.pid)
+    result: dict[str, Any] = {}
+    try:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            said = json.loads(line)
+            if "step" in said:
+                on_step(said["step"])
+            result |= said
+        code = await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        raise
+    finally:
+        signal_group(process.pid, signal.SIGKILL)
+        guard.forget(process.pid)
+    if code != 0:
+        raise _failure(result, log)
+    return LocalModels(
+        folders=folders,
+        base_digest=result["base_digest"],
+        adapter_digest=result["adapter_digest"],
+        manifest=result["manifest"],
+    )
+
+
+def _failure(result: Mapping[str, Any], log: Path) -> DeployError:
+    if result.get("error") == "disk full":
+        return DiskFullError("TWINRAIL_HOME: no space left for the models; free some or choose another disk")
+    return ProcessDiedError(f"models: {result.get('error') or 'could not be prepared'}; log: {log}")

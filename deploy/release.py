@@ -1,0 +1,99 @@
+"""What `twinrail up` puts on the model rail: versions always, the pointer only when there is none yet.
+
+Where the pointer stands is an operator's decision from the first start on, so a later start never moves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deploy.errors import DeployError
+from deploy.models import TASK, LocalModels
+from serving.errors import NoStableVersionError
+from serving.pool import EngineHealth
+from serving.prompting import PROMPTS, load_prompt
+from serving.registry import ModelRegistry
+from serving.versions import SCHEMAS, ModelVersion, Pointer, load_task_schema
+
+AUTHOR = "twinrail up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """Where the model rail stands after the versions were registered."""
+
+    pointer: Pointer
+    #: What an operator should know, or "".
+    advice: str = ""
+
+
+async def release_shipped(registry: ModelRegistry, models: LocalModels) -> Released:
+    """Register what this release ships.
+
+    On an empty rail the base goes first and the tuned model over it, so that there is something to undo to.
+    """
+    base, tuned = models.base_version(), models.tuned_version()
+    await registry.register(base, manifest={"source": "wheel"}, author=AUTHOR)
+    if tuned:
+        await registry.register(tuned, manifest=models.manifest, author=AUTHOR)
+    wanted = tuned or base
+    pointer = await _pointer(registry)
+    if pointer is None:
+        await registry.promote(base.id)
+        if tuned:
+            await registry.promote(tuned.id)
+        return Released(pointer=await registry.set_fallback(base.id))
+    known = {pointer.stable, pointer.canary, pointer.previous}
+    advice = (
+        "" if wanted.id in known else f"this release ships another one: `twinrail promote model {wanted.id}`"
+    )
+    return Released(pointer=pointer, advice=advice)
+
+
+async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) -> Released:
+    """Register what the engines of SERVING_ENGINES list. On an empty rail the first becomes stable."""
+    names = list(dict.fromkeys(name for engine in engines for name in engine.served))
+    if not names:
+        reasons = "; ".join(f"{engine.url}: {engine.reason or 'lists no model'}" for engine in engines)
+        raise DeployError(f"SERVING_ENGINES: nothing to serve with ({reasons}); start vLLM there")
+    served = {version.served_name for version in await registry.versions()}
+    for name in names:
+        if name not in served:
+            await registry.register(
+                _outside_version(name), manifest={"served_name": name}, served_name=name, author=AUTHOR
+            )
+    registered = {version.served_name: version for version in await registry.versions()}
+    pointer = await _pointer(registry)
+    if pointer is None:
+        pointer = await registry.promote(registered[names[0]].id)
+    stable = await registry.version(pointer.stable)
+    if stable.served_name in names:
+        return Released(pointer=pointer)
+    return Released(
+        pointer=pointer,
+        advice=f"no engine of SERVING_ENGINES serves the stable {stable.id}; they list {', '.join(names)}: "
+        f"`twinrail promote model {registered[names[0]].id}`",
+    )
+
+
+def _outside_version(served_name: str) -> ModelVersion:
+    """Somebody else's model: its bytes are unknown here, so its name takes the place of their digest."""
+    slug = re.sub(r"[^a-z0-9]+", "-", served_name.rsplit("/", 1)[-1].lower()).strip("-") or "model"
+    return ModelVersion(
+        name=slug,
+        base_digest=hashlib.sha256(f"served name {served_name}".encode()).hexdigest(),
+        adapter_digest=None,
+        prompt=load_prompt(PROMPTS / "support_strong.yaml"),
+        task=TASK,
+        schema=load_task_schema(SCHEMAS / f"{TASK}.json"),
+    )
+
+
+async def _pointer(registry: ModelRegistry) -> Pointer | None:
+    try:
+        return await registry.pointer()
+    except NoStableVersionError:
+        return None

@@ -1,0 +1,52 @@
+"""Settings errors name the variable and the fix."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import UsageError
+from deploy.settings import DeploySettings, load
+from gateway.settings import GatewaySettings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TWINRAIL_HOME", "TWINRAIL_URL", "DATABASE_URL", "TWINRAIL_MODELS", "GATEWAY_PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_home_is_absolute_wherever_it_is_given_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TWINRAIL_HOME", "data")
+    assert load(DeploySettings).home == tmp_path / "data"
+
+
+def test_default_home_is_in_the_users_folder() -> None:
+    assert load(DeploySettings).home == Path.home() / ".twinrail"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "settings", "says"),
+    [
+        ("TWINRAIL_URL", "localhost:8080", DeploySettings, "http://127.0.0.1:8080"),
+        ("TWINRAIL_POSTGRES_PORT", "http", DeploySettings, "valid integer"),
+        ("GATEWAY_PORT", "70000", GatewaySettings, "less than or equal to 65535"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    settings: type[DeploySettings | GatewaySettings],
+    says: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=f"^{variable}: .*{says}.*; correct the environment variable"):
+        load(settings)
+
+
+def test_database_url_is_secret_and_accepted_under_its_usual_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:hidden@h/d")
+    settings = load(DeploySettings)
+    assert settings.database_url.get_secret_value() == "postgresql://u:hidden@h/d"
+    assert "hidden" not in repr(settings)
