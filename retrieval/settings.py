@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,8 +21,6 @@ class RetrievalSettings(BaseSettings):
     pool_size: int = Field(default=8, ge=1)
     #: Seconds to wait for a free connection before the store counts as unavailable.
     acquire_timeout_s: float = Field(default=2.0, gt=0)
-    #: Folder that `prepare_minilm` wrote; `twinrail up` sets it for the gateway.
-    embedder_dir: Path = Path("~/.twinrail/models/minilm")
     #: Base URL of an OpenAI-style /embeddings service; empty means the packaged MiniLM.
     embeddings_url: str = ""
     #: Model to ask that service for.
