@@ -254,6 +254,7 @@ class Answering:
                 question, version, () if isinstance(result, tuple) else result.hits
             )
             turn.prompt = context.messages
+            turn.passages = context.rows()
             span.set_attributes(
                 {
                     names.CONTEXT_DOCUMENTS: len(context.passages),
@@ -383,6 +384,7 @@ class Answering:
             validator=self._validator(version),
             field=text_field(registered.schema),
             enforce=not (question.pin and question.pin.prompt_only),
+            finish=question.pin is not None and not question.stream,
         )
 
     def _validator(self, version: RegisteredVersion) -> Validator:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from gateway.citations import Source
 from gateway.turn import Question
@@ -23,6 +24,13 @@ class Context:
     passages: tuple[Passage, ...]
     messages: tuple[Message, ...]
     tokens: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The packed passages as the turn records them; one that the caller gave has no document."""
+        return [
+            {**asdict(source.passage), "document_id": source.hit.document_id if source.hit else ""}
+            for source in self.sources.values()
+        ]
 
 
 class Assembler:

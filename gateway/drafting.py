@@ -73,6 +73,8 @@ class DraftOrder:
     field: str | None
     #: False where nothing can be grounded (prompt-only arm): then checks are measured only.
     enforce: bool = True
+    #: Read a draft to its end even when a sentence has failed, so that evaluation can judge all of it.
+    finish: bool = False
 
 
 @dataclass(slots=True)
@@ -99,18 +101,24 @@ class Drafter:
     async def write(self, order: DraftOrder) -> AsyncGenerator[Released | DraftResult]:
         """The released pieces of one draft, then its result."""
         progress = _Progress()
+        refused: str | None = None
         try:
             async with aclosing(self._sentences(order, progress)) as sentences:
                 async for sentence in sentences:
                     checked = self._check(sentence, order, progress)
-                    if not checked.released:
-                        yield _failed(progress, "unsupported", sentence.strip())
-                        return
-                    yield Released(sentence)
+                    if refused is None and not checked.released:
+                        refused = sentence.strip()
+                    if refused is None:
+                        yield Released(sentence)
+                    elif not order.finish:
+                        break
         except EngineError as exc:
             yield _failed(progress, "engine", str(exc), error=exc)
             return
-        yield self._finish(order, progress)
+        if refused is not None:
+            yield _failed(progress, "unsupported", refused)
+        else:
+            yield self._finish(order, progress)
 
     async def _sentences(self, order: DraftOrder, progress: _Progress) -> AsyncGenerator[str]:
         """Complete sentences of the answer's text, as early as they are known to be complete."""

@@ -110,6 +110,8 @@ class TurnDraft:
     confidence: float | None = None
     grounded: float | None = None
     prompt: Sequence[Message] = ()
+    #: What the prompt shows, as it was trimmed: number, document, text and offsets of each passage.
+    passages: Sequence[Mapping[str, Any]] = ()
     #: Every generation: version, text, how it ended, why it was not used.
     drafts: list[dict[str, Any]] = field(default_factory=list)
     #: Every sentence that was checked.
@@ -199,6 +201,7 @@ class TurnDraft:
             "grounded": self.grounded,
             "retrieval": self.retrieval,
             "hits": [_hit_row(hit) for hit in self.hits],
+            "passages": [dict(passage) for passage in self.passages],
             "prompt": [{"role": message.role, "content": message.content} for message in self.prompt],
             "drafts": self.drafts,
             "checks": self.checks,
