@@ -17,8 +17,6 @@ class ServingSettings(BaseSettings):
     engines: str = ""
     #: Bearer token for those engines.
     engine_api_key: SecretStr | None = None
-    #: tokenizer.json that counts prompt tokens; `twinrail up` sets it for the gateway.
-    tokenizer: Path = Path("~/.twinrail/models/base/tokenizer.json")
     #: Seconds for which an engine's list of models is believed.
     models_ttl_s: float = Field(default=5.0, gt=0)
     #: Seconds for a TCP connection to an engine.
