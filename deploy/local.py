@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from deploy.articles import Articles
 from deploy.child import Child
 from deploy.commands.context import Context
 from deploy.database import Pool, pool
+from deploy.engine_process import vllm_process
 from deploy.errors import DeployError, PortTakenError
 from deploy.gateway_api import GatewayApi
 from deploy.guard import Guard
@@ -32,7 +34,7 @@ from deploy.keyring import ensure_keys
 from deploy.local_database import LocalDatabase
 from deploy.local_engines import Engines, GivenEngines, OwnEngines
 from deploy.migrate import migrate
-from deploy.models import LocalModels, prepare_models
+from deploy.models import LocalModels, Preparation
 from deploy.ports import is_free
 from deploy.progress import Progress
 from deploy.settings import load
@@ -121,7 +123,16 @@ class LocalStack:
         """Bring everything up; returns when a question can be asked."""
         began = time.monotonic()
         self._tell()
-        url, models = await _both(self._start_database(), self._prepare_models())
+        preparation = Preparation(
+            self._context.models,
+            guard=self._guard,
+            log=self._context.home.logs / "models.log",
+            on_step=lambda text: self._progress.note("models", text),
+        )
+        self._resources.push_async_callback(preparation.stop)
+        prepared = asyncio.create_task(self._prepared(preparation), name="models step")
+        url = await self._start_database()
+        models = await preparation.weights()
         connections = await self._resources.enter_async_context(pool(url))
         session = await self._resources.enter_async_context(aiohttp.ClientSession())
 
@@ -132,7 +143,8 @@ class LocalStack:
         self._tell(engines=engines.addresses())
 
         _, keys = await _both(
-            self._start_engine(engines), self._start_gateway(url, connections, engines, models)
+            self._start_engine(engines),
+            self._start_gateway(url, connections, engines, models, prepared),
         )
         await self._wait_until_ready(GatewayApi(session, url=self._state.gateway_url, key=None), engines)
         self._tell(ready=True)
@@ -166,16 +178,10 @@ class LocalStack:
             step.detail = f"{len(ran)} migrations" if ran else "up to date"
         return url
 
-    async def _prepare_models(self) -> LocalModels:
+    async def _prepared(self, preparation: Preparation) -> None:
+        """All models are there; the engine did not have to wait for this."""
         with self._progress.step("models") as step:
-            models = await prepare_models(
-                self._context.models,
-                guard=self._guard,
-                log=self._context.home.logs / "models.log",
-                on_step=lambda text: self._progress.note("models", text),
-            )
-            step.detail = str(self._context.models.root)
-        return models
+            step.detail = str((await preparation.embedder()).parent)
 
     def _engines(self, models: LocalModels, session: aiohttp.ClientSession) -> Engines:
         serving = load(ServingSettings)
@@ -183,7 +189,14 @@ class LocalStack:
             return GivenEngines(serving, session)
         return OwnEngines(
             models,
-            self._engine_process(serving, session),
+            partial(
+                vllm_process,
+                settings=serving,
+                session=session,
+                logs=self._context.home.logs,
+                guard=self._guard,
+                say=self._context.out.note,
+            ),
             first_port=self._context.settings.engine_port,
             say=self._context.out.note,
         )
@@ -193,10 +206,16 @@ class LocalStack:
             step.detail = await engines.start_stable()
 
     async def _start_gateway(
-        self, url: str, connections: Pool, engines: Engines, models: LocalModels
+        self,
+        url: str,
+        connections: Pool,
+        engines: Engines,
+        models: LocalModels,
+        prepared: Awaitable[None],
     ) -> Mapping[str, str]:
-        """Articles, keys and the gateway process, which all need the database only."""
+        """Articles, keys and the gateway process: what needs no engine."""
         home, settings = self._context.home, self._context.settings
+        await prepared
         with self._progress.step("articles") as step:
             step.detail = await Articles(home, load(RetrievalSettings), models.folders.embedder).publish(
                 url,

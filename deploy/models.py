@@ -92,51 +92,92 @@ class LocalModels:
         )
 
 
-async def prepare_models(
-    folders: ModelFolders, *, guard: Guard, log: Path, on_step: Callable[[str], None]
-) -> LocalModels:
-    """Prepare all models in a process of its own, which takes the memory of torch with it when it ends."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "deploy.prepare",
-        str(folders.root),
-        str(SHIPPED_ADAPTER),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log.open("ab"),
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
-    guard.watch(process.pid)
-    result: dict[str, Any] = {}
-    try:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            said = json.loads(line)
-            if "step" in said:
-                on_step(said["step"])
-            result |= said
-        code = await process.wait()
-    except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
-        raise
-    finally:
-        signal_group(process.pid, signal.SIGKILL)
-        guard.forget(process.pid)
-    if code != 0:
-        raise _failure(result, log)
-    return LocalModels(
-        folders=folders,
-        base_digest=result["base_digest"],
-        adapter_digest=result["adapter_digest"],
-        manifest=result["manifest"],
-    )
+class Preparation:
+    """Prepares all models in a process of its own, which takes the memory of torch with it when it ends.
+
+    The weights are ready first, so that an engine starts on them while the embedder is still being made.
+    """
+
+    def __init__(
+        self, folders: ModelFolders, *, guard: Guard, log: Path, on_step: Callable[[str], None]
+    ) -> None:
+        self._folders = folders
+        self._guard = guard
+        self._log = log
+        self._on_step = on_step
+        loop = asyncio.get_running_loop()
+        self._weights: asyncio.Future[LocalModels] = loop.create_future()
+        self._embedder: asyncio.Future[Path] = loop.create_future()
+        self._work = asyncio.create_task(self._run(), name="prepare models")
+
+    async def weights(self) -> LocalModels:
+        """The language models, once they are prepared."""
+        return await asyncio.shield(self._weights)
+
+    async def embedder(self) -> Path:
+        """The folder of the embedding model, once it is prepared."""
+        return await asyncio.shield(self._embedder)
+
+    async def stop(self) -> None:
+        """End the process if it still works; half-made models are removed by it."""
+        self._work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._work
+
+    async def _run(self) -> None:
+        error: BaseException = asyncio.CancelledError()
+        try:
+            said = await self._listen()
+            error = _failure(said, self._log)
+        finally:
+            for future in (self._weights, self._embedder):
+                if not future.done():
+                    future.set_exception(error)
+                    future.exception()  # seen: nobody may be waiting for it
+
+    async def _listen(self) -> Mapping[str, Any]:
+        """Start the process, pass on what it says until it ends, and return the last thing that it said."""
+        with self._log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "deploy.prepare",
+                str(self._folders.root),
+                str(SHIPPED_ADAPTER),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        self._guard.watch(process.pid)
+        said: dict[str, Any] = {}
+        try:
+            if process.stdout is not None:
+                async for line in process.stdout:
+                    said = json.loads(line)
+                    self._hear(said)
+            await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+            raise
+        finally:
+            signal_group(process.pid, signal.SIGKILL)
+            self._guard.forget(process.pid)
+        return said
+
+    def _hear(self, said: Mapping[str, Any]) -> None:
+        if "step" in said:
+            self._on_step(said["step"])
+        elif "base_digest" in said:
+            self._weights.set_result(LocalModels(folders=self._folders, **said))
+        elif "embedder" in said:
+            self._embedder.set_result(self._folders.embedder)
 
 
-def _failure(result: Mapping[str, Any], log: Path) -> DeployError:
-    if result.get("error") == "disk full":
+def _failure(said: Mapping[str, Any], log: Path) -> DeployError:
+    if said.get("error") == "disk full":
         return DiskFullError("TWINRAIL_HOME: no space left for the models; free some or choose another disk")
-    return ProcessDiedError(f"models: {result.get('error') or 'could not be prepared'}; log: {log}")
+    return ProcessDiedError(f"models: {said.get('error') or 'could not be prepared'}; log: {log}")

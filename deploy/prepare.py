@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def prepare(folders: ModelFolders, adapter: Path) -> None:
-    """Base model, tuned model, embedder: each is skipped when it is there."""
+    """Base model, tuned model, embedder, in this order; each is skipped when it is there."""
     base = prepare_base(folders.base, on_step=_step)
     adapter_digest, manifest = None, {}
     if (adapter / "manifest.json").exists():
@@ -43,10 +43,11 @@ def prepare(folders: ModelFolders, adapter: Path) -> None:
         adapter_digest = digest_folder(adapter)
         _check(manifest, base.digest, adapter_digest, adapter)
         merge_adapter(base.path, adapter, folders.merged(base.digest, adapter_digest), on_step=_step)
+    _say(base_digest=base.digest, adapter_digest=adapter_digest, manifest=manifest)
     if not folders.embedder.exists():
         _step("converting the embedding model")
     prepare_minilm(folders.embedder)
-    _say(base_digest=base.digest, adapter_digest=adapter_digest, manifest=manifest)
+    _say(embedder=True)
 
 
 def _check(manifest: dict[str, Any], base_digest: str, adapter_digest: str, adapter: Path) -> None:
