@@ -25,6 +25,8 @@ class EvalSettings(BaseSettings):
     questions: Path = Path(__file__).parents[1] / "deploy" / "demo" / "questions"
     #: JSON Schema of the task, by which drafts are judged.
     task_schema: Path = Path(__file__).parents[1] / "serving" / "schemas" / "support_answer.json"
+    #: The fixed wordings that the gateway uses, where they are not the packaged ones.
+    wording: Path | None = None
     #: Folder in which each run gets a folder of its own.
     runs: Path = Path(".twinrail/runs")
     #: Questions in flight at a time.

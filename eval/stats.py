@@ -118,13 +118,13 @@ def power(n: int, gain: float, *, wrong_way: float = 0.04) -> float:
     found = 0.0
     for d in range(n + 1):
         chance = _binomial(d, n, discordant)
-        rare = _largest_rare(d)
-        if chance > 1e-12 and rare is not None:
+        if chance > 1e-12 and (rare := _largest_rare(d)) is not None:
             tails = (*range(rare + 1), *range(d - rare, d + 1))
             found += chance * sum(_binomial(b, d, share) for b in tails)
     return found
 
 
+@cache
 def _largest_rare(n: int) -> int | None:
     """The largest smaller side of n discordant questions at which the exact test still says p < 0.05."""
     total, largest = 0, None
@@ -144,7 +144,9 @@ def _binomial(k: int, n: int, share: float) -> float:
 @cache
 def smallest_visible_gain(n: int) -> float | None:
     """The smallest gain, in steps of 5 points, that n questions show four times in five; None if none is."""
-    return next((step / 100 for step in range(5, 95, 5) if power(n, step / 100) >= 0.8), None)
+    # 500 questions show the smallest step already, so more need no longer sums.
+    enough = min(n, 500)
+    return next((step / 100 for step in range(5, 95, 5) if power(enough, step / 100) >= 0.8), None)
 
 
 def median(values: Sequence[float]) -> float | None:

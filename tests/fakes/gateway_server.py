@@ -39,8 +39,10 @@ class FakeGateway:
     """State and routes. `answers` maps a model version to how it answers a question."""
 
     answers: dict[str, Callable[[str], CannedAnswer]]
-    #: Replies to give before the real ones: a status and headers each, or None to drop the connection.
-    faults: deque[tuple[int, dict[str, str]] | None] = field(default_factory=deque)
+    #: Replies to give before the real ones: a status and headers each.
+    faults: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)
+    #: Drops every connection, as a process that is going down does.
+    gone: bool = False
     #: Questions to refuse with 422.
     refused: frozenset[str] = frozenset()
     requests: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
@@ -76,13 +78,12 @@ class FakeGateway:
                 return _problem(401, "unknown key")
             body = await request.json() if request.can_read_body else {}
             self.requests.append((key, request.path, body))
+            if self.gone:
+                assert request.transport is not None
+                request.transport.abort()
             if self.faults:
-                fault = self.faults.popleft()
-                if fault is None:
-                    assert request.transport is not None
-                    request.transport.abort()
-                    return web.Response()
-                return web.Response(status=fault[0], headers=fault[1], text="busy")
+                status, headers = self.faults.popleft()
+                return web.Response(status=status, headers=headers, text="busy")
             return await handler(request)
 
         return guard
@@ -101,7 +102,19 @@ class FakeGateway:
     async def _search(self, request: web.Request) -> web.Response:
         body = await request.json()
         return web.json_response(
-            {"hits": [_hit()], "version": body["version"].partition("@")[0], "snapshot": 3}
+            {
+                "hits": [_hit()],
+                "version": body["version"].partition("@")[0],
+                "snapshot": 3,
+                "arm": "pinned",
+                "confidence": 0.9,
+                "mode": "hybrid",
+                "candidates": 1,
+                "underfilled": True,
+                "degraded": [],
+                "timings_ms": {"embed": 1.0, "search": 2.0},
+                "trace_id": "0" * 32,
+            }
         )
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -121,7 +134,16 @@ class FakeGateway:
             "answer": canned.answer,
             "fields": {"intent": canned.intent, "escalate": False, "escalation_reason": "none"},
             "citations": [
-                {"n": 1, "document_id": "plus", "quote": ARTICLE[:24], "start": 0, "end": 24, "snapshot": 3}
+                {
+                    "n": 1,
+                    "document_id": "plus",
+                    "title": "Sync Plus",
+                    "url": "https://help.invalid/plus",
+                    "quote": ARTICLE[:24],
+                    "start": 0,
+                    "end": 24,
+                    "snapshot": 3,
+                }
             ]
             if retrieves and canned.status == "answered"
             else [],
@@ -139,8 +161,15 @@ class FakeGateway:
         }
         draft = canned.draft if canned.draft is not None else _draft(canned)
         self.turns[turn_id] = {
-            "id": turn_id,
-            "status": canned.status,
+            **{name: answer[name] for name in ("id", "conversation_id", "status", "versions", "arms")},
+            "degraded": [],
+            "trace_id": answer["trace_id"],
+            "surface": "answers",
+            "question": body["question"],
+            "pinned": True,
+            "created_at": "2026-03-01T12:00:00+00:00",
+            "finished_at": "2026-03-01T12:00:01+00:00",
+            "ticket": None,
             "answer": answer,
             "used": {
                 "hits": [_hit()] if retrieves else [],
@@ -168,8 +197,14 @@ def _hit() -> dict[str, Any]:
         "text": ARTICLE,
         "start": 0,
         "end": len(ARTICLE),
+        "url": "https://help.invalid/plus",
+        "heading_path": ["Sync Plus"],
         "effective_from": None,
+        "effective_to": None,
         "score": 0.9,
+        "dense_score": 0.8,
+        "lexical_score": 4.2,
+        "metadata": {},
     }
 
 
