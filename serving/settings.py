@@ -40,7 +40,7 @@ class ServingSettings(BaseSettings):
     #: YAML file with the fixed wordings; the packaged one if unset.
     wording_file: Path | None = None
     #: Words of overlap (0 to 1) from which a sentence counts as supported.
-    support_threshold: float = Field(default=0.5, ge=0, le=1)
+    support_threshold: float = Field(default=0.4, ge=0, le=1)
 
     @field_validator("engines")
     @classmethod

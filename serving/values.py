@@ -85,30 +85,39 @@ def find_values(text: str) -> list[Value]:
     return [value for match in _PATTERN.finditer(text) if (value := _value(match)) is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class KnownValues:
+    """The values of some sources."""
+
+    keys: frozenset[tuple[str, str]]
+    #: Bare numbers in them: "5 | GB" in a table and "5 GB" in a sentence are the same amount.
+    numbers: frozenset[str]
+
+    def hold(self, value: Value) -> bool:
+        """Whether the value stands in the sources."""
+        if value.key in self.keys:
+            return True
+        if value.kind == "number":
+            return value.meaning in self.numbers
+        if value.kind == "date":
+            # A day without its year matches the full date.
+            return any(kind == "date" and meaning.endswith(value.meaning) for kind, meaning in self.keys)
+        return ("number", _digits(value.text)) in self.keys
+
+
+def known_values(sources: Iterable[str]) -> KnownValues:
+    """All values of the sources."""
+    values = [value for source in sources for value in find_values(source)]
+    return KnownValues(
+        frozenset(value.key for value in values), frozenset(_digits(value.text) for value in values)
+    )
+
+
 def missing_values(text: str, sources: Iterable[str]) -> tuple[str, ...]:
     """Values of the text, as written, that stand in no source."""
     wanted = find_values(text)
-    if not wanted:
-        return ()
-    known: set[tuple[str, str]] = set()
-    numbers: set[str] = set()
-    for source in sources:
-        for value in find_values(source):
-            known.add(value.key)
-            # "5 | GB" in a table and "5 GB" in a sentence are the same amount; so are "six" and "6 devices".
-            numbers.add(_digits(value.text))
-    return tuple(value.text for value in wanted if not _is_known(value, known, numbers))
-
-
-def _is_known(value: Value, known: set[tuple[str, str]], numbers: set[str]) -> bool:
-    if value.key in known:
-        return True
-    if value.kind == "number":
-        return value.meaning in numbers
-    if value.kind == "date":
-        # A day without its year, or a month alone, matches the full date.
-        return any(kind == "date" and meaning.endswith(value.meaning) for kind, meaning in known)
-    return ("number", _digits(value.text)) in known
+    known = known_values(sources) if wanted else None
+    return tuple(value.text for value in wanted if known is not None and not known.hold(value))
 
 
 def _value(match: re.Match[str]) -> Value | None:
