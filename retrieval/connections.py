@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
@@ -38,19 +40,36 @@ _RAISED: dict[str, type[RetrievalError]] = {
 async def borrowed(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]:
     """A connection in autocommit, whatever the pool's habit, so that one statement is one round trip."""
     try:
-        async with pool.connection(timeout=timeout_s) as conn:
-            habit = conn.autocommit
-            if not habit:
+        conn = await _living_connection(pool, timeout_s)
+        habit = conn.autocommit
+        try:
+            async with conn:
                 await conn.set_autocommit(True)
-            try:
                 yield conn
-            finally:
-                if not habit and not conn.closed:
+        finally:
+            try:
+                if not conn.closed:
                     if conn.info.transaction_status != TransactionStatus.IDLE:
                         await conn.rollback()
-                    await conn.set_autocommit(False)
+                    await conn.set_autocommit(habit)
+            finally:
+                await pool.putconn(conn)
     except psycopg.Error as exc:
         raise translated(exc) from exc
+
+
+async def _living_connection(pool: Pool, timeout_s: float) -> Connection:
+    """One that the server has not closed meanwhile: after a restart, all those of the pool have been."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        conn: Connection = await pool.getconn(timeout=max(0.0, deadline - time.monotonic()))
+        # An idle connection has nothing to read, unless it is the server's farewell. Looking is free.
+        poll = select.poll()
+        poll.register(conn.fileno(), select.POLLIN)
+        if not poll.poll(0):
+            return conn
+        await conn.close()
+        await pool.putconn(conn)
 
 
 async def row_of(conn: Connection, statement: LiteralString, params: Mapping[str, object]) -> tuple[Any, ...]:

@@ -26,7 +26,6 @@ from retrieval.errors import (
     NothingToUndoError,
     StoreError,
     StoreRoleError,
-    StoreUnavailableError,
     UnknownVersionError,
     VersionNotReadyError,
 )
@@ -99,7 +98,7 @@ class KnowledgeStore:
         timeout_s: float,
         legs: Legs = "both",
     ) -> Found:
-        """Both legs in one round trip. A connection that a restart of the server broke is replaced once."""
+        """Both legs in one round trip."""
         terms = query_terms(question)
         params = {
             "tenant": access.tenant,
@@ -117,21 +116,7 @@ class KnowledgeStore:
             "legs": legs,
         }
         deadline = time.monotonic() + timeout_s
-        try:
-            answer = await self._search(params, deadline)
-        except StoreUnavailableError as exc:
-            if (
-                not getattr(exc.__cause__, "sqlstate", None)
-                and deadline - time.monotonic() > self.acquire_timeout_s
-            ):
-                answer = await self._search(params, deadline)
-            else:
-                raise
-        return _found(answer)
-
-    async def _search(self, params: Mapping[str, object], deadline: float) -> str:
-        left_s = deadline - time.monotonic()
-        async with borrowed(self.pool, timeout_s=min(self.acquire_timeout_s, left_s)) as conn:
+        async with borrowed(self.pool, timeout_s=min(self.acquire_timeout_s, timeout_s)) as conn:
             left_ms = max(1, int((deadline - time.monotonic()) * 1000))
             async with conn.pipeline():
                 await conn.execute(QUERIES["limit_statement"], {"timeout": str(left_ms)})
@@ -139,7 +124,7 @@ class KnowledgeStore:
             row = await cursor.fetchone()
         if row is None:
             raise StoreError("database: the search function returned nothing; run `twinrail migrate`")
-        return str(row[0])
+        return _found(str(row[0]))
 
     async def text_span(
         self, access: Access, document_id: str, document_version: int, start: int, end: int
@@ -250,23 +235,26 @@ class KnowledgeStore:
     async def _move(self, operation: str, params: Mapping[str, object]) -> Pointer:
         async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
             await conn.execute(QUERIES["operation"], {"operation": operation})
+            if operation == "promote":
+                await conn.execute(QUERIES["retire_replaced"], params)
             async with conn.cursor(row_factory=class_row(Pointer)) as cursor:
                 pointer = await (await cursor.execute(QUERIES[operation], params)).fetchone()
             if pointer is None:
-                await self._explain_refusal(conn, str(params["version"]))
+                await self._explain_refusal(conn, params["version"])
                 raise NoStableVersionError
-            await conn.execute(QUERIES["retire_unused"])
             return pointer
 
-    async def _explain_refusal(self, conn: Connection, version: str) -> None:
+    async def _explain_refusal(self, conn: Connection, version: object) -> None:
+        if version is None:
+            return
         known = {entry.id: entry for entry in await _versions(conn)}
-        if version not in known:
+        if str(version) not in known:
             raise UnknownVersionError(
                 f"version: no index version {version}; known: {', '.join(known) or 'none'}"
             )
-        if known[version].state is not VersionState.READY:
+        if known[str(version)].state is not VersionState.READY:
             raise VersionNotReadyError(
-                f"version: {version} is {known[version].state}; run an ingest to fill it, then move traffic"
+                f"version: {version} is {known[str(version)].state}; run an ingest to fill it first"
             )
 
 

@@ -8,12 +8,11 @@ SELECT coalesce((SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(t
        coalesce((SELECT max(number) FROM retrieval.snapshot WHERE tenant = %(tenant)s), 0) AS newest
 
 -- name: targets
--- Versions that a publish writes: every one that the pointer can still reach, and those being built.
+-- Versions that a publish writes: every one that may take traffic, and those being built.
 SELECT v.id, v.name, v.embedder, v.dims, v.chunker, v.lexer, v.dense_weight, v.avgdl, v.abstain_below,
        v.confidence_midpoint, v.confidence_slope, v.state, v.number
 FROM retrieval.index_version v
-WHERE v.state = 'building' OR v.id IN (
-    SELECT name FROM retrieval.pointer, unnest(ARRAY[stable, canary, previous, shadow]) AS name)
+WHERE v.state <> 'retired'
 ORDER BY v.number
 
 -- name: live_documents

@@ -46,11 +46,14 @@ RETURNING retrieval.create_partition(number, dims)
 -- name: set_state
 UPDATE retrieval.index_version SET state = %(state)s WHERE id = %(id)s
 
--- name: retire_unused
--- Versions that no pointer names get no writes any more, so they may not come back without being filled again.
+-- name: retire_replaced
+-- The version that a promote pushes out gets no writes any more, so it may not come back without being filled.
 UPDATE retrieval.index_version SET state = 'retired'
-WHERE state = 'ready' AND id NOT IN (
-    SELECT name FROM retrieval.pointer, unnest(ARRAY[stable, canary, previous, shadow]) AS name WHERE name IS NOT NULL)
+WHERE id = (SELECT previous FROM retrieval.pointer)
+  AND id NOT IN (SELECT name FROM retrieval.pointer, unnest(ARRAY[stable, canary, shadow, %(version)s]) AS name
+                 WHERE name IS NOT NULL)
+  AND EXISTS (SELECT FROM retrieval.index_version WHERE id = %(version)s AND state = 'ready')
+  AND %(version)s <> (SELECT stable FROM retrieval.pointer)
 
 -- name: operation
 SELECT set_config('retrieval.operation', %(operation)s, true)

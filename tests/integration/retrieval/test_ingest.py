@@ -1,0 +1,201 @@
+"""What an ingest changes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from retrieval.documents import Access
+from retrieval.errors import DuplicateDocumentError, EmbedderMismatchError, EmptySourceError
+from retrieval.hits import SearchRequest
+from retrieval.ingest import CACHE_BATCH, IngestProgress, ingest
+from retrieval.search import Retriever
+from retrieval.store import KnowledgeStore
+from tests.fakes.embedding import FailingEmbedder, WordEmbedder
+from tests.integration.retrieval.conftest import Publish
+
+PUBLIC = Access(tenant="acme", principals=("public",))
+
+
+async def found(retriever: Retriever, store: KnowledgeStore, question: str, **changes: object) -> list[str]:
+    version = (await store.pointer()).stable
+    request = SearchRequest(question=question, access=PUBLIC, version=version, **changes)  # type: ignore[arg-type]
+    return [hit.document_id for hit in (await retriever.search(request)).hits]
+
+
+async def test_first_ingest_makes_a_stable_version_and_snapshot_one(
+    store: KnowledgeStore, publish: Publish
+) -> None:
+    report = await publish({"a": "Refunds take ten days.", "b": "Sync keeps folders alike."})
+    assert (report.added, report.snapshot) == (2, 1)
+    assert (await store.pointer()).stable == report.versions[0]
+    assert [version.state for version in await store.versions()] == ["ready"]
+
+
+def newest_row_version(database_url: str) -> int:
+    """The highest transaction id that wrote a row that is still there."""
+    tables = ("chunk", "document", "document_version", "document_release", "snapshot_head", "term_stats")
+    tables += ("embedding_cache", "pointer", "principal", "filter_field")
+    newest = 0
+    with psycopg.connect(database_url) as conn:
+        conn.execute("SELECT set_config('retrieval.tenant', 'acme', false)")
+        conn.execute("SELECT set_config('retrieval.principals', '{1}', false)")
+        for table in tables:
+            row = conn.execute(f"SELECT max(xmin::text::bigint), count(*) FROM retrieval.{table}").fetchone()  # type: ignore[arg-type]
+            assert row is not None
+            assert row[1] > 0, table
+            newest = max(newest, row[0])
+    return newest
+
+
+async def test_unchanged_source_embeds_and_writes_nothing(
+    publish: Publish, embedder: WordEmbedder, database_url: str
+) -> None:
+    await publish({"a": "one text", "b": "another text"})
+    embedder.texts.clear()
+    before = newest_row_version(database_url)
+    report = await publish({"a": "one text", "b": "another text"})
+    assert embedder.texts == []
+    assert (report.unchanged, report.chunks, report.snapshot) == (2, 0, 1)
+    assert newest_row_version(database_url) == before
+
+
+async def test_changed_and_removed_documents(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish
+) -> None:
+    await publish({"a": "the price is eight", "b": "the gate is green"})
+    report = await publish({"a": "the price is nine", "c": "a new page about gates"})
+    assert (report.added, report.changed, report.removed, report.snapshot) == (1, 1, 1, 2)
+    assert set(await found(retriever, store, "price gate")) == {"a", "c"}
+    assert set(await found(retriever, store, "price gate", snapshot=1)) == {"a", "b"}
+
+
+async def test_sources_do_not_disturb_each_other(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish
+) -> None:
+    await publish({"a": "alpha"}, source="one")
+    await publish({"b": "beta"}, source="two")
+    assert set(await found(retriever, store, "alpha beta")) == {"a", "b"}
+    with pytest.raises(DuplicateDocumentError, match="belongs to source 'one'"):
+        await publish({"a": "alpha", "b": "beta"}, source="two")
+
+
+async def test_killed_run_goes_on_where_it_was(store: KnowledgeStore, tmp_path: Path) -> None:
+    for number in range(3 * CACHE_BATCH):
+        (tmp_path / f"{number}.txt").write_text(f"text number {number}")
+    failing = FailingEmbedder(after=2 * CACHE_BATCH)
+    with pytest.raises(ConnectionResetError):
+        await ingest(store, failing, tmp_path, tenant="acme")
+    assert await store.snapshot("acme") == 0
+    embedder = WordEmbedder()
+    report = await ingest(store, embedder, tmp_path, tenant="acme")
+    assert len(embedder.texts) == report.embedded == CACHE_BATCH
+    assert report.snapshot == 1
+
+
+async def test_dry_run_counts_and_writes_nothing(
+    store: KnowledgeStore, embedder: WordEmbedder, tmp_path: Path
+) -> None:
+    (tmp_path / "a.md").write_text("# A\n\ntext")
+    report = await ingest(store, embedder, tmp_path, tenant="acme", dry_run=True)
+    assert (report.added, report.embedded, report.snapshot, report.dry_run) == (1, 1, 0, True)
+    assert embedder.texts == []
+    assert await store.versions() == []
+
+
+async def test_bad_files_are_listed_and_the_rest_goes_in(
+    store: KnowledgeStore, retriever: Retriever, embedder: WordEmbedder, tmp_path: Path
+) -> None:
+    (tmp_path / "good.md").write_text("# Good\n\nreadable words")
+    (tmp_path / "binary.md").write_bytes(b"\x00\x01\x02")
+    (tmp_path / "date.md").write_text("---\neffective_from: soon\n---\ntext")
+    (tmp_path / "picture.png").write_bytes(b"png")
+    report = await ingest(store, embedder, tmp_path, tenant="acme")
+    assert [str(failure).split(":")[:2] for failure in report.failures] == [
+        ["binary.md", " content"],
+        ["date.md", " effective_from"],
+    ]
+    assert report.skipped == ("picture.png",)
+    assert await found(retriever, store, "readable") == ["good"]
+
+
+async def test_document_stays_while_its_file_is_broken(
+    store: KnowledgeStore, retriever: Retriever, embedder: WordEmbedder, tmp_path: Path
+) -> None:
+    (tmp_path / "page.md").write_text("---\nid: known\n---\nold words")
+    (tmp_path / "gone.md").write_text("passing words")
+    await ingest(store, embedder, tmp_path, tenant="acme")
+    (tmp_path / "page.md").write_bytes(b"\x00")
+    (tmp_path / "gone.md").unlink()
+    report = await ingest(store, embedder, tmp_path, tenant="acme")
+    assert report.removed == 1
+    assert await found(retriever, store, "words") == ["known"]
+
+
+async def test_duplicate_ids_write_nothing(
+    store: KnowledgeStore, embedder: WordEmbedder, tmp_path: Path
+) -> None:
+    (tmp_path / "one.md").write_text("---\nid: same\n---\none")
+    (tmp_path / "two.md").write_text("---\nid: same\n---\ntwo")
+    with pytest.raises(DuplicateDocumentError, match=r"one\.md and two\.md"):
+        await ingest(store, embedder, tmp_path, tenant="acme")
+    assert await store.versions() == []
+
+
+async def test_empty_folder_is_refused(store: KnowledgeStore, embedder: WordEmbedder, tmp_path: Path) -> None:
+    with pytest.raises(EmptySourceError):
+        await ingest(store, embedder, tmp_path, tenant="acme")
+
+
+async def test_progress_reaches_its_total(
+    store: KnowledgeStore, embedder: WordEmbedder, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    seen: list[IngestProgress] = []
+    await ingest(store, embedder, tmp_path, tenant="acme", on_progress=seen.append)
+    assert [(step.stage, step.done, step.total) for step in seen] == [
+        ("read", 0, 0),
+        ("embed", 1, 1),
+        ("publish", 0, 1),
+        ("publish", 1, 1),
+    ]
+
+
+async def test_another_embedder_is_refused_by_name(
+    store: KnowledgeStore, publish: Publish, tmp_path: Path
+) -> None:
+    await publish({"a": "alpha"})
+    with pytest.raises(EmbedderMismatchError, match="fake-words-32"):
+        await ingest(
+            store, WordEmbedder(name="other"), tmp_path / "corpus.jsonl", tenant="acme", source_name="help"
+        )
+
+
+async def test_access_change_takes_effect_without_a_snapshot(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish
+) -> None:
+    await publish({"a": "secret offer"})
+    report = await publish({"a": {"text": "secret offer", "metadata": {"principals": ["staff"]}}})
+    assert (report.access_changed, report.changed, report.snapshot) == (1, 0, 1)
+    assert await found(retriever, store, "secret offer") == []
+
+
+async def test_stored_blocks_are_spans_of_the_text(publish: Publish, database_url: str) -> None:
+    await publish({"a": "# Head\n\npara\n\n- item\n- item two"})
+    with psycopg.connect(database_url) as conn:
+        conn.execute(
+            "SELECT set_config('retrieval.tenant', 'acme', false),"
+            " set_config('retrieval.principals', '{1}', false)"
+        )
+        row = conn.execute("SELECT body, blocks FROM retrieval.document_version").fetchone()
+    assert row is not None
+    body, blocks = row
+    assert [(kind, body[start:end]) for kind, _, start, end in blocks] == [
+        ("heading", "Head"),
+        ("paragraph", "para"),
+        ("list", "- item\n- item two"),
+    ]
+    assert json.dumps(blocks)

@@ -1,0 +1,168 @@
+"""Index versions, the pointer and its undo."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from retrieval.documents import Access
+from retrieval.errors import (
+    CanaryError,
+    NoStableVersionError,
+    NothingToUndoError,
+    UnknownVersionError,
+    VersionNotReadyError,
+)
+from retrieval.hits import SearchRequest
+from retrieval.search import Retriever
+from retrieval.store import KnowledgeStore
+from retrieval.versions import KnowledgeVersion
+from tests.fakes.embedding import WordEmbedder
+from tests.integration.retrieval.conftest import Publish
+
+PUBLIC = Access(tenant="acme", principals=("public",))
+
+
+def second(embedder: WordEmbedder) -> KnowledgeVersion:
+    return KnowledgeVersion.make(
+        name="second", embedder=embedder.id, dims=embedder.dims, chunker="structure-60"
+    )
+
+
+async def test_empty_rail(store: KnowledgeStore) -> None:
+    with pytest.raises(NoStableVersionError, match="ingest"):
+        await store.pointer()
+    with pytest.raises(NothingToUndoError, match="has published nothing"):
+        await store.undo("acme")
+    with pytest.raises(NoStableVersionError):
+        await store.set_canary(None, 0)
+
+
+async def test_new_version_is_filled_by_the_next_ingest(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red", "b": "green"})
+    await publish({"a": "blue", "b": "green"})
+    version = second(embedder)
+    await store.register(version)
+    await store.register(version)
+    with pytest.raises(VersionNotReadyError, match="run an ingest"):
+        await store.promote(version.id)
+    embedder.texts.clear()
+    report = await publish({"a": "blue", "b": "green"})
+    assert report.snapshot == 2
+    assert embedder.texts == []
+    await store.promote(version.id)
+    for snapshot, expected in ((2, {"a": "blue", "b": "green"}), (1, {"a": "red", "b": "green"})):
+        request = SearchRequest(question="red blue", access=PUBLIC, version=version.id, snapshot=snapshot)
+        hits = (await retriever.search(request)).hits
+        assert {hit.document_id: hit.text for hit in hits} == expected
+
+
+async def test_publishes_reach_every_version_that_can_be_undone_to(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"})
+    first = (await store.pointer()).stable
+    version = second(embedder)
+    await store.register(version)
+    await publish({"a": "red", "b": "green"})
+    await store.promote(version.id)
+    await publish({"a": "blue"})
+    assert (await store.undo("acme", "version")).after == first
+    for each in (first, version.id):
+        hits = (await retriever.search(SearchRequest(question="blue", access=PUBLIC, version=each))).hits
+        assert [hit.text for hit in hits] == ["blue"]
+
+
+async def test_pointer_moves_and_undo(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"})
+    first = (await store.pointer()).stable
+    version = second(embedder)
+    await store.register(version)
+    await publish({"a": "red"})
+    pointer = await store.set_canary(version.id, 500)
+    assert (pointer.stable, pointer.canary, pointer.canary_weight_bp) == (first, version.id, 500)
+    undone = await store.undo("acme", "version")
+    assert (undone.before, undone.after) == (version.id, first)
+    assert (await store.pointer()).canary is None
+    pointer = await store.promote(version.id)
+    assert (pointer.stable, pointer.previous) == (version.id, first)
+    undone = await store.undo("acme", "version")
+    assert (undone.what, undone.before, undone.after) == ("version", version.id, first)
+    undone = await store.undo("acme", "version")
+    assert (await store.pointer()).stable == version.id
+
+
+async def test_undo_without_a_word_takes_what_moved_last(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"})
+    version = second(embedder)
+    await store.register(version)
+    await publish({"a": "red"})
+    await store.promote(version.id)
+    assert (await store.undo("acme")).what == "version"
+    await publish({"a": "blue"})
+    assert (await store.undo("acme")).what == "publish"
+    assert (await store.undo("other")).what == "version"
+
+
+async def test_refusals_name_the_field(store: KnowledgeStore, publish: Publish) -> None:
+    await publish({"a": "red"})
+    stable = (await store.pointer()).stable
+    with pytest.raises(CanaryError, match="weight_bp: 20000"):
+        await store.set_canary("k-x-00000000", 20_000)
+    with pytest.raises(CanaryError, match="must be 0"):
+        await store.set_canary(None, 5)
+    with pytest.raises(CanaryError, match="is stable already"):
+        await store.set_canary(stable, 5)
+    with pytest.raises(UnknownVersionError, match=f"no index version k-x-00000000; known: {stable}"):
+        await store.promote("k-x-00000000")
+    with pytest.raises(NothingToUndoError, match="no canary and no previous"):
+        await store.undo("acme", "version")
+    with pytest.raises(NothingToUndoError, match="'other' has published nothing"):
+        await store.undo("other", "publish")
+
+
+async def test_version_out_of_reach_must_be_filled_again(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"})
+    first = (await store.pointer()).stable
+    others = [
+        KnowledgeVersion.make(name=name, embedder=embedder.id, dims=embedder.dims)
+        for name in ("second", "third")
+    ]
+    for version in others:
+        await store.register(version)
+    await publish({"a": "red"})
+    await store.set_canary(others[1].id, 100)
+    await store.undo("acme", "version")
+    for version in others:
+        await store.promote(version.id)
+    states = {version.id: version.state for version in await store.versions()}
+    assert states == {first: "retired", others[0].id: "ready", others[1].id: "ready"}
+    with pytest.raises(VersionNotReadyError):
+        await store.promote(first)
+
+
+async def test_every_move_is_kept(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder, database_url: str
+) -> None:
+    await publish({"a": "red"})
+    version = second(embedder)
+    await store.register(version)
+    await publish({"a": "red"})
+    await store.set_canary(version.id, 100)
+    await store.promote(version.id)
+    await store.undo("acme", "version")
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        rows = conn.execute(
+            "SELECT operation, revision FROM retrieval.pointer_history ORDER BY revision"
+        ).fetchall()
+        assert rows == [("promote_first", 1), ("set_canary", 2), ("promote", 3), ("undo", 4)]
+        with pytest.raises(psycopg.errors.RaiseException, match="only grows"):
+            conn.execute("DELETE FROM retrieval.pointer_history")
