@@ -1,0 +1,331 @@
+"""`twinrail eval`: measure a running gateway, score a run again, compare arms of two runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from pydantic import SecretStr, ValidationError
+
+from eval.arms import Arm, choose_arms, parse_arm, resolve_arms
+from eval.cases import CaseSet, load_cases, select_cases
+from eval.client import GatewayClient
+from eval.errors import EvalError, GatewayRefusedError, GatewayUnavailableError, RunError
+from eval.metrics import FIVE, headline
+from eval.record import RunData, RunFolder, RunRecord
+from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
+from eval.run import measure, plan
+from eval.scorers import Scoring
+from eval.scoring import build_scoring
+from eval.settings import EvalSettings
+from eval.summary import Comparison, Outcomes, Summary, compare, score_all, summarise
+
+DONE, USAGE, UNAVAILABLE, THIN = 0, 2, 3, 4
+_INTERRUPTED = 130
+
+_RUN_EXAMPLE = """examples:
+  twinrail eval run                                  three arms on the demo's dev questions
+  twinrail eval run --split holdout --arms rag_base,rag_tuned
+  twinrail eval run --arm old=knowledge:previous,model:stable --arm new=knowledge:stable,model:stable
+  twinrail eval run --run .twinrail/runs/20260301-120000   goes on with an interrupted run
+
+exit codes: 0 done, 2 bad usage or settings, 3 gateway down (resume with --run), 4 not enough evidence"""
+
+
+def main(argv: Sequence[str] | None = None, *, settings: EvalSettings | None = None) -> int:
+    """Run one command. `settings` is for callers that know the gateway and its keys already."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else USAGE
+    try:
+        settings = settings or EvalSettings()
+        result: int = options.command(options, settings)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        return _complain(f"{name}: {first['msg']}; correct the environment variable", USAGE)
+    except EvalError as exc:
+        return _complain(str(exc), UNAVAILABLE if exc.retryable else USAGE)
+    except KeyboardInterrupt:
+        return _complain("stopped; what was answered is kept, resume with --run DIR", _INTERRUPTED)
+    return result
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"twinrail eval: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="twinrail eval", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="run|score|compare")
+    run = commands.add_parser(
+        "run",
+        help="ask questions in several arms and print the five metrics",
+        epilog=_RUN_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("--questions", type=Path, metavar="PATH", help="question file or folder [the demo's]")
+    run.add_argument(
+        "--split", action="append", metavar="NAME", help="train, dev, holdout or all; again for more [dev]"
+    )
+    run.add_argument("--kind", action="append", metavar="NAME", help="only this kind; again for more")
+    run.add_argument("--limit", type=_positive, metavar="N", help="a sample of N, spread over topics")
+    run.add_argument("--arms", metavar="A,B", help="of prompt_only, rag_base, rag_tuned [all three]")
+    run.add_argument(
+        "--arm",
+        action="append",
+        metavar="NAME=PIN",
+        help="an arm: name=knowledge:ID,model:ID,context:none; ID may be stable, canary, previous, fallback",
+    )
+    run.add_argument("--run", type=Path, metavar="DIR", help="folder of the run; one that exists is resumed")
+    run.add_argument("--url", help="address of the gateway [EVAL_GATEWAY_URL]")
+    run.add_argument("--concurrency", type=_positive, metavar="N", help="in flight [EVAL_CONCURRENCY]")
+    run.add_argument("--dry-run", action="store_true", help="say what would be asked, ask nothing")
+    _add_shared(run)
+    score = commands.add_parser(
+        "score",
+        help="score a run again, without the gateway",
+        epilog="example: twinrail eval score .twinrail/runs/20260301-120000 --json",
+    )
+    score.set_defaults(command=_score)
+    score.add_argument("folder", type=Path, metavar="RUN")
+    _add_shared(score)
+    against = commands.add_parser(
+        "compare",
+        help="compare an arm of one run with an arm of another, on the same questions",
+        epilog="example: twinrail eval compare runs/before:rag_tuned runs/after:rag_tuned",
+    )
+    against.set_defaults(command=_compare)
+    against.add_argument("first", metavar="RUN:ARM")
+    against.add_argument("second", metavar="RUN:ARM")
+    _add_shared(against)
+    return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--schema", type=Path, metavar="FILE", help="the task's JSON Schema [support_answer]")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _scoring(options: argparse.Namespace, settings: EvalSettings) -> Scoring:
+    return build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording)
+
+
+# ---- run ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What the command line asks for; None where it leaves the choice to an existing run."""
+
+    cases: CaseSet | None
+    arms: tuple[Arm, ...] | None
+    selection: dict[str, Any]
+
+
+def _run(options: argparse.Namespace, settings: EvalSettings) -> int:
+    folder = RunFolder(options.run or settings.runs / datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
+    order = _order(options, settings, resuming=folder.exists)
+    if options.dry_run:
+        return _say_plan(order, folder)
+    scoring = _scoring(options, settings)
+    data = asyncio.run(_ask(folder, order, options, settings))
+    summary = summarise(
+        data,
+        scoring,
+        min_questions=settings.min_questions,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    return _publish(folder, summary, as_json=options.json)
+
+
+def _order(options: argparse.Namespace, settings: EvalSettings, *, resuming: bool) -> _Order:
+    selection = {"splits": options.split, "kinds": options.kind, "limit": options.limit}
+    cases = None
+    if not resuming or options.questions or any(selection.values()):
+        path = options.questions or settings.questions
+        loaded = load_cases(path)
+        splits = options.split or (["dev"] if any(case.split == "dev" for case in loaded) else [])
+        cases = select_cases(
+            loaded,
+            name=str(path),
+            splits=[] if "all" in splits else splits,
+            kinds=options.kind or [],
+            limit=options.limit,
+            seed=settings.seed,
+        )
+        selection["splits"] = splits
+    arms = None
+    if not resuming or options.arms or options.arm:
+        names = [name.strip() for name in (options.arms or "").split(",") if name.strip()]
+        arms = choose_arms(names, [parse_arm(text) for text in options.arm or ()])
+    return _Order(cases=cases, arms=arms, selection=selection)
+
+
+def _say_plan(order: _Order, folder: RunFolder) -> int:
+    data = folder.read() if folder.exists else None
+    if data is not None:
+        _check_same(order, data.record)
+    cases = order.cases.cases if order.cases else data.cases if data else ()
+    arms = order.arms or (data.record.requested_arms if data else ())
+    plan_json = {
+        "run": str(folder.path),
+        "questions": len(cases),
+        "arms": {arm.name: arm.pin.as_body() for arm in arms},
+        "answers": len(cases) * len(arms),
+        "answers_already_there": len(data.observations) if data else 0,
+    }
+    print(json.dumps(plan_json, indent=2))
+    return DONE
+
+
+async def _ask(
+    folder: RunFolder, order: _Order, options: argparse.Namespace, settings: EvalSettings
+) -> RunData:
+    url = options.url or settings.gateway_url
+    concurrency = options.concurrency or settings.concurrency
+    # One connection per question in flight; the client's own retries make the pool's limit the only queue.
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        client = GatewayClient(
+            session,
+            url=url,
+            keys=_keys(settings),
+            timeout_s=settings.timeout_s,
+            attempts=settings.attempts,
+        )
+        if folder.exists:
+            _check_same(order, folder.read().record)
+        else:
+            await _begin(folder, order, client, url)
+        print(f"twinrail eval: run {folder.path}", file=sys.stderr)
+        try:
+            return await measure(folder, client, concurrency=concurrency, out=sys.stderr)
+        except GatewayUnavailableError as exc:
+            raise GatewayUnavailableError(f"{exc}; then resume with --run {folder.path}") from exc
+
+
+def _keys(settings: EvalSettings) -> dict[str, str]:
+    def text(key: SecretStr | None) -> str:
+        return key.get_secret_value().strip() if key else ""
+
+    keys = {"customer": text(settings.api_key), "staff": text(settings.staff_api_key)}
+    if not keys["customer"]:
+        raise GatewayRefusedError(
+            "EVAL_API_KEY: not set; set it to a key with the scopes ask and eval (see `twinrail keys`)"
+        )
+    return {asker: key for asker, key in keys.items() if key}
+
+
+async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: str) -> None:
+    if order.cases is None or order.arms is None:
+        raise RunError(f"--run {folder.path}: is gone; start again")
+    pointers = await client.pointers()
+    record = plan(
+        run_id=folder.path.name,
+        gateway_url=url,
+        cases=order.cases,
+        selection=order.selection,
+        requested=order.arms,
+        arms=resolve_arms(order.arms, pointers),
+        stable_knowledge=pointers.get("knowledge", {}).get("stable"),
+    )
+    folder.create(record, order.cases)
+
+
+def _check_same(order: _Order, record: RunRecord) -> None:
+    """A resumed run keeps its questions and arms; options that say otherwise are a mistake."""
+    if order.cases is not None and order.cases.sha256 != record.question_set_sha256:
+        raise RunError(
+            f"--run {record.id}: was begun with other questions; drop --questions, --split, --kind and "
+            "--limit, or name a new folder"
+        )
+    if order.arms is not None and order.arms != record.requested_arms:
+        names = ", ".join(arm.name for arm in record.requested_arms)
+        raise RunError(f"--run {record.id}: was begun with the arms {names}; drop --arms and --arm")
+
+
+# ---- score and compare -------------------------------------------------------------------------
+
+
+def _score(options: argparse.Namespace, settings: EvalSettings) -> int:
+    folder = RunFolder(options.folder)
+    summary = summarise(
+        folder.read(),
+        _scoring(options, settings),
+        min_questions=settings.min_questions,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    return _publish(folder, summary, as_json=options.json)
+
+
+def _publish(folder: RunFolder, summary: Summary, *, as_json: bool) -> int:
+    plain = json.dumps(json_report(summary), indent=2, ensure_ascii=False)
+    folder.write("report.json", plain + "\n")
+    markdown = folder.write("report.md", markdown_report(summary))
+    print(plain if as_json else text_report(summary), end="\n" if as_json else "")
+    print(f"twinrail eval: report {markdown}", file=sys.stderr)
+    if summary.thin:
+        return _complain(f"not enough evidence: {'; '.join(summary.thin)}", THIN)
+    return DONE
+
+
+def _compare(options: argparse.Namespace, settings: EvalSettings) -> int:
+    scoring = _scoring(options, settings)
+    (first, first_arm), (second, second_arm) = _side(options.first), _side(options.second)
+    if first.record.question_set_sha256 != second.record.question_set_sha256:
+        raise RunError(f"{options.first} and {options.second}: asked different questions; run one again")
+    sides = [
+        # Names say which run, so that the same arm of two runs can be told apart.
+        (f"{data.record.id}:{arm}", _only(arm, f"{data.record.id}:{arm}", score_all(data, scoring)))
+        for data, arm in ((first, first_arm), (second, second_arm))
+    ]
+    found: list[Comparison] = []
+    for group in FIVE:
+        comparison = compare(
+            headline(group), sides[0], sides[1], first.cases, resamples=settings.resamples, seed=settings.seed
+        )
+        if comparison is not None:
+            found.append(comparison)
+    print(json.dumps(comparisons_json(found), indent=2) if options.json else comparisons_text(found))
+    most = max((comparison.test.n for comparison in found), default=0)
+    if most < settings.min_questions:
+        return _complain(
+            f"not enough evidence: {most} questions in both arms; {settings.min_questions} are needed", THIN
+        )
+    return DONE
+
+
+def _side(text: str) -> tuple[RunData, str]:
+    path, colon, arm = text.rpartition(":")
+    if not colon or not path:
+        raise RunError(f"{text}: write RUN:ARM, for example runs/20260301-120000:rag_tuned")
+    data = RunFolder(Path(path)).read()
+    names = [other.name for other in data.record.arms]
+    if arm not in names:
+        raise RunError(f"{text}: the run has no arm {arm!r}; choose from {', '.join(names)}")
+    return data, arm
+
+
+def _only(arm: str, name: str, outcomes: Outcomes) -> Outcomes:
+    return {(case_id, name): value for (case_id, other), value in outcomes.items() if other == arm}

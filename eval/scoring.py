@@ -1,0 +1,39 @@
+"""The scoring that every run uses: the model rail's own output checks, and the task's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.errors import RunError
+from eval.scorers import Scoring
+from serving.errors import ServingError
+from serving.grounding import check_sentence
+from serving.prompting import Passage
+from serving.tone import check_tone
+from serving.versions import load_task_schema
+from serving.wording import DEFAULT_WORDING, load_wording
+
+
+@dataclass(frozen=True, slots=True)
+class _Grounding:
+    """The gateway's own check, with its fixed wordings, which claim nothing."""
+
+    fixed: tuple[str, ...]
+
+    def __call__(self, sentence: str, passages: Sequence[Passage]) -> tuple[str, ...]:
+        support = check_sentence(sentence, passages, fixed=self.fixed)
+        if support.supported:
+            return ()
+        return support.unsupported or ("no passage says this",)
+
+
+def build_scoring(*, schema: Path, wording: Path | None = None) -> Scoring:
+    """Scoring for answers of one task in one deployment's wording."""
+    try:
+        loaded = load_task_schema(schema)
+        fixed = load_wording(wording or DEFAULT_WORDING).all()
+    except ServingError as exc:
+        raise RunError(f"--schema {schema}: {exc}") from exc
+    return Scoring(unsupported=_Grounding(fixed), broken_tone_rules=check_tone, schema=loaded)

@@ -1,0 +1,71 @@
+"""What evaluation sends and reads fits the gateway's own schemas, so that the fake cannot drift from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+
+from eval.arms import Arm, Pin, resolve_arms
+from eval.cases import Case
+from eval.client import GatewayClient
+from gateway.access import ApiKey, Scope
+from gateway.schemas import AnswerBody, AnswerRequest, RailList, SearchBody, SearchResponse, TurnView
+from gateway.turn import Surface, TurnDraft
+from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, KNOWLEDGE, CannedAnswer, FakeGateway
+
+CASE = Case(
+    id="q1",
+    topic="plans",
+    split="dev",
+    text="how much is plus?",
+    history=(("user", "hi"), ("assistant", "hello")),
+)
+ARM = Arm(name="rag", pin=Pin(knowledge=f"{KNOWLEDGE}@3", model=BASE))
+PROMPT_ONLY = Arm(name="prompt_only", pin=Pin(model=BASE, context="none"))
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway(answers={BASE: lambda question: CannedAnswer(answer="Sync Plus is $9 a month.")})
+
+
+async def test_requests_and_replies_fit_the_gateways_schemas(gateway: FakeGateway) -> None:
+    async with TestServer(gateway.app()) as server, aiohttp.ClientSession() as session:
+        client = GatewayClient(session, url=str(server.make_url("")), keys={"customer": CUSTOMER_KEY})
+        pointers = await client.pointers()
+        resolve_arms([ARM], pointers)
+        for arm in (ARM, PROMPT_ONLY):
+            seen = await client.answer(CASE, arm)
+            assert not seen.failed
+        ranking = await client.search(CASE, f"{KNOWLEDGE}@3", depth=30)
+        assert ranking.documents == ("plus",)
+        headers = {"Authorization": f"Bearer {CUSTOMER_KEY}"}
+        async with session.get(server.make_url("/v1/rails"), headers=headers) as reply:
+            RailList.model_validate(await reply.json())
+        body = {"question": "x", "version": f"{KNOWLEDGE}@3", "k": 30}
+        async with session.post(server.make_url("/v1/search"), headers=headers, json=body) as reply:
+            SearchResponse.model_validate(await reply.json())
+    for _, path, sent in gateway.requests:
+        if path == "/v1/answers":
+            AnswerRequest.model_validate(sent)
+        elif path == "/v1/search":
+            SearchBody.model_validate(sent)
+    for turn in gateway.turns.values():
+        AnswerBody.model_validate(TurnView.model_validate(turn).answer)
+
+
+def test_a_turn_records_what_evaluation_reads() -> None:
+    key = ApiKey(
+        id=UUID(int=1),
+        name="eval",
+        tenant="demo",
+        principals=("public",),
+        scopes=frozenset({Scope.ASK, Scope.EVAL}),
+        created_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    turn = TurnDraft(id=UUID(int=2), key=key, surface=Surface.ANSWERS, trace_id="0" * 32)
+    assert {"hits", "passages", "drafts"} <= set(turn.row()["used"])

@@ -1,0 +1,318 @@
+"""`twinrail eval` against a gateway over real sockets: what it asks, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from eval.cli import main
+from eval.settings import EvalSettings
+from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, STAFF_KEY, TUNED, CannedAnswer, FakeGateway
+
+RIGHT = "Sync Plus is $9 a month."
+WRONG = "Sync Plus is $7 a month."
+
+
+class Served:
+    """A gateway on a port of its own, in a thread of its own: `main` runs an event loop itself."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self.gateway = gateway
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._runner = web.AppRunner(gateway.app())
+        self._wait(self._runner.setup())
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        self._wait(site.start())
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    def _wait(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def close(self) -> None:
+        self._wait(self._runner.cleanup())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(20)
+        self._loop.close()
+
+
+def tuned(question: str) -> CannedAnswer:
+    return CannedAnswer(answer=RIGHT)
+
+
+def base(question: str) -> CannedAnswer:
+    """Wrong and badly written on two questions of three."""
+    good = int(question.split()[-1]) % 3 == 0
+    return CannedAnswer(answer=RIGHT if good else WRONG, draft=None if good else "Sure! " + WRONG)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    server = Served(FakeGateway(answers={BASE: base, TUNED: tuned}))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    for topic in ("plans", "prices", "trials", "limits"):
+        rows = [
+            {
+                "id": f"{topic}-{n:02d}",
+                "topic": topic,
+                "split": "dev",
+                "text": f"{topic} question {n}",
+                "asker": "staff" if n == 9 else "customer",
+                "kind": "answerable",
+                "gold": ["plus"],
+                "facts": [["$9"]],
+                "stale_values": ["$8"],
+                "status": "answered",
+                "intent": "billing",
+                "escalate": False,
+                "escalation_reason": "none",
+                "answer": RIGHT,
+                "follow_up": "",
+            }
+            for n in range(10)
+        ]
+        (folder / f"{topic}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def settings(served: Served, tmp_path: Path, **changes: Any) -> EvalSettings:
+    return EvalSettings.model_validate(
+        {
+            "gateway_url": served.url,
+            "api_key": CUSTOMER_KEY,
+            "staff_api_key": STAFF_KEY,
+            "runs": tmp_path / "runs",
+            "attempts": 3,
+            "timeout_s": 20,
+            "resamples": 500,
+            **changes,
+        }
+    )
+
+
+def run(served: Served, tmp_path: Path, questions: Path, *options: str, **changes: Any) -> int:
+    chosen = settings(served, tmp_path, **changes)
+    return main(["run", "--questions", str(questions), *options], settings=chosen)
+
+
+def test_three_arms_five_metrics_and_a_record(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert run(served, tmp_path, questions, "--json", "--run", str(folder)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["arms"]) == {"prompt_only", "rag_base", "rag_tuned"}
+    tuned_metrics = report["arms"]["rag_tuned"]["metrics"]
+    base_metrics = report["arms"]["rag_base"]["metrics"]
+    assert (tuned_metrics["answer_right"]["k"], tuned_metrics["answer_right"]["n"]) == (40, 40)
+    assert base_metrics["answer_right"]["k"] == 16
+    assert base_metrics["format_valid"]["k"] == 16, "the served answers are fine, the drafts were not"
+    assert tuned_metrics["hallucination_served"]["k"] == 0
+    assert base_metrics["hallucination_served"]["k"] == 24
+    assert base_metrics["would_be_corrected"]["k"] == 24
+    assert report["arms"]["prompt_only"]["metrics"]["hit"]["n"] == 0
+    assert report["retrieval"][0]["ndcg_at_10"] == 1.0
+    better = [
+        c for c in report["comparisons"] if c["metric"] == "answer_right" and c["second"] == "rag_tuned"
+    ]
+    assert all(c["resolved"] for c in better)
+
+    record = json.loads((folder / "run.json").read_text())
+    assert record["question_set_sha256"] == report["question_set"]["sha256"]
+    assert record["arms"][2]["pin"] == {"knowledge": "k-fake-00000001@3", "model": TUNED, "context": None}
+    assert record["sessions"][0]["outcome"] == "complete"
+    assert {"report.json", "report.md", "results.jsonl", "searches.jsonl", "cases.jsonl"} <= {
+        path.name for path in folder.iterdir()
+    }
+    searches = [path for _, path, _ in served.gateway.requests if path == "/v1/search"]
+    assert len(searches) == 40, "once per question, not once per arm"
+
+
+def test_staff_questions_are_asked_with_the_staff_key(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(served, tmp_path, questions, "--arms", "rag_tuned", staff_api_key=None) == 0
+    assert "4 questions were not asked" in capsys.readouterr().out
+    served.gateway.requests.clear()
+    assert run(served, tmp_path, questions, "--arms", "rag_tuned", "--run", str(tmp_path / "all")) == 0
+    keys = {body["question"]: key for key, path, body in served.gateway.requests if path == "/v1/answers"}
+    assert keys["plans question 9"] == STAFF_KEY
+    assert keys["plans question 8"] == CUSTOMER_KEY
+
+
+def test_a_run_that_lost_its_gateway_is_resumed(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    chosen = settings(served, tmp_path, attempts=1, concurrency=1)
+    gateway = served.gateway
+    answers = gateway.answers
+
+    def gone(question: str) -> CannedAnswer:
+        gateway.gone = len(gateway.asked) >= 12
+        return tuned(question)
+
+    gateway.answers = {TUNED: gone}
+    command = ["run", "--questions", str(questions), "--arms", "rag_tuned", "--run", str(folder)]
+    assert main(command, settings=chosen) == 3
+    assert "resume with --run" in capsys.readouterr().err
+    kept = len((folder / "results.jsonl").read_text().splitlines())
+    assert 0 < kept < 40
+
+    gateway.answers = answers
+    gateway.gone = False
+    gateway.requests.clear()
+    assert main(["run", "--run", str(folder)], settings=settings(served, tmp_path)) == 0
+    assert len(gateway.asked) == 40 - kept
+    assert "40/40 100%" in capsys.readouterr().out
+
+
+def test_a_busy_gateway_is_asked_again(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served.gateway.faults.extend([(503, {"Retry-After": "0"}), (429, {"Retry-After": "0"})])
+    served.gateway.turn_lag = 2
+    assert run(served, tmp_path, questions, "--arms", "rag_tuned", attempts=6, concurrency=1) == 0
+    assert "40 / 40" in capsys.readouterr().out
+
+
+def test_one_refused_question_fails_alone(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served.gateway.refused = frozenset({"plans question 1"})
+    assert run(served, tmp_path, questions, "--arms", "rag_tuned", "--json") == 0
+    arm = json.loads(capsys.readouterr().out)["arms"]["rag_tuned"]
+    assert arm["metrics"]["answer_right"]["n"] == 39
+    assert list(arm["failed"].values()) == [1]
+
+
+def test_few_questions_print_their_counts_and_exit_with_4(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(served, tmp_path, questions, "--limit", "8", "--arms", "rag_tuned") == 4
+    output = capsys.readouterr()
+    assert "8/8 100%" in output.out
+    assert "not enough evidence: 8 questions; at least 30 are needed" in output.err
+
+
+def test_no_gateway_is_exit_3(questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    chosen = EvalSettings.model_validate({"gateway_url": url, "api_key": CUSTOMER_KEY, "attempts": 1})
+    assert main(["run", "--questions", str(questions)], settings=chosen) == 3
+    assert url in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "words"),
+    [
+        ((), {"api_key": "tw_wrong"}, "scopes ask and eval"),
+        ((), {"api_key": None}, "EVAL_API_KEY: not set"),
+        (("--arm", "x=model:m-unknown-1"), {}, "pin.model"),
+        (("--arm", "x=model:canary"), {}, "no canary version on the model rail"),
+        (("--arms", "rag"), {}, "no arm is called 'rag'"),
+        (("--split", "later"), {}, "choose from dev"),
+        (("--schema", "missing.json"), {}, "missing.json"),
+        (("--limit", "0"), {}, "1 or more"),
+    ],
+)
+def test_what_cannot_be_asked_is_exit_2(
+    served: Served,
+    questions: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    changes: dict[str, Any],
+    words: str,
+) -> None:
+    assert run(served, tmp_path, questions, *options, **changes) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_resumed_run_keeps_its_questions_and_arms(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "run")
+    assert run(served, tmp_path, questions, "--arms", "rag_tuned", "--run", folder) == 0
+    assert run(served, tmp_path, questions, "--arms", "rag_tuned", "--run", folder) == 0, (
+        "the same again is fine"
+    )
+    assert run(served, tmp_path, questions, "--limit", "5", "--run", folder) == 2
+    assert run(served, tmp_path, questions, "--arms", "rag_base", "--run", folder) == 2
+    assert "was begun with the arms rag_tuned" in capsys.readouterr().err
+
+
+def test_dry_run_asks_and_writes_nothing(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(served, tmp_path, questions, "--dry-run", "--run", str(tmp_path / "run")) == 0
+    assert json.loads(capsys.readouterr().out)["answers"] == 120
+    assert served.gateway.requests == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_score_and_compare_need_no_gateway(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert run(served, tmp_path, questions, "--json", "--run", str(folder)) == 0
+    first = json.loads(capsys.readouterr().out)
+    served.gateway.requests.clear()
+    offline = EvalSettings.model_validate({"resamples": 500})
+    assert main(["score", str(folder), "--json"], settings=offline) == 0
+    assert json.loads(capsys.readouterr().out) == first, "the same run scores the same"
+    sides = [f"{folder}:rag_base", f"{folder}:rag_tuned"]
+    assert main(["compare", *sides, "--json"], settings=offline) == 0
+    found = {row["metric"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (found["answer_right"]["only_first"], found["answer_right"]["only_second"]) == (0, 24)
+    assert main(["compare", *sides], settings=offline) == 0
+    assert "run:rag_tuned is better than run:rag_base" in capsys.readouterr().out
+    assert served.gateway.requests == []
+    assert main(["compare", str(folder), sides[1]], settings=offline) == 2
+    assert main(["compare", f"{folder}:nope", sides[1]], settings=offline) == 2
+
+
+def test_public_sets_are_asked_too(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "public"
+    folder.mkdir()
+    rows = [
+        {
+            "id": f"q{n}",
+            "text": f"question {n}",
+            "answerable": n % 4 != 0,
+            "history": [{"role": "user", "text": "hello"}, {"role": "assistant", "text": "hi"}],
+        }
+        for n in range(40)
+    ]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\tplus\t1\n" for n in range(40) if n % 4)
+    )
+    assert run(served, tmp_path, folder, "--arms", "rag_tuned", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["retrieval"][0]["hit_at_1"]["n"] == 30
+    metrics = report["arms"]["rag_tuned"]["metrics"]
+    assert metrics["answer_right"]["n"] == 10, "only the questions to abstain from have an answer key"
+    assert metrics["abstained_when_due"]["k"] == 0
+    sent = next(body for _, path, body in served.gateway.requests if path == "/v1/answers")
+    assert sent["history"][0] == {"role": "user", "content": "hello"}
