@@ -32,3 +32,8 @@ class Document:
     effective_to: date | None = None
     #: Everything else of the front matter; filterable.
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold a text: not a NUL or half of a surrogate pair, which JSON can spell."""
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

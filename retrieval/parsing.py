@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from retrieval.chunking import Block
-from retrieval.documents import Document
+from retrieval.documents import Document, is_storable
 from retrieval.errors import UnparsableDocumentError
 from retrieval.markup import Text, read_html, read_markdown, read_plain
 
@@ -80,8 +80,8 @@ def parse_row(name: str, row: object) -> ParsedDocument:
     if not isinstance(metadata, dict):
         raise UnparsableDocumentError(name, "metadata", "is not a JSON object", "write names with values")
     fields = {**metadata, **{key: row[key] for key in row.keys() - {"text", "metadata"}}}
-    if "\x00" in row["text"]:
-        raise UnparsableDocumentError(name, "text", "contains a NUL character", "remove it")
+    for field, value in {**fields, "text": row["text"]}.items():
+        _check_storable(name, field, _plain(value))
     read = read_markdown(row["text"])
     if not fields.get("title"):
         fields["title"] = read.first_heading or row["id"]
@@ -187,6 +187,12 @@ def _principals(name: str, fields: dict[str, Any]) -> tuple[str, ...]:
                 raise UnparsableDocumentError(name, field, problem, f"use one of: {', '.join(AUDIENCES)}")
             return principals
     return AUDIENCES["public"]
+
+
+def _check_storable(name: str, field: str, value: str) -> None:
+    if not is_storable(value):
+        problem = "contains a NUL character or half of a character pair"
+        raise UnparsableDocumentError(name, field, problem, "remove it")
 
 
 def _date(name: str, field: str, value: object) -> date | None:

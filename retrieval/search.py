@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from retrieval import instruments as telemetry
 from retrieval.confidence import confidence
+from retrieval.documents import is_storable
 from retrieval.embedding import Embedder
 from retrieval.errors import (
     EmbedderMismatchError,
@@ -141,8 +142,8 @@ def checked_filters(request: SearchRequest) -> dict[str, tuple[str, ...]]:
     """Filters with their values as tuples; a value that cannot be searched is named."""
     if not request.question.strip():
         raise RequestError("question: is empty; write what to search for")
-    if "\x00" in request.question:
-        raise RequestError("question: contains a NUL character; remove it")
+    if not is_storable(request.question):
+        raise RequestError("question: contains a NUL character or half of a character pair; remove it")
     if not 1 <= request.k <= MAX_K:
         raise RequestError(f"k: {request.k} is not between 1 and {MAX_K}")
     if request.timeout_s <= 0:
@@ -157,6 +158,6 @@ def _values(field: str, value: FilterValue) -> tuple[str, ...]:
     if not values or len(values) > MAX_FILTER_VALUES:
         raise FilterError(f"filters: {field}: give 1 to {MAX_FILTER_VALUES} values")
     for each in values:
-        if not isinstance(each, str) or "\x00" in each:
+        if not isinstance(each, str) or not is_storable(each):
             raise FilterError(f"filters: {field}: values must be strings, got {each!r}")
     return tuple(values)

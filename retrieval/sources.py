@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ def _parse(path: Path, name: str, limit: int) -> Iterator[ParsedDocument | Unpar
             yield parse_file(name, path.read_bytes())
     except UnparsableDocumentError as exc:
         yield exc
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        yield UnparsableDocumentError(name, "file", f"is not whole gzip: {exc}", "compress it again")
     except OSError as exc:
         yield UnparsableDocumentError(name, "file", exc.strerror or "cannot be read", "check its permissions")
 

@@ -1,0 +1,53 @@
+"""Identity of index versions, and confidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.confidence import confidence
+from retrieval.errors import RetrievalError
+from retrieval.sql import named_queries
+from retrieval.versions import KnowledgeVersion, VersionState
+
+VERSION = KnowledgeVersion.make(name="plain", embedder="e", dims=3)
+
+
+def test_id_follows_from_the_parts_and_from_nothing_else() -> None:
+    assert VERSION.id.startswith("k-plain-")
+    assert len(VERSION.id) == len("k-plain-") + 8
+    assert KnowledgeVersion.make(name="plain", embedder="e", dims=3).id == VERSION.id
+    assert KnowledgeVersion.make(name="plain", embedder="e", dims=3, dense_weight=0.7).id != VERSION.id
+    other_name = KnowledgeVersion.make(name="other", embedder="e", dims=3)
+    assert other_name.id.rsplit("-", 1)[1] == VERSION.id.rsplit("-", 1)[1]
+    assert replace(VERSION, state=VersionState.READY).id == VERSION.id
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_confidence_rises_with_the_best_cosine(low: float, high: float) -> None:
+    low, high = sorted((low, high))
+    assert 0.0 <= confidence(low, VERSION) <= confidence(high, VERSION) <= 1.0
+
+
+def test_confidence_at_its_fixed_points() -> None:
+    assert confidence(None, VERSION) == 0.0
+    assert confidence(VERSION.confidence_midpoint, VERSION) == pytest.approx(0.5)
+
+
+def test_errors_have_a_default_message_and_a_root() -> None:
+    for error in all_subclasses(RetrievalError):
+        assert error.__name__.endswith("Error")
+        assert error.__doc__
+
+
+def all_subclasses(root: type[Exception]) -> list[type[Exception]]:
+    return [sub for child in root.__subclasses__() for sub in (child, *all_subclasses(child))]
+
+
+def test_named_queries_are_read_by_name() -> None:
+    queries = named_queries("retrieval.sql", "queries.sql")
+    assert queries["search"].startswith("SELECT retrieval.search(")
+    assert "-- name" not in "".join(queries.values())
