@@ -75,7 +75,7 @@ def gather_evidence(
     named = [by_number[n] for n in dict.fromkeys(cited) if n in by_number]
     found: list[Evidence] = []
     for sentence in sentences:
-        if not sentence.support.supported or sentence.support.n is None:
+        if not (sentence.support.is_claim and sentence.support.supported):
             continue
         support = check(sentence.text, named) if named else sentence.support
         if not support.supported or support.n is None:

@@ -16,11 +16,12 @@ from jsonschema.protocols import Validator
 
 from gateway.answer_text import FieldReader
 from gateway.outcome import Parsed, Unfit, parse_draft, status_of
-from gateway.rails import ChatModel, SentenceCheck, Support, ToneCheck
+from gateway.rails import ChatModel, SentenceCheck, ToneCheck
 from gateway.sentences import SentenceSplitter
 from serving.client import ChatRequest
 from serving.errors import EngineError
 from serving.generation import Usage
+from serving.grounding import Support
 from serving.prompting import Passage
 
 

@@ -42,6 +42,8 @@ class Exchange:
     stream: EventStream | None = None
     #: Status that was sent; None if the client left before.
     status: int | None = None
+    #: The last byte of a good response is on its way.
+    complete: bool = False
     client_left: bool = False
     problem: Problem | None = None
 

@@ -83,7 +83,7 @@ class HotPath:
         self._answering = answering
         self._searching = searching
         self._recorder = recorder
-        self._admission = admission
+        self.admission = admission
         self._rate_limit = rate_limit
         self._limits = limits
         self.routes: dict[str, Handler] = {
@@ -157,9 +157,10 @@ class HotPath:
         raw = await self._body(exchange)
 
         async def work() -> None:
-            async with self._admission.place():
+            async with self.admission.place():
                 body = await self._searching.search(raw, _key(exchange), deadline, trace_id=exchange.trace_id)
             exchange.status = 200
+            exchange.complete = True
             await send_body(
                 exchange.send,
                 status=200,
@@ -195,7 +196,7 @@ class HotPath:
         output: SurfaceOutput,
     ) -> None:
         """Queue, then answer, handing each event to the surface."""
-        async with self._admission.place():
+        async with self.admission.place():
             with names.tracer.start_as_current_span(
                 names.WORKFLOW_SPAN,
                 attributes={names.OPERATION: names.INVOKE_WORKFLOW, names.WORKFLOW: names.WORKFLOW_NAME},
@@ -222,7 +223,8 @@ class HotPath:
                 keep_alive.cancel()
                 with suppress(asyncio.CancelledError):
                     await keep_alive
-        if not ended:
+        # uvicorn reports a disconnect after every complete response: that is no client that left.
+        if not (ended or exchange.complete):
             raise ClientLeftError
 
     # ---- refusals

@@ -187,7 +187,11 @@ def from_validation(error: ValidationError, *, trace_id: str) -> Problem:
 
 def from_validation_errors(found: Sequence[Any], *, trace_id: str) -> Problem:
     """The same from the list form, as FastAPI hands it over."""
-    bad = [{"field": _path(item["loc"]), "detail": _sentence(item), "fix": _fix(item)} for item in found]
+    by_field = {_path(item["loc"]): item for item in reversed(found)}
+    bad = [
+        {"field": path, "detail": _sentence(item), "fix": _fix(item)}
+        for path, item in reversed(by_field.items())
+    ]
     first = bad[0]
     return Problem(
         kind=VALIDATION,
@@ -199,9 +203,15 @@ def from_validation_errors(found: Sequence[Any], *, trace_id: str) -> Problem:
     )
 
 
+#: Parts of a location that are not names in a body: where it stands, and members of unions.
+_NOT_FIELDS: Final = frozenset({"body", "str", "constrained-str", "tuple"})
+
+
 def _path(loc: Sequence[str | int]) -> str:
     """`("pin", "context", 0, "text")` -> `pin.context.0.text`; names of union members are left out."""
-    shown = [str(part) for part in loc if not (isinstance(part, str) and ("[" in part or part == "body"))]
+    shown = [
+        str(part) for part in loc if not (isinstance(part, str) and ("[" in part or part in _NOT_FIELDS))
+    ]
     return ".".join(shown) or "body"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from retrieval.documents import Access
@@ -11,25 +10,10 @@ from retrieval.hits import SearchRequest, SearchResult
 from retrieval.versions import KnowledgeVersion, Undone
 from retrieval.versions import Pointer as KnowledgePointer
 from serving.client import ChatDelta, ChatRequest
+from serving.grounding import Support
 from serving.prompting import Passage
 from serving.versions import Pointer as ModelPointer
 from serving.versions import RegisteredVersion
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Support:
-    """What a check found for one sentence. Offsets count in the document of the passage."""
-
-    #: No claim, or every claim stands in a passage.
-    supported: bool
-    #: Whether the sentence says something that could be wrong.
-    is_claim: bool
-    score: float
-    n: int | None = None
-    start: int | None = None
-    end: int | None = None
-    #: Values of the sentence that stand in no passage.
-    unsupported: tuple[str, ...] = ()
 
 
 class Searcher(Protocol):

@@ -51,7 +51,7 @@ class NativeStream:
         for citation in body["citations"]:
             await self._stream.event(orjson.dumps(citation), name="answer.citation")
         await self._stream.event(orjson.dumps(body), name="answer.completed")
-        self._exchange.status = 200
+        self._exchange.status, self._exchange.complete = 200, True
         await self._stream.end()
 
 
@@ -93,7 +93,7 @@ class ChatStream:
         if self._include_usage:
             await self._stream.event(orjson.dumps({**self._frame({}), "choices": [], "usage": usage(body)}))
         await self._stream.event(b"[DONE]")
-        self._exchange.status = 200
+        self._exchange.status, self._exchange.complete = 200, True
         await self._stream.end()
 
     async def _chunk(self, delta: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class ChatStream:
 async def _send_json(exchange: Exchange, event: Completed, body: bytes) -> None:
     timings = event.body.timings_ms
     parts = ", ".join(f"{name};dur={timings[name]:.2f}" for name in _TIMED if name in timings)
-    exchange.status = 200
+    exchange.status, exchange.complete = 200, True
     await send_body(
         exchange.send,
         status=200,

@@ -1,0 +1,235 @@
+"""`twinrail serve` and `python -m gateway`: open everything, serve, close everything in reverse."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, TypeVar
+
+import aiohttp
+import psycopg
+import uvloop
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from gateway.app import create_app
+from gateway.building import Parts, build_state, estimate_tokens
+from gateway.database import Database, Pool
+from gateway.errors import DependencyDownError, GatewayError, SettingsError
+from gateway.recorder import TurnRecorder
+from gateway.server import listen, serve
+from gateway.settings import GatewaySettings
+from gateway.spool import Spool
+from gateway.telemetry import setup_telemetry
+from gateway.turns import TurnStore
+from retrieval.embedding import Embedder, HttpEmbedder, OnnxEmbedder
+from retrieval.errors import RetrievalError, StoreUnavailableError
+from retrieval.search import Retriever
+from retrieval.settings import RetrievalSettings
+from retrieval.store import KnowledgeStore
+from serving.client import ChatClient
+from serving.errors import ServingError
+from serving.grounding import check_sentence
+from serving.pool import EnginePool
+from serving.prompting import token_counter
+from serving.registry import ModelRegistry
+from serving.settings import ServingSettings
+from serving.tone import check_tone
+from serving.wording import DEFAULT_WORDING, load_wording
+
+logger = logging.getLogger(__name__)
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+DONE, BAD_SETTINGS, DEPENDENCY_DOWN = 0, 2, 3
+_CONNECT_S = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until a signal comes; the exit code says why it ended."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = _load(GatewaySettings, host=arguments.host, port=arguments.port)
+        knowledge, models = _load(RetrievalSettings), _load(ServingSettings)
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s %(message)s",
+            stream=sys.stderr,
+        )
+        uvloop.run(_run(settings, knowledge, models))
+    except DependencyDownError as exc:
+        return _say(exc, DEPENDENCY_DOWN)
+    except StoreUnavailableError as exc:
+        return _say(exc, DEPENDENCY_DOWN)
+    except (GatewayError, RetrievalError, ServingError) as exc:
+        return _say(exc, BAD_SETTINGS)
+    except KeyboardInterrupt:
+        return DONE
+    return DONE
+
+
+async def _run(settings: GatewaySettings, knowledge: RetrievalSettings, models: ServingSettings) -> None:
+    """Everything that is open stands in one stack: pools last to close, because recording needs them."""
+    async with AsyncExitStack() as stack:
+        telemetry = setup_telemetry()
+        stack.callback(telemetry.shutdown)
+        listening = stack.enter_context(listen(settings.host, settings.port))
+        url = await _reachable(settings.database_url.get_secret_value())
+        records = await stack.enter_async_context(_pool(url, settings.records_pool_size))
+        chunks = await stack.enter_async_context(_pool(url, settings.knowledge_pool_size))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+        )
+        database = Database(records)
+        if not await database.has_schema():
+            raise DependencyDownError(
+                "the database has no tables", field="DATABASE_URL", fix="run `twinrail migrate`"
+            )
+        store = KnowledgeStore(chunks, acquire_timeout_s=knowledge.acquire_timeout_s)
+        await store.check()
+        embedder = _embedder(settings, knowledge, session)
+        engines = _engines(models, session)
+        recorder = await stack.enter_async_context(
+            TurnRecorder(
+                TurnStore(database),
+                Spool(settings.spool_dir),
+                queue_size=settings.turn_queue_size,
+                flush_s=settings.turn_flush_s,
+            )
+        )
+        wording = load_wording(models.wording_file or DEFAULT_WORDING)
+        state = build_state(
+            settings,
+            Parts(
+                database=database,
+                recorder=recorder,
+                knowledge=store,
+                searcher=Retriever(store=store, embedders={embedder.id: embedder}),
+                models=ModelRegistry(records),
+                engines=engines,
+                chat=ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s),
+                check_sentence=partial(
+                    check_sentence, fixed=wording.all(), threshold=models.support_threshold
+                ),
+                check_tone=check_tone,
+                count_tokens=token_counter(settings.tokenizer) if settings.tokenizer else estimate_tokens,
+                wording=wording,
+                exposition=telemetry.exposition,
+            ),
+        )
+        address = listening.getsockname()
+        logger.info("listening", extra={"action": "listening", "host": address[0], "port": address[1]})
+        await serve(create_app(state), settings, state.readiness, listening)
+
+
+async def _reachable(url: str) -> str:
+    """The database URL, after one connection with it; says exactly what is wrong with it."""
+    if not url:
+        raise SettingsError(
+            "no database is named",
+            field="DATABASE_URL",
+            fix="set postgresql://user:password@host:5432/database",
+        )
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError as exc:
+        raise SettingsError(
+            f"not a PostgreSQL URL ({_line(exc)})",
+            field="DATABASE_URL",
+            fix="set postgresql://user:password@host:5432/database",
+        ) from exc
+    try:
+        connection = await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_S)
+    except psycopg.OperationalError as exc:
+        raise DependencyDownError(
+            f"PostgreSQL does not answer ({_line(exc)})",
+            field="DATABASE_URL",
+            fix="start it, or correct the URL",
+        ) from exc
+    await connection.close()
+    return url
+
+
+def _pool(url: str, size: int) -> Pool:
+    return AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        open=False,
+        kwargs={"autocommit": True},
+        timeout=2.0,
+        max_waiting=size * 32,
+    )
+
+
+def _embedder(
+    settings: GatewaySettings, knowledge: RetrievalSettings, session: aiohttp.ClientSession
+) -> Embedder:
+    if knowledge.embeddings_url:
+        key = knowledge.embeddings_api_key
+        return HttpEmbedder(
+            session,
+            base_url=knowledge.embeddings_url,
+            model=knowledge.embeddings_model,
+            dims=knowledge.embeddings_dims,
+            api_key=key.get_secret_value() if key else None,
+        )
+    return OnnxEmbedder(settings.embedder_dir, threads=knowledge.embed_threads)
+
+
+def _engines(models: ServingSettings, session: aiohttp.ClientSession) -> EnginePool:
+    if not models.engine_urls:
+        raise SettingsError(
+            "no engine is named",
+            field="SERVING_ENGINES",
+            fix="set one or more base URLs, e.g. http://127.0.0.1:8000/v1",
+        )
+    key = models.engine_api_key
+    return EnginePool(
+        models.engine_urls,
+        session,
+        api_key=key.get_secret_value() if key else None,
+        ttl_s=models.models_ttl_s,
+    )
+
+
+def _load(kind: type[Settings], **given: Any) -> Settings:
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        prefix = kind.model_config.get("env_prefix", "")
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(
+            f"{first['msg']}",
+            field=name if name.startswith(prefix) else f"{prefix}{name}",
+            fix="see docs/settings.md",
+        ) from exc
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="twinrail serve",
+        description="Run the gateway. Settings come from the environment (docs/settings.md).",
+        epilog="Example: DATABASE_URL=... SERVING_ENGINES=http://127.0.0.1:8000/v1 twinrail serve",
+    )
+    parser.add_argument("--host", help="address to listen on (GATEWAY_HOST)")
+    parser.add_argument("--port", type=int, help="port to listen on (GATEWAY_PORT)")
+    return parser
+
+
+def _say(error: Exception, code: int) -> int:
+    field, fix = getattr(error, "field", None), getattr(error, "fix", None)
+    line = f"{field}: {error}" if field else str(error)
+    sys.stderr.write(f"twinrail serve: {line.splitlines()[0]}{f'; {fix}' if fix else ''}\n")
+    return code
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

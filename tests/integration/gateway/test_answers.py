@@ -1,0 +1,190 @@
+"""`POST /v1/answers`: one question, both rails, one cited answer, one stored turn."""
+
+from __future__ import annotations
+
+import json
+
+from serving.wording import load_wording
+from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, Gateway, reply
+
+REFUND = "A full refund is possible within 30 days of a yearly renewal."
+
+
+async def test_an_answer_is_cited_stamped_and_stored(gateway: Gateway) -> None:
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    status, body, headers = await gateway.post(
+        "/v1/answers", {"question": REFUND_QUESTION, "conversation_id": "c-1"}
+    )
+
+    assert status == 200, body
+    assert body["status"] == "answered"
+    assert body["answer"] == REFUND
+    [citation] = body["citations"]
+    assert citation["document_id"] == "refunds"
+    assert citation["quote"].startswith("A full refund is possible within 30 days")
+    assert citation["end"] - citation["start"] == len(citation["quote"])
+    assert body["versions"]["model"] == gateway.stable
+    assert body["versions"]["knowledge"].startswith("k-")
+    assert body["versions"]["knowledge"].endswith("@1")
+    assert body["arms"] == {"knowledge": "stable", "model": "stable"}
+    assert body["fields"] == {
+        "intent": "billing",
+        "escalate": False,
+        "escalation_reason": "none",
+        "follow_up": "",
+    }
+    assert body["degraded"] == []
+    assert body["confidence"]["grounded"] == 1.0
+    assert len(body["trace_id"]) == 32
+    assert headers["x-twinrail-conversation"] == "c-1"
+    assert float(headers["x-twinrail-overhead-ms"]) >= 0
+    assert "retrieval;dur=" in headers["server-timing"]
+
+    turn = await gateway.turn(body["id"])  # at once: read-your-writes
+    await gateway.state.recorder.flushed()
+    assert await gateway.turn(body["id"]) == turn
+    assert turn["answer"] == body
+    assert turn["used"]["hits"][0]["document_id"] == "refunds"
+    assert turn["used"]["prompt"][0]["role"] == "system"
+    assert turn["used"]["drafts"][0]["failure"] is None
+    assert turn["pinned"] is False
+
+
+async def test_low_confidence_abstains_without_a_generation(gateway: Gateway) -> None:
+    status, body, _ = await gateway.post("/v1/answers", {"question": "xylophone zebra quartz?"})
+    assert status == 200
+    assert body["status"] == "abstained"
+    assert body["answer"] == load_wording().not_in_help_centre
+    assert body["citations"] == []
+    assert gateway.vllm.requests == []
+    assert (await gateway.turn(body["id"]))["ticket"] == "abstained"
+
+
+async def test_an_invented_price_is_repaired_once(gateway: Gateway) -> None:
+    drafts = iter([reply("Sync Plus costs $7 a month."), reply("Sync Plus costs $9 a month.")])
+    gateway.vllm.program(gateway.stable, answer=lambda _body: next(drafts))
+    _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
+    assert body["status"] == "answered"
+    assert body["answer"] == "Sync Plus costs $9 a month."
+    assert body["versions"]["model"] == gateway.stable
+    turn = await gateway.turn(body["id"])
+    assert [draft["failure"] for draft in turn["used"]["drafts"]] == ["unsupported", None]
+    assert "$7" in gateway.vllm.requests[1]["messages"][-1]["content"]
+
+
+async def test_what_cannot_be_repaired_goes_to_the_fallback_model(gateway: Gateway) -> None:
+    gateway.vllm.program(gateway.stable, answer=reply("Sync Plus costs $7 a month."))
+    gateway.vllm.program(gateway.fallback, answer=reply("Sync Plus costs $9 a month."))
+    _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
+    assert body["status"] == "fallback"
+    assert body["answer"] == "Sync Plus costs $9 a month."
+    assert body["versions"]["model"] == gateway.fallback
+    assert body["versions"]["prompt"] == "strong_prompt"
+
+
+async def test_what_no_model_gets_right_becomes_fixed_wording_and_a_ticket(gateway: Gateway) -> None:
+    for model in (gateway.stable, gateway.fallback):
+        gateway.vllm.program(model, answer=reply("Sync Plus costs $7 a month."))
+    _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
+    assert body["status"] == "fallback"
+    assert body["answer"] == load_wording().failed
+    assert body["citations"] == []
+    assert (await gateway.turn(body["id"]))["ticket"] == "unsupported"
+
+
+async def test_numbers_that_are_no_hits_are_dropped_and_flagged(gateway: Gateway) -> None:
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND, citations=(1, 7)))
+    _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    assert [citation["n"] for citation in body["citations"]] == [1]
+    flags = (await gateway.turn(body["id"]))["used"]["flags"]
+    assert "citation 7: there is no such hit in the prompt" in flags
+
+
+async def test_escalation_and_question_back_have_their_own_status(gateway: Gateway) -> None:
+    gateway.vllm.program(
+        gateway.stable,
+        answer=reply(load_wording().passing_on, citations=(), escalate=True, escalation_reason="legal"),
+    )
+    _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    assert body["status"] == "escalated"
+    assert (await gateway.turn(body["id"]))["ticket"] == "escalated"
+
+    gateway.vllm.program(
+        gateway.stable, answer=reply("", citations=(), follow_up="Which product do you mean?")
+    )
+    _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    assert (body["status"], body["answer"]) == ("clarify", "Which product do you mean?")
+
+    gateway.vllm.program(
+        gateway.stable,
+        answer=reply(
+            load_wording().not_in_help_centre,
+            citations=(),
+            escalate=True,
+            escalation_reason="not_in_help_centre",
+        ),
+    )
+    _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    assert body["status"] == "abstained"
+
+
+async def test_a_customer_sees_nothing_of_staff_articles(gateway: Gateway) -> None:
+    question = {"question": "How much may agents credit without approval of a team lead?"}
+    answer = "Agents may credit up to $25 without approval of a team lead."
+    for model in (gateway.stable, gateway.fallback):
+        gateway.vllm.program(model, answer=reply(answer))
+    _, staff, _ = await gateway.post("/v1/answers", question, key=gateway.keys.staff)
+    assert staff["citations"][0]["document_id"] == "goodwill"
+
+    _, customer, _ = await gateway.post("/v1/answers", question)
+    assert "$25" not in json.dumps(customer)
+    turn = await gateway.turn(customer["id"])
+    assert all(hit["document_id"] != "goodwill" for hit in turn["used"]["hits"])
+
+
+async def test_pins_need_eval_and_are_never_counted(gateway: Gateway) -> None:
+    gateway.vllm.program(gateway.canary, answer=reply(REFUND))
+    body = {"question": REFUND_QUESTION, "pin": {"model": gateway.canary}}
+    status, problem, _ = await gateway.post("/v1/answers", body)
+    assert (status, problem["field"]) == (403, "pin")
+
+    status, answer, _ = await gateway.post("/v1/answers", body, key=gateway.keys.evaluation)
+    assert status == 200
+    assert answer["versions"]["model"] == gateway.canary
+    assert answer["arms"] == {"knowledge": "stable", "model": "pinned"}
+    assert (await gateway.turn(answer["id"], key=gateway.keys.evaluation))["pinned"] is True
+
+
+async def test_pinned_context_replaces_retrieval(gateway: Gateway) -> None:
+    key = gateway.keys.evaluation
+    gateway.vllm.program(gateway.stable, answer=reply("Sync Plus costs $11 a month."))
+    given = [{"title": "Prices", "text": "Sync Plus costs $11 a month."}]
+    _, oracle, _ = await gateway.post(
+        "/v1/answers", {"question": PRICE_QUESTION, "pin": {"context": given}}, key=key
+    )
+    assert oracle["status"] == "answered"
+    assert oracle["citations"][0]["document_id"] == "context:1"
+    assert oracle["versions"]["knowledge"] is None
+
+    _, bare, _ = await gateway.post(
+        "/v1/answers", {"question": PRICE_QUESTION, "pin": {"context": "none"}}, key=key
+    )
+    assert bare["answer"] == "Sync Plus costs $11 a month."
+    assert bare["citations"] == []
+    assert bare["arms"]["knowledge"] == "none"
+    assert bare["confidence"]["grounded"] == 0.0  # measured, not enforced
+
+
+async def test_unknown_pins_name_the_field(gateway: Gateway) -> None:
+    key = gateway.keys.evaluation
+    for pin, field in (
+        ({"model": "m-nope-00000000"}, "pin.model"),
+        ({"knowledge": "k-nope-00000000"}, "pin.knowledge"),
+        ({"knowledge": "nope"}, "pin.knowledge"),
+        ({"context": "some"}, "pin.context"),
+    ):
+        status, problem, _ = await gateway.post(
+            "/v1/answers", {"question": REFUND_QUESTION, "pin": pin}, key=key
+        )
+        assert (status, problem["field"]) == (422, field), problem
+        assert problem["fix"]
