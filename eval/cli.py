@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None, *, settings: EvalSettings | None = N
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
+        name = name if name.startswith(("EVAL_", "TWINRAIL_")) else f"EVAL_{name}"
         return _complain(f"{name}: {first['msg']}; correct the environment variable", USAGE)
     except EvalError as exc:
         return _complain(str(exc), UNAVAILABLE if exc.retryable else USAGE)

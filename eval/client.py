@@ -19,6 +19,9 @@ from eval.observations import Citation, Draft, Evidence, Observation, Ranking
 from serving.prompting import Passage
 
 _BUSY = frozenset({429, 502, 503, 504})
+#: The gateway is there, but this question takes too long each time.
+_TOO_SLOW = 504
+_CONNECT_TIMEOUT_S = 10.0
 _LONGEST_PAUSE_S = 30.0
 _HISTORY_MESSAGES = 40
 _MESSAGE_CHARACTERS = 8_000
@@ -43,7 +46,7 @@ class GatewayClient:
         self._session = session
         self._url = url.rstrip("/")
         self._keys = keys
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
         self._attempts = attempts
         self._first_pause_s = first_pause_s
 
@@ -103,12 +106,15 @@ class GatewayClient:
         """Try until the gateway answers. With `may_lag`, 404 means that the record is still being written."""
         problem = ""
         for attempt in range(1, self._attempts + 1):
+            retry_after, of_this_question = None, False
             try:
                 reply = await self._once(method, path, asker=asker, body=body)
+            except aiohttp.ConnectionTimeoutError:
+                problem = f"{method} {self._url}{path}: no connection in {_CONNECT_TIMEOUT_S:g} s"
             except TimeoutError as exc:
                 raise AnswerFailedError(f"{method} {path}: no answer in {self._timeout.total:g} s") from exc
             except aiohttp.ClientError as exc:
-                problem, retry_after, lagging = f"{method} {self._url}{path}: {exc}", None, False
+                problem = f"{method} {self._url}{path}: {exc}"
             else:
                 if reply.status < 300:
                     return _object(reply.content, path)
@@ -116,9 +122,10 @@ class GatewayClient:
                 lagging = may_lag and reply.status == 404
                 if not lagging and reply.status not in _BUSY:
                     raise _refusal(reply, problem)
+                of_this_question = lagging or reply.status == _TOO_SLOW
             if attempt < self._attempts:
                 await asyncio.sleep(self._pause_s(attempt, retry_after))
-        if lagging:
+        if of_this_question:
             raise AnswerFailedError(problem)
         raise GatewayUnavailableError(
             f"gateway: {problem} (tried {self._attempts} times); run `twinrail up` or set EVAL_GATEWAY_URL"

@@ -89,8 +89,10 @@ def comparisons_json(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 def _question_line(summary: Summary) -> str:
     record = summary.data.record
     left_out = ""
-    if summary.left_out:
-        left_out = f" {summary.left_out} questions were not asked (staff questions need EVAL_STAFF_API_KEY)."
+    if summary.left_out_staff:
+        left_out += f" Not asked: {summary.left_out_staff} of staff (set EVAL_STAFF_API_KEY)."
+    if waiting := summary.left_out - summary.left_out_staff:
+        left_out += f" Not asked yet: {waiting} (resume with --run)."
     return (
         f"{summary.questions} questions on {summary.topics} topics from {record.question_set} "
         f"(sha256 {record.question_set_sha256[:12]}), gateway {record.gateway_url}.{left_out}"

@@ -129,7 +129,9 @@ class Summary:
     data: RunData
     questions: int
     topics: int
+    #: Questions without an answer in any arm, and those of them that need a staff key.
     left_out: int
+    left_out_staff: int
     rankings: tuple[RankingResult, ...]
     arms: tuple[ArmResult, ...]
     comparisons: tuple[Comparison, ...]
@@ -159,6 +161,7 @@ def summarise(data: RunData, scoring: Scoring, *, min_questions: int, resamples:
         questions=len(cases),
         topics=len({case.topic for case in cases}),
         left_out=len(data.cases) - len(cases),
+        left_out_staff=sum(case.asker == "staff" and case.id not in asked for case in data.cases),
         rankings=tuple(_ranking_results(data)),
         arms=arms,
         comparisons=comparisons,

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,7 +153,7 @@ def test_staff_questions_are_asked_with_the_staff_key(
     served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(served, tmp_path, questions, "--arms", "rag_tuned", staff_api_key=None) == 0
-    assert "4 questions were not asked" in capsys.readouterr().out
+    assert "Not asked: 4 of staff (set EVAL_STAFF_API_KEY)" in capsys.readouterr().out
     served.gateway.requests.clear()
     assert run(served, tmp_path, questions, "--arms", "rag_tuned", "--run", str(tmp_path / "all")) == 0
     keys = {body["question"]: key for key, path, body in served.gateway.requests if path == "/v1/answers"}
@@ -316,3 +321,38 @@ def test_public_sets_are_asked_too(
     assert metrics["abstained_when_due"]["k"] == 0
     sent = next(body for _, path, body in served.gateway.requests if path == "/v1/answers")
     assert sent["history"][0] == {"role": "user", "content": "hello"}
+
+
+def test_ctrl_c_keeps_what_was_answered(served: Served, questions: Path, tmp_path: Path) -> None:
+    def slow(question: str) -> CannedAnswer:
+        time.sleep(0.2)
+        return tuned(question)
+
+    served.gateway.answers = {TUNED: slow}
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "eval", "run", "--questions", str(questions)),
+            *("--arms", "rag_tuned", "--run", str(folder)),
+        ],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "EVAL_GATEWAY_URL": served.url, "EVAL_API_KEY": CUSTOMER_KEY},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    results = folder / "results.jsonl"
+    until = time.monotonic() + 60
+    while not results.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "resume with --run" in errors
+    assert "Traceback" not in errors
+    assert json.loads((folder / "run.json").read_text())["sessions"][0]["outcome"] == "interrupted"
+
+    kept = len(results.read_text().splitlines())
+    served.gateway.answers = {TUNED: tuned}
+    served.gateway.requests.clear()
+    assert main(["run", "--run", str(folder)], settings=settings(served, tmp_path)) == 0
+    assert len(served.gateway.asked) == 40 - kept

@@ -186,7 +186,7 @@ def test_questions_that_were_not_asked_are_named() -> None:
         del data.observations["q000", arm]
     summary = summary_of(data)
     assert (summary.questions, summary.left_out) == (39, 1)
-    assert "1 questions were not asked" in text_report(summary)
+    assert "Not asked yet: 1 (resume with --run)" in text_report(summary)
 
 
 def test_the_same_numbers_stand_in_all_three_reports() -> None:
