@@ -1,0 +1,95 @@
+"""Turns and feedback: who may see them, and that saying the same twice is saying it once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from gateway.access import KeyStore
+from tests.integration.gateway.conftest import REFUND_QUESTION, Gateway, reply
+
+REFUND = "A full refund is possible within 30 days of a yearly renewal."
+
+
+async def asked(gateway: Gateway) -> dict[str, Any]:
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    return body
+
+
+async def test_another_tenants_turn_is_404(gateway: Gateway) -> None:
+    body = await asked(gateway)
+    for flushed in (False, True):
+        if flushed:
+            await gateway.state.recorder.flushed()
+        status, problem = await gateway.get(f"/v1/turns/{body['id']}", key=gateway.keys.stranger)
+        assert (status, problem["field"]) == (404, "id")
+        status, _, _ = await gateway.post(
+            "/v1/feedback", {"turn_id": body["id"], "rating": "down"}, key=gateway.keys.stranger
+        )
+        assert status == 404
+    _, listed = await gateway.get("/v1/turns", key=gateway.keys.stranger)
+    assert listed["turns"] == []
+
+
+async def test_ask_alone_sees_only_its_own_turns(gateway: Gateway) -> None:
+    body = await asked(gateway)
+    assert (await gateway.get(f"/v1/turns/{body['id']}", key=gateway.keys.release))[0] == 404
+    assert (await gateway.get(f"/v1/turns/{body['id']}", key=gateway.keys.staff))[0] == 200
+    _, listed = await gateway.get("/v1/turns?limit=5", key=gateway.keys.staff)
+    assert [turn["id"] for turn in listed["turns"]] == [body["id"]]
+
+
+async def test_feedback_is_idempotent_and_the_last_word_counts(gateway: Gateway) -> None:
+    body = await asked(gateway)
+    said = {"turn_id": body["id"], "rating": "down", "comment": "Old.", "label": "stale_knowledge"}
+    status, first, _ = await gateway.post("/v1/feedback", said)
+    assert status == 200
+    _, again, _ = await gateway.post("/v1/feedback", said)
+    assert again == first
+    _, changed, _ = await gateway.post("/v1/feedback", {"turn_id": body["id"], "rating": "up"})
+    assert (changed["rating"], changed["comment"]) == ("up", None)
+    await gateway.post(
+        "/v1/feedback", {"turn_id": body["id"], "corrected_answer": "30 days."}, key=gateway.keys.staff
+    )
+    await gateway.state.recorder.flushed()
+    turn = await gateway.turn(body["id"])
+    assert [entry["rating"] for entry in turn["feedback"]] == ["up", None]
+
+
+async def test_a_revoked_key_stops_working(gateway: Gateway) -> None:
+    store = KeyStore(gateway.database)
+    made = await store.create(name="short", tenant="acme", principals=["public"], scopes=["ask"])
+    assert (await gateway.get("/v1/models", key=made.secret))[0] == 200
+    await store.revoke("acme", made.key.id)
+
+    async def refused() -> bool:
+        return (await gateway.get("/v1/models", key=made.secret))[0] == 401
+
+    await gateway.until(refused)
+
+
+async def test_row_level_security_holds_without_and_with_a_wrong_tenant(gateway: Gateway) -> None:
+    await asked(gateway)
+    await gateway.state.recorder.flushed()
+    async with gateway.records.connection() as conn:
+        for table in ("turn", "feedback", "review_ticket", "api_key"):
+            for tenant in (None, "globex", ""):
+                async with conn.transaction(force_rollback=True):
+                    if tenant is not None:
+                        await conn.execute("SELECT set_config('gateway.tenant', %s, true)", [tenant])
+                    query = f"SELECT count(*) FROM gateway.{table} WHERE tenant = 'acme'"
+                    row = await (await conn.execute(query)).fetchone()  # type: ignore[arg-type]
+                    assert row == (0,)
+        try:
+            async with conn.transaction():
+                await conn.execute("SELECT set_config('gateway.tenant', 'globex', true)")
+                await conn.execute(
+                    "INSERT INTO gateway.review_ticket (turn_id, tenant, reason, created_at) "
+                    "VALUES (gen_random_uuid(), 'acme', 'x', now())"
+                )
+        except psycopg.errors.InsufficientPrivilege:
+            pass
+        else:
+            raise AssertionError("a row of another tenant was written")
