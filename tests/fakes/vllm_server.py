@@ -28,7 +28,7 @@ class Behaviour:
     """What the fake does with a request for one model."""
 
     #: The text, or a function of the request body that gives it.
-    answer: str | Callable[[Mapping[str, Any]], str] = DEFAULT_ANSWER
+    answer: str | Callable[[Mapping[str, Any]], str] = field(default=lambda body: _default_answer(body))
     #: Characters per streamed chunk.
     chunk_chars: int = 4
     first_token_s: float = 0.0
@@ -67,6 +67,8 @@ class FakeVllm:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     running: int = 0
     aborted: int = 0
+    #: Tokens (here: words) that a prompt may have.
+    max_model_len: int = 2048
     #: Turn the recording off for load tests.
     record: bool = True
     listed: int = 0
@@ -154,6 +156,9 @@ class FakeVllm:
             return _error(404, "NotFoundError", f"The model `{name}` does not exist.", param="model")
         if not isinstance(body.get("messages"), list):
             return _error(400, "Bad Request", "body.messages: Input should be a valid list")
+        if sum(len(str(message["content"]).split()) for message in body["messages"]) > self.max_model_len:
+            message = f"This model's maximum context length is {self.max_model_len} tokens."
+            return _error(400, "BadRequestError", message, param="input_tokens")
         if problem := _schema_problem(body):
             return _error(400, "BadRequestError", f"Failed to transform json schema: {problem}")
         if behaviour.status != 200:
@@ -291,6 +296,24 @@ def _choice(head: Mapping[str, Any], delta: Mapping[str, str], finish: str | Non
 
 def _cut(text: str, size: int) -> Sequence[str]:
     return [text[n : n + size] for n in range(0, len(text), size)] or [""]
+
+
+def _default_answer(body: Mapping[str, Any]) -> str:
+    """The default answer where the schema is that of support answers, else the least that another schema
+    accepts."""
+    schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
+    if not schema or set(schema.get("properties", {})) <= set(json.loads(DEFAULT_ANSWER)):
+        return DEFAULT_ANSWER
+    return json.dumps(_least(schema), separators=(",", ":"))
+
+
+def _least(schema: Mapping[str, Any]) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {name: _least(one) for name, one in schema.get("properties", {}).items()}
+    empty: dict[str, Any] = {"array": [], "string": "", "boolean": False, "null": None}
+    return empty.get(schema.get("type", "null"), schema.get("minimum", 0))
 
 
 def _schema_problem(body: Mapping[str, Any]) -> str | None:
