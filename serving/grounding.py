@@ -174,6 +174,8 @@ def _missing_names(sentence: str, seen: Sequence[_Read]) -> tuple[str, ...]:
     """Names of the sentence that no passage holds. A first word counts only if it can be nothing but a
     name."""
     missing: list[str] = []
+    for value in find_values(sentence):
+        sentence = sentence.replace(value.text, " " * len(value.text))
     for match in _NAME.finditer(sentence):
         name = match.group()
         before = sentence[: match.start()].rstrip(" \"'([\u201c")

@@ -1,0 +1,98 @@
+"""A sentence is supported by a span of a document, or it is said what is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.grounding import check_sentence
+from serving.prompting import Passage
+from serving.wording import load_wording
+
+TEXT = """Refunds
+
+A first payment or a yearly renewal is refunded in full within 30 days. Monthly renewals are not refunded.
+Refunds arrive in 5 to 10 working days on the same payment method.
+
+Plan | Price
+Plus | $9 a month
+Team | $14 per user a month"""
+OFFSET = 1000
+PASSAGES = (
+    Passage(n=2, title="Refunds and renewals", text=TEXT, start=OFFSET, end=OFFSET + len(TEXT)),
+    Passage(n=5, title="Proxy", text="Sync works through HTTP proxies, not SOCKS.", start=0, end=43),
+)
+
+
+def span(sentence: str) -> str:
+    support = check_sentence(sentence, PASSAGES)
+    assert support.start is not None
+    assert support.end is not None
+    assert support.n == 2
+    return TEXT[support.start - OFFSET : support.end - OFFSET]
+
+
+def test_the_supporting_span_is_exact() -> None:
+    found = span("You get a full refund within 30 days of a yearly renewal.")
+    assert found.startswith("A first payment")
+    assert "30 days" in found
+    assert "$9" not in found
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "You get a full refund within 30 days of a yearly renewal.",
+        "Monthly renewals are not refunded.",
+        "Team costs $14 per user a month.",
+        "Sync works with HTTP proxies but not with SOCKS.",
+    ],
+)
+def test_what_the_passages_say_is_supported(sentence: str) -> None:
+    support = check_sentence(sentence, PASSAGES)
+    assert support.supported
+    assert support.is_claim
+    assert support.unsupported == ()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "unsupported"),
+    [
+        ("You get a full refund within 45 days of a yearly renewal.", ("45 days",)),
+        ("Team costs $12 per user a month.", ("$12",)),
+        ("Refunds arrive on your Amex card.", ("Amex",)),
+        ("The app is available for Chromebooks and smart watches everywhere.", ("Chromebooks",)),
+        ("Deleted folders can be brought back from the trash for sixty days.", ("sixty days",)),
+        ("Deleted folders are kept in the recycle bin until someone empties it.", ()),
+    ],
+)
+def test_what_they_do_not_say_is_not(sentence: str, unsupported: tuple[str, ...]) -> None:
+    support = check_sentence(sentence, PASSAGES)
+    assert not support.supported
+    assert support.unsupported == unsupported
+    assert support.score < check_sentence("Monthly renewals are not refunded.", PASSAGES).score
+
+
+@pytest.mark.parametrize(
+    "sentence", ["", "Sure, happy to help!", "Is it the monthly plan?", "Let me know what you need."]
+)
+def test_what_claims_nothing_passes(sentence: str) -> None:
+    support = check_sentence(sentence, PASSAGES)
+    assert support.supported
+    assert not support.is_claim
+
+
+def test_a_question_that_smuggles_in_a_value_is_a_claim() -> None:
+    assert not check_sentence("Did you know that you have 90 days?", PASSAGES).supported
+
+
+def test_fixed_wordings_claim_nothing_even_without_passages() -> None:
+    wording = load_wording()
+    for sentence in wording.all():
+        assert check_sentence(sentence, (), fixed=wording.all()).supported
+    assert not check_sentence("The price rises to $13 in March.", ()).supported
+
+
+def test_the_customers_own_words_may_be_repeated() -> None:
+    sentence = "Your yearly renewal from 12 June is refunded in full."
+    assert check_sentence(sentence, PASSAGES).unsupported == ("12 June",)
+    assert check_sentence(sentence, PASSAGES, question="I paid the renewal on 12 June").supported

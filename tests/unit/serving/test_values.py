@@ -1,0 +1,52 @@
+"""Values compare by what they mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.values import find_values, missing_values
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("$9", "$9.00"),
+        ("$1,000 a year", "1000 dollars"),
+        ("two weeks", "14 days"),
+        ("fourteen days", "14-day"),
+        ("1 year", "12 months"),
+        ("25 %", "25 percent"),
+        ("5GB", "5 GB"),
+        ("0.5 TB", "500 GB"),
+        ("1 March 2026", "2026-03-01"),
+        ("March 1st, 2026", "1 Mar 2026"),
+        ("S-101", "s101"),
+        ("8:00", "08:00"),
+        ("HELP@x.example", "help@x.example."),
+    ],
+)
+def test_two_ways_to_write_one_value(one: str, other: str) -> None:
+    assert find_values(one)[0].key == find_values(other)[0].key
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "missing"),
+    [
+        ("It costs $9 a month.", "Plus | $9 a month", ()),
+        ("It costs $8 a month.", "Plus | $9 a month", ("$8",)),
+        ("You have 30 days.", "Refunds within 14 days", ("30 days",)),
+        ("Six devices are allowed.", "Devices | 6", ()),
+        ("True since 1 March.", "valid from 2026-03-01", ()),
+        ("True since 2 March.", "valid from 2026-03-01", ("2 March",)),
+        ("Storage is 5 GB.", "GB | 5", ()),
+        ("Code B-44 means a pause.", "B-20 no permission", ("B-44",)),
+        ("Needs version 4.6.2 or newer.", "fixed in 4.6.2", ()),
+        ("Needs version 4.6.3 or newer.", "fixed in 4.6.2", ("4.6.3",)),
+        ("Only one of them at a time.", "", ()),
+        ("No values here at all.", "", ()),
+    ],
+)
+def test_what_stands_in_no_source_is_named_as_written(
+    text: str, source: str, missing: tuple[str, ...]
+) -> None:
+    assert missing_values(text, [source]) == missing
