@@ -150,7 +150,7 @@ def _count(turn: TurnDraft, where: context.Context) -> None:
         names.KNOWLEDGE_VERSION: turn.knowledge.version or "none",
         names.MODEL_VERSION: turn.model.version or "none",
     }
-    names.answers.add(1, {**rails, "status": turn.status})
+    names.answers.add(1, {**rails, names.STATUS: turn.status})
     for part in turn.degraded:
         names.degraded.add(1, {names.REASON: part})
     if turn.answer is None:
