@@ -13,7 +13,8 @@ from deploy.dashboards.promql import mean, quantile, rate, share
 #: Values chosen at the top of the board; matches everything by default.
 #: What the rails did for evaluations (arm `pinned`) is left out.
 KNOWLEDGE = 'twinrail_knowledge_version=~"$knowledge", twinrail_rollout_knowledge_arm!="pinned"'
-MODEL = 'twinrail_model_version=~"$model", twinrail_rollout_model_arm!="pinned"'
+ANSWERED_BY = 'twinrail_model_version=~"$model"'
+MODEL = f'{ANSWERED_BY}, twinrail_rollout_model_arm!="pinned"'
 #: `gen_ai.client.operation.duration` has embeddings too; they are a stage of retrieval.
 SEARCHES = f'gen_ai_operation_name="retrieval", {KNOWLEDGE}'
 #: Not failures of retrieval: no error, a client that left, a request that cannot be searched.
@@ -261,7 +262,7 @@ def _generation() -> Row:
                 about="Answers in which the model declined.",
                 unit="reqps",
                 series=one(
-                    rate("twinrail_answer_refusals_total", by="twinrail_model_version", where=MODEL),
+                    rate("twinrail_answer_refusals_total", by="twinrail_model_version", where=ANSWERED_BY),
                     "{{twinrail_model_version}}",
                 ),
                 width=4,
@@ -271,7 +272,7 @@ def _generation() -> Row:
                 about="Verified citations only.",
                 unit="short",
                 series=one(
-                    mean("twinrail_answer_citations", by="twinrail_model_version", where=MODEL),
+                    mean("twinrail_answer_citations", by="twinrail_model_version", where=ANSWERED_BY),
                     "{{twinrail_model_version}}",
                 ),
                 width=6,
@@ -281,7 +282,11 @@ def _generation() -> Row:
                 about="Numbers out of range and quotes that the stored document lacks; all were dropped.",
                 unit="reqps",
                 series=one(
-                    rate("twinrail_answer_citations_invalid_total", by="twinrail_model_version", where=MODEL),
+                    rate(
+                        "twinrail_answer_citations_invalid_total",
+                        by="twinrail_model_version",
+                        where=ANSWERED_BY,
+                    ),
                     "{{twinrail_model_version}}",
                 ),
                 width=6,

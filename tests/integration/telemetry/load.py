@@ -1,0 +1,75 @@
+"""Every outcome that telemetry tells apart, once, through the front door."""
+
+from __future__ import annotations
+
+from tests.integration.telemetry.running_gateway import (
+    INVENTED,
+    OFF_TOPIC,
+    PERSON,
+    REFUND,
+    SLOW,
+    RunningGateway,
+)
+
+
+async def every_outcome(gateway: RunningGateway) -> None:
+    """Answers of every status, each layer gone, a stream, a disconnect, a pin, refusals."""
+    assert (await gateway.ask(REFUND))["status"] == "answered"
+    assert (await gateway.ask(OFF_TOPIC))["status"] == "abstained"
+    assert (await gateway.ask(PERSON))["status"] == "escalated"
+    assert (await gateway.ask(INVENTED))["status"] == "fallback"
+    await without_retrieval(gateway)
+    await without_engine(gateway)
+    assert (await gateway.stream(REFUND))[-1] == "answer.completed"
+    await leave_in_mid_stream(gateway)
+    await search_without_hits(gateway)
+    pinned = await gateway.ask(REFUND, key=gateway.eval_key, pin={"model": gateway.fallback})
+    assert pinned["arms"]["model"] == "pinned"
+    refused = await gateway.ask(REFUND, pin={"model": gateway.fallback})
+    assert refused["http_status"] == 403
+    await gateway.get("/v1/turns?limit=5")
+    await gateway.get("/v1/nowhere")
+
+
+async def without_retrieval(gateway: RunningGateway) -> None:
+    """A question while the embedder is away."""
+    gateway.embeddings.failing = True
+    try:
+        answer = await gateway.ask(REFUND)
+    finally:
+        gateway.embeddings.failing = False
+    assert answer["degraded"] == ["retrieval"]
+
+
+async def without_engine(gateway: RunningGateway) -> None:
+    """A question while no model can be reached."""
+    before = dict(gateway.vllm.models)
+    for name in before:
+        gateway.vllm.program(name, status=503)
+    try:
+        answer = await gateway.ask(REFUND)
+    finally:
+        gateway.vllm.models.update(before)
+    assert answer["degraded"] == ["generation"]
+
+
+async def leave_in_mid_stream(gateway: RunningGateway) -> None:
+    """A client that leaves after the first sentence of a slow answer."""
+    gateway.vllm.program(gateway.stable, between_tokens_s=0.05)
+    try:
+        await gateway.stream(SLOW, leave_after=1)
+        await gateway.vllm.idle()
+    finally:
+        gateway.vllm.program(gateway.stable, between_tokens_s=0.0)
+
+
+async def search_without_hits(gateway: RunningGateway) -> None:
+    """A search whose filter matches nothing."""
+    async with gateway.session.post(
+        f"{gateway.url}/v1/search",
+        json={"question": REFUND, "filters": {"language": "xx"}},
+        headers={"authorization": f"Bearer {gateway.customer_key}"},
+    ) as response:
+        found = await response.json()
+    assert response.status == 200, found
+    assert found["hits"] == []

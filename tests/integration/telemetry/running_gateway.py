@@ -1,0 +1,280 @@
+"""A gateway as a real process (`python -m gateway`) on real PostgreSQL, with a fake vLLM and fake embeddings.
+
+What it is asked decides what happens, so that a test can bring about every outcome with a plain question:
+`refund` is answered, `invent` is not in the documents, `person` is escalated, `slow` streams slowly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from psycopg_pool import AsyncConnectionPool
+
+from gateway.access import create_key
+from gateway.database import Database
+from retrieval.embedding import HttpEmbedder
+from retrieval.ingest import ingest
+from retrieval.store import KnowledgeStore
+from serving.prompting import load_prompt
+from serving.registry import ModelRegistry
+from serving.versions import ModelVersion, load_task_schema
+from tests.fakes.embeddings_server import FakeEmbeddings
+from tests.fakes.vllm_server import Behaviour, FakeVllm
+
+ROOT = Path(__file__).resolve().parents[3]
+TENANT = "acme"
+EMBEDDINGS_MODEL = "words"
+ARTICLES = {
+    "refunds": "# Refunds\n\nA full refund is possible within 30 days of a yearly renewal.",
+    "plans": "# Plans\n\nSync Plus costs $9 a month. Storage on Sync Plus is 200 GB.",
+    "people": "# Talking to a person\n\nSupport answers between 9:00 and 17:00 on working days.",
+}
+REFUND = "Is a refund possible after a yearly renewal?"
+INVENTED = "Please invent a refund for a yearly renewal."
+PERSON = "A person must look at my refund of the yearly renewal."
+SLOW = "Is a slow refund possible after a yearly renewal?"
+OFF_TOPIC = "zebra quantum bagpipes"
+#: Words of questions and answers that must never be in telemetry.
+SECRETS = ("renewal", "30 days", "bagpipes", "invent a refund")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningGateway:
+    """Addresses and keys of what runs."""
+
+    url: str
+    log: Path
+    #: Scope ask, review, eval.
+    customer_key: str
+    reviewer_key: str
+    eval_key: str
+    stable: str
+    fallback: str
+    knowledge: str
+    vllm: FakeVllm
+    embeddings: FakeEmbeddings
+    session: aiohttp.ClientSession
+
+    async def ask(self, question: str, *, key: str | None = None, **body: Any) -> dict[str, Any]:
+        """POST /v1/answers, whole."""
+        async with self.session.post(
+            f"{self.url}/v1/answers",
+            json={"question": question, **body},
+            headers={"authorization": f"Bearer {key or self.customer_key}"},
+        ) as response:
+            answer: dict[str, Any] = await response.json(content_type=None)
+            return {"http_status": response.status, **answer}
+
+    async def stream(self, question: str, *, leave_after: int | None = None) -> list[str]:
+        """POST /v1/answers as a stream; the event names. `leave_after` events the client hangs up."""
+        events: list[str] = []
+        async with self.session.post(
+            f"{self.url}/v1/answers",
+            json={"question": question, "stream": True},
+            headers={"authorization": f"Bearer {self.customer_key}"},
+        ) as response:
+            async for line in response.content:
+                if line.startswith(b"event:"):
+                    events.append(line.decode().removeprefix("event:").strip())
+                    if leave_after is not None and len(events) >= leave_after:
+                        response.close()
+                        break
+        return events
+
+    async def get(self, path: str, *, key: str | None = None) -> Any:
+        """GET as JSON."""
+        headers = {"authorization": f"Bearer {key or self.reviewer_key}"}
+        async with self.session.get(f"{self.url}{path}", headers=headers) as response:
+            return await response.json(content_type=None)
+
+    async def exposition(self) -> str:
+        """GET /metrics."""
+        async with self.session.get(f"{self.url}/metrics") as response:
+            return await response.text()
+
+
+@asynccontextmanager
+async def running_gateway(
+    database_url: str, folder: Path, *, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[RunningGateway]:
+    """Fill the database, start everything, and stop the process at the end."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        embeddings = FakeEmbeddings()
+        embeddings_url = await stack.enter_async_context(embeddings.serving())
+        pool = await stack.enter_async_context(
+            AsyncConnectionPool(database_url, min_size=1, max_size=3, open=False)
+        )
+        embedder = HttpEmbedder(
+            session, base_url=embeddings_url, model=EMBEDDINGS_MODEL, dims=embeddings.embedder.dims
+        )
+        knowledge = KnowledgeStore(pool)
+        source = folder / "articles"
+        source.mkdir(parents=True)
+        for name, text in ARTICLES.items():
+            (source / f"{name}.md").write_text(text, encoding="utf-8")
+        await ingest(knowledge, embedder, source, tenant=TENANT)
+        stable, fallback = model_version("support"), model_version("base")
+        registry = ModelRegistry(pool)
+        for version in (fallback, stable):
+            await registry.register(version, manifest={"recipe": "test"})
+        await registry.promote(stable.id)
+        await registry.set_fallback(fallback.id)
+        keys = {
+            scope: (
+                await create_key(
+                    Database(pool), name=scope, tenant=TENANT, principals=["public"], scopes=["ask", scope]
+                )
+            ).secret
+            for scope in ("ask", "review", "eval")
+        }
+        vllm = FakeVllm(
+            models={
+                stable.id: Behaviour(answer=answer_to, cached_tokens=4),
+                fallback.id: Behaviour(answer=GROUNDED),
+            }
+        )
+        engine_url = await stack.enter_async_context(vllm.serving())
+        port = free_port()
+        log = folder / "gateway.log"
+        variables = {
+            "DATABASE_URL": database_url,
+            "SERVING_ENGINES": engine_url,
+            "RETRIEVAL_EMBEDDINGS_URL": embeddings_url,
+            "RETRIEVAL_EMBEDDINGS_MODEL": EMBEDDINGS_MODEL,
+            "RETRIEVAL_EMBEDDINGS_DIMS": str(embeddings.embedder.dims),
+            "GATEWAY_PORT": str(port),
+            "GATEWAY_SPOOL_DIR": str(folder / "spool"),
+            **(environ or {}),
+        }
+        url = f"http://127.0.0.1:{port}"
+        process = await stack.enter_async_context(gateway_process(variables, log))
+        await until_ready(session, url, process, log)
+        yield RunningGateway(
+            url=url,
+            log=log,
+            customer_key=keys["ask"],
+            reviewer_key=keys["review"],
+            eval_key=keys["eval"],
+            stable=stable.id,
+            fallback=fallback.id,
+            knowledge=(await knowledge.pointer()).stable,
+            vllm=vllm,
+            embeddings=embeddings,
+            session=session,
+        )
+
+
+@asynccontextmanager
+async def gateway_process(
+    variables: Mapping[str, str], log: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m gateway`, asked to end with SIGTERM as a supervisor would."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OTEL_", "GATEWAY_", "RETRIEVAL_", "SERVING_"))
+    }
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway",
+            cwd=ROOT,
+            env={**inherited, **variables, "HF_HUB_OFFLINE": "1"},
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    await asyncio.wait_for(process.wait(), 40)
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+
+
+async def until_ready(
+    session: aiohttp.ClientSession, url: str, process: asyncio.subprocess.Process, log: Path
+) -> None:
+    """Wait until /readyz says so; the process's log is in the error otherwise."""
+    last = "no answer"
+    try:
+        async with asyncio.timeout(90):
+            while process.returncode is None:
+                try:
+                    async with session.get(f"{url}/readyz") as response:
+                        if response.status == 200:
+                            return
+                        last = await response.text()
+                except aiohttp.ClientError as exc:
+                    last = repr(exc)
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        pass
+    raise AssertionError(f"the gateway is not ready: {last}\n{log.read_text(encoding='utf-8')}")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def model_version(name: str) -> ModelVersion:
+    """A version with our prompt and schema."""
+    serving = ROOT / "serving"
+    return ModelVersion(
+        name=name,
+        base_digest="b" * 64,
+        adapter_digest=None,
+        prompt=load_prompt(serving / "prompts" / "support_short.yaml"),
+        task="support_answer",
+        schema=load_task_schema(serving / "schemas" / "support_answer.json"),
+    )
+
+
+def written(answer: str, *, cites: tuple[int, ...] = (1,), escalate: bool = False) -> str:
+    """The JSON of our task schema."""
+    return json.dumps(
+        {
+            "answer": answer,
+            "citations": list(cites),
+            "intent": "billing",
+            "escalate": escalate,
+            "escalation_reason": "asked_for_person" if escalate else "none",
+            "follow_up": "",
+        }
+    )
+
+
+GROUNDED = written("A full refund is possible within 30 days of a yearly renewal.")
+
+
+def answer_to(body: Mapping[str, Any]) -> str:
+    """What the stable model writes to a request."""
+    question = str(body["messages"][-1]["content"]).rsplit("\n", 1)[-1]
+    whole = " ".join(str(message["content"]) for message in body["messages"])
+    if "invent" in whole:
+        return written("A refund costs $25 and takes 99 weeks.", cites=(1, 7))
+    if "person must look" in whole:
+        return written("A person will look at your refund.", escalate=True)
+    if "slow" in question:
+        return written("A full refund is possible within 30 days of a yearly renewal. " * 8)
+    return GROUNDED
