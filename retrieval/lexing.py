@@ -24,6 +24,7 @@ B = 0.4
 LONGEST_TOKEN = 64
 
 _TOKEN = re.compile(r"[$€£]?\w+(?:[-.,:/]\w+)*%?|[$€£]\d+", re.UNICODE)
+_CODE = re.compile(r"^([a-z]{1,4})-(\d+)$")
 _NUMBER = re.compile(r"[$€£]?\d[\d.,]*%?$")
 _STOPWORD_LIST = (
     "a an and are as at be been but by can could did do does for from had has have he her him his how i if in"
@@ -45,8 +46,8 @@ def lex(text: str) -> list[str]:
         if len(parts) == 1:
             tokens.extend(_word(token))
         elif any(char.isdigit() for char in token):
-            # A code or a number: whole; and its wordy parts, since people leave out the hyphen.
-            tokens.append(token.replace(",", "") if _NUMBER.match(token) else token)
+            # A code or a number stays whole; `B-20` and `b20` are one code, `1,000` and `1000` one number.
+            tokens.append(token.replace(",", "") if _NUMBER.match(token) else _CODE.sub(r"\1\2", token))
             tokens.extend(
                 part for part in parts if len(part) > 2 and part.isalpha() and part not in _STOPWORDS
             )

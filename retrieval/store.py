@@ -97,6 +97,7 @@ class KnowledgeStore:
         as_of: date | None,
         timeout_s: float,
         legs: Legs = "both",
+        candidates: int | None = None,
     ) -> Found:
         """Both legs in one round trip."""
         terms = query_terms(question)
@@ -112,7 +113,7 @@ class KnowledgeStore:
             "snapshot": snapshot,
             "as_of": as_of,
             "k": k,
-            "candidates": max(CANDIDATES, k),
+            "candidates": candidates or max(CANDIDATES, k),
             "legs": legs,
         }
         deadline = time.monotonic() + timeout_s
