@@ -18,7 +18,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +44,11 @@ from serving.wording import DEFAULT_WORDING, load_wording
 CHECKPOINT = "checkpoint.pt"
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")
+
+
+def to_stderr(line: str) -> None:
+    """Progress goes to stderr, with the time."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -84,26 +89,26 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0 done, 2 unusable files or settings."""
+def main(argv: Sequence[str] | None = None, *, say: Callable[[str], None] = to_stderr) -> int:
+    """Exit code 0 done, 2 unusable files or settings. `say` takes the lines of progress."""
     args = arguments().parse_args(argv)
     try:
-        tune(args)
+        tune(args, say)
     except ServingError as exc:
         say(f"error: {exc}")
         return 2
     return 0
 
 
-def tune(args: argparse.Namespace) -> None:
+def tune(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     """The whole run, top to bottom."""
     # ---- 1. files in -----------------------------------------------------------------------------
     schema = load_task_schema(args.schema)
     template = load_prompt(args.prompt)
     tokenizer = AutoTokenizer.from_pretrained(str(args.base))
     fixed = load_wording(args.wording).all()
-    data = prepare(args.examples, schema, template, tokenizer, fixed, args)
-    dev = prepare(args.dev, schema, template, tokenizer, fixed, args) if args.dev else None
+    data = prepare(args.examples, schema, template, tokenizer, fixed, args, say)
+    dev = prepare(args.dev, schema, template, tokenizer, fixed, args, say) if args.dev else None
     say(
         f"{len(data.examples)} rows, {data.tokens} tokens, {data.trained} of them trained, "
         f"longest row {data.longest}; {len(data.refused)} refused"
@@ -120,7 +125,7 @@ def tune(args: argparse.Namespace) -> None:
         r=args.rank,
         lora_alpha=args.alpha,
         lora_dropout=args.dropout,
-        target_modules="all-linear",
+        target_modules=linear_layers(model),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -135,7 +140,7 @@ def tune(args: argparse.Namespace) -> None:
         {"data": data.digest, "plan": len(plan), **{k: str(v) for k, v in recipe(args).items()}}
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    done, losses = (0, []) if args.restart else resume(args.out / CHECKPOINT, identity, model, optimizer)
+    done, losses = (0, []) if args.restart else resume(args.out / CHECKPOINT, identity, model, optimizer, say)
     trained = sum(weight.numel() for weight in weights)
     say(f"{steps} steps of up to {args.batch} x {args.accumulate} rows; {trained} weights trained")
 
@@ -181,7 +186,7 @@ def tune(args: argparse.Namespace) -> None:
         "schema": args.schema.stem,
         "schema_sha256": sha256_of(schema),
         "recipe": recipe(args),
-        "target_modules": sorted(model.peft_config["default"].target_modules),
+        "target_modules": sorted(lora.target_modules or ()),
         "parent": args.parent,
         "steps": steps,
         "seconds": round(seconds, 1),
@@ -196,6 +201,18 @@ def tune(args: argparse.Namespace) -> None:
     (args.out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     (args.out / CHECKPOINT).unlink(missing_ok=True)
     say(f"adapter {manifest['adapter_digest'][:8]} in {args.out}, {seconds:.0f} s, dev loss {dev_loss}")
+
+
+def linear_layers(model: Any) -> list[str]:
+    """Names of all linear layers but the output's, as engines want them: by their last part."""
+    output = model.get_output_embeddings()
+    return sorted(
+        {
+            name.rsplit(".", 1)[-1]
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and module is not output
+        }
+    )
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -230,6 +247,7 @@ def prepare(
     tokenizer: Any,
     fixed: Sequence[str],
     args: argparse.Namespace,
+    say: Callable[[str], None],
 ) -> Data:
     """Read, check and encode rows; a bad row stops the run unless --skip-bad-rows."""
     rows = read_rows(path, schema)
@@ -329,7 +347,7 @@ def save_adapter(model: Any, lora: LoraConfig, out: Path) -> None:
     }
     # Where the base lay on this machine says nothing on another; the manifest holds its digest.
     config |= {"base_model_name_or_path": None, "inference_mode": True}
-    config["target_modules"] = sorted(model.peft_config["default"].target_modules)
+    config["target_modules"] = sorted(lora.target_modules or ())
     (out / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1, default=str) + "\n", encoding="utf-8")
 
 
@@ -356,7 +374,11 @@ def save_checkpoint(
 
 
 def resume(
-    path: Path, identity: str, model: Any, optimizer: torch.optim.Optimizer
+    path: Path,
+    identity: str,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    say: Callable[[str], None],
 ) -> tuple[int, list[float]]:
     """Steps done and their losses, from a checkpoint of the same run if there is one."""
     if not path.exists():
@@ -384,11 +406,6 @@ def git_revision() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if diff.returncode else "")
-
-
-def say(line: str) -> None:
-    """Progress goes to stderr, with the time."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ async def ask(wire: Wire, **changes: Any) -> list[ChatDelta]:
     return [delta async for delta in client.stream(ChatRequest(**(request | changes)))]
 
 
+async def text(wire: Wire, **changes: Any) -> str:
+    return "".join(delta.text for delta in await ask(wire, **changes))
+
+
 def body(wire: Wire, **changes: Any) -> dict[str, Any]:
     messages = [{"role": message.role, "content": message.content} for message in MESSAGES]
     return {"model": wire.name, "messages": messages, "temperature": 0, "max_tokens": 12} | changes
@@ -171,7 +175,9 @@ async def test_an_adapter_is_loaded_listed_used_and_unloaded_under_a_name_of_its
         with pytest.raises(AdapterExistsError):
             await loader.load(name, wire.adapter)
         assert await wire.pool.ready(name)
-        assert (await ask(wire, served_name=name, decoding=Decoding(max_tokens=4)))[-1].finish_reason
+        adapted, plain = [await text(wire, served_name=one) for one in (name, wire.name)]
+        assert adapted
+        assert adapted != plain
     finally:
         await loader.unload(name)
     assert not await wire.pool.ready(name)

@@ -151,7 +151,9 @@ class FakeVllm:
             self.requests.append(body)
             self.headers.append(dict(request.headers))
         name = body.get("model") or next(iter(self.models), "")
-        behaviour = self.models.get(name) or (Behaviour() if name in self.adapters else None)
+        behaviour = self.models.get(name)
+        if behaviour is None and name in self.adapters:
+            behaviour = Behaviour(answer=f"Written by {name}, and so not what its base writes.")
         if behaviour is None:
             return _error(404, "NotFoundError", f"The model `{name}` does not exist.", param="model")
         if not isinstance(body.get("messages"), list):
