@@ -82,6 +82,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
             deadline_s=settings.deadline_s,
             body_limit_bytes=settings.body_limit_bytes,
             keepalive_s=settings.keepalive_s,
+            capture_content=settings.capture_content,
         ),
     )
     return GatewayState(

@@ -18,7 +18,7 @@ from gateway import instruments as names
 from gateway.access import ApiKey
 from gateway.identifiers import new_trace_id
 from gateway.problems import Problem
-from gateway.turn import TurnDraft
+from gateway.turn import Question, TurnDraft
 from gateway.wire import EventStream, Receive, Scope, Send, header
 
 #: Inbound, only the trace is taken over: baggage of strangers would travel on to our own services.
@@ -126,6 +126,20 @@ class Exchange:
         if self.problem is not None and (self.problem.status >= 500 or status == 200):
             return self.problem.kind.slug
         return None
+
+
+def workflow_attributes(question: Question, turn: TurnDraft, *, content: bool) -> dict[str, AttributeValue]:
+    """Attributes of the span of a question's path: the stamp, and the text only if an operator asked for
+    it."""
+    attributes = _turn_attributes(turn) | {names.CONVERSATION_ID: question.conversation_id}
+    if turn.prompt_name:
+        attributes[names.PROMPT_NAME] = turn.prompt_name
+    if turn.knowledge_stamp:
+        attributes[names.KNOWLEDGE_VERSION] = turn.knowledge_stamp
+    if content:
+        attributes[names.QUESTION] = question.text
+        attributes[names.ANSWER] = turn.answer.answer if turn.answer else ""
+    return attributes
 
 
 def _turn_attributes(turn: TurnDraft) -> dict[str, AttributeValue]:

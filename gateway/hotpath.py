@@ -22,7 +22,7 @@ from gateway import instruments as names
 from gateway.access import ApiKey, KeyRing, Scope
 from gateway.answering import Answering, Deadline
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, workflow_attributes
 from gateway.identifiers import new_turn_id
 from gateway.limits import Admission, RateLimit
 from gateway.problems import METHOD_NOT_ALLOWED, Problem, from_error
@@ -63,6 +63,8 @@ class HotPathLimits:
     deadline_s: float = 30.0
     body_limit_bytes: int = 256 * 1024
     keepalive_s: float = 10.0
+    #: Put questions and answers on spans.
+    capture_content: bool = False
 
 
 class HotPath:
@@ -204,13 +206,7 @@ class HotPath:
                 async with aclosing(self._answering.run(question, turn, deadline)) as events:
                     async for event in events:
                         await output.emit(event)
-                span.set_attribute(names.CONVERSATION_ID, question.conversation_id)
-                if turn.prompt_name:
-                    span.set_attribute(names.PROMPT_NAME, turn.prompt_name)
-                if turn.knowledge_stamp:
-                    span.set_attribute(names.KNOWLEDGE_VERSION, turn.knowledge_stamp)
-                if turn.model.version:
-                    span.set_attribute(names.MODEL_VERSION, turn.model.version)
+                span.set_attributes(workflow_attributes(question, turn, content=self._limits.capture_content))
 
     async def _race(self, exchange: Exchange, work: Callable[[], Any]) -> None:
         keep_alive = (

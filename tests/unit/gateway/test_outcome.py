@@ -1,0 +1,74 @@
+"""What a finished draft amounts to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.outcome import Parsed, Unfit, parse_draft, status_of, text_field, validator_of
+from gateway.schemas import Status
+from serving.versions import SCHEMAS, load_task_schema
+
+SUPPORT = load_task_schema(SCHEMAS / "support_answer.json")
+ROUTING = load_task_schema(SCHEMAS / "ticket_routing.json")
+
+
+def draft(**changes: Any) -> dict[str, Any]:
+    return {
+        "answer": "It is $9.",
+        "citations": [1],
+        "intent": "billing",
+        "escalate": False,
+        "escalation_reason": "none",
+        "follow_up": "",
+    } | changes
+
+
+def parse(value: Any) -> Parsed | Unfit:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return parse_draft(text, validator=validator_of(SUPPORT), field=text_field(SUPPORT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, Status.ANSWERED),
+        ({"escalate": True, "escalation_reason": "legal"}, Status.ESCALATED),
+        ({"escalate": True, "escalation_reason": "not_in_help_centre"}, Status.ABSTAINED),
+        ({"answer": "", "follow_up": "Which plan?"}, Status.CLARIFY),
+        ({"answer": " ", "follow_up": " "}, None),
+    ],
+)
+def test_status(changes: dict[str, Any], status: Status | None) -> None:
+    parsed = parse(draft(**changes))
+    assert isinstance(parsed, Parsed)
+    assert status_of(parsed) is status
+
+
+def test_fields_stand_apart_from_answer_and_citations() -> None:
+    parsed = parse(draft(citations=[1, 2]))
+    assert isinstance(parsed, Parsed)
+    assert parsed.cited == (1, 2)
+    assert set(parsed.fields) == {"intent", "escalate", "escalation_reason", "follow_up"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "{", "[]", draft(intent="weather"), draft(extra=1), {"answer": "x"}, draft(citations=["1"])],
+)
+def test_what_does_not_fit(bad: Any) -> None:
+    assert isinstance(parse(bad), Unfit)
+
+
+def test_a_task_without_an_answer_field_is_its_own_text() -> None:
+    assert text_field(ROUTING) is None
+    value: dict[str, Any] = {}
+    for name, schema in ROUTING["properties"].items():
+        value[name] = schema["enum"][0] if "enum" in schema else "because"
+    text = json.dumps(value)
+    parsed = parse_draft(text, validator=validator_of(ROUTING), field=None)
+    assert isinstance(parsed, Parsed)
+    assert parsed.answer == text
+    assert parsed.fields == value
