@@ -7,9 +7,9 @@ const percent = (basisPoints) => `${(basisPoints / 100).toFixed(basisPoints % 10
 function split(pointer) {
   const weight = pointer.canary ? pointer.canary_weight_bp || 0 : 0;
   const bar = el("div", { class: "split", role: "img", "aria-label": `stable ${percent(10000 - weight)}, canary ${percent(weight)}` },
-    el("span", { class: "stable" }), el("span", { class: "canary" }));
+    el("span", { class: "stable" }), weight > 0 && el("span", { class: "canary" }));
   bar.firstChild.style.flexGrow = String(10000 - weight);
-  bar.lastChild.style.flexGrow = String(weight);
+  if (weight > 0) bar.lastChild.style.flexGrow = String(weight);
   return bar;
 }
 

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deploy.contract import DOCUMENT, documented
 from tests.deploy.expressions import (
+    Expression,
     choice_expressions,
     panel_expressions,
     recorded_names,
@@ -55,8 +56,8 @@ async def exposed(observed: Observed) -> Exposed:
     [*panel_expressions(), *choice_expressions(), *rule_expressions()],
     ids=lambda expression: expression.where,
 )
-async def test_every_name_of_board_and_alerts_is_exposed(exposed: Exposed, expression: object) -> None:
-    named = named_in(expression.text)  # type: ignore[attr-defined]
+async def test_every_name_of_board_and_alerts_is_exposed(exposed: Exposed, expression: Expression) -> None:
+    named = named_in(expression.text)
     metrics = named.metrics - recorded_names() - _NOT_OURS
     missing = metrics - exposed.labels.keys()
     assert not missing, f"not exposed: {sorted(missing)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -29,7 +29,7 @@ WORKFLOW = "invoke_workflow twinrail_answer"
 PARENT_SPAN = "00f067aa0ba902b7"
 
 
-def finished(trace_id: str) -> object:
+def finished(trace_id: str) -> Callable[[OtlpReceiver], bool]:
     """Whether the server span of a trace has arrived; children end, and are sent, before it."""
 
     def check(receiver: OtlpReceiver) -> bool:
@@ -40,7 +40,7 @@ def finished(trace_id: str) -> object:
 
 async def trace_of(observed: Observed, trace_id: str) -> list[ReceivedSpan]:
     """The spans of a question, once they are all there."""
-    await observed.receiver.until(finished(trace_id))  # type: ignore[arg-type]
+    await observed.receiver.until(finished(trace_id))
     return observed.receiver.trace(trace_id)
 
 
