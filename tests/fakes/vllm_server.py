@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 DEFAULT_ANSWER = (
@@ -53,6 +54,13 @@ class Behaviour:
     #: Do not answer at all.
     hang: bool = False
     cached_tokens: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing happens between two chunks, so they may leave in one write: load tests measure us, not
+        the fake."""
+        faults = (self.reset_after, self.stall_after, self.garbage_after, self.error_after)
+        return faults == (None,) * 4 and not (self.between_tokens_s or self.one_byte or self.keep_alive)
 
 
 @dataclass(slots=True)
@@ -210,10 +218,9 @@ class FakeVllm:
 
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-        writer = _Writer(response, one_byte=behaviour.one_byte)
+        writer = _Writer(response, one_byte=behaviour.one_byte, at_once=behaviour.is_plain)
         head["object"] = "chat.completion.chunk"
-        if behaviour.reset_after is None and behaviour.garbage_after is None and not behaviour.keep_alive:
-            await writer.event(_choice(head, {"role": "assistant", "content": ""}, None))
+        await writer.event(_choice(head, {"role": "assistant", "content": ""}, None))
         for n, chunk in enumerate(chunks):
             if n == behaviour.reset_after:
                 assert request.transport is not None
@@ -241,6 +248,7 @@ class FakeVllm:
             await writer.event({**head, "choices": [], "usage": {**usage, **details}})
         if not behaviour.no_done:
             await writer.data(b"[DONE]")
+        await writer.flush()
         return response
 
     async def _load(self, request: web.Request) -> web.Response:
@@ -273,23 +281,31 @@ class FakeVllm:
 
 
 class _Writer:
-    """Writes server-sent events as whole pieces or byte by byte."""
+    """Writes server-sent events: each by itself, byte by byte, or all of them at once."""
 
-    def __init__(self, response: web.StreamResponse, *, one_byte: bool) -> None:
+    def __init__(self, response: web.StreamResponse, *, one_byte: bool, at_once: bool) -> None:
         self._response = response
         self._one_byte = one_byte
+        self._held: list[bytes] | None = [] if at_once else None
 
     async def event(self, value: Mapping[str, Any]) -> None:
-        await self.data(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+        await self.data(orjson.dumps(value))
 
     async def data(self, data: bytes) -> None:
         await self.raw(b"data: " + data + b"\n\n")
 
     async def raw(self, data: bytes) -> None:
+        if self._held is not None:
+            self._held.append(data)
+            return
         for piece in (data[n : n + 1] for n in range(len(data))) if self._one_byte else (data,):
             await self._response.write(piece)
             if self._one_byte:
                 await asyncio.sleep(0)
+
+    async def flush(self) -> None:
+        if self._held:
+            await self._response.write(b"".join(self._held))
 
 
 def _choice(head: Mapping[str, Any], delta: Mapping[str, str], finish: str | None) -> dict[str, Any]:
