@@ -31,7 +31,7 @@ from deploy.postgres import EmbeddedPostgres
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder, prepare_minilm
 from retrieval.hits import SearchRequest
-from retrieval.ingest import ingest
+from retrieval.ingest import first_version, ingest
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore, Legs
 
@@ -162,6 +162,8 @@ async def measure(url: str, model: Path, corpora: Sequence[Corpus]) -> dict[str,
     embedder = OnnxEmbedder(model)
     async with AsyncConnectionPool(url, min_size=1, max_size=2, open=False) as pool:
         store = KnowledgeStore(pool)
+        wanted = first_version(embedder)
+        await store.register(wanted)
         ingested = {}
         for corpus in corpora:
             began = time.perf_counter()
@@ -173,8 +175,9 @@ async def measure(url: str, model: Path, corpora: Sequence[Corpus]) -> dict[str,
                 "seconds": round(time.perf_counter() - began, 1),
             }
             print(f"ingested {corpus.name}: {ingested[corpus.name]}")
-        stable = (await store.pointer()).stable
-        version = next(each for each in await store.versions() if each.id == stable)
+        if (await store.pointer()).stable != wanted.id:
+            await store.promote(wanted.id)
+        stable, version = wanted.id, wanted
         retriever = Retriever(store=store, embedders={embedder.id: embedder})
         questions = [question for corpus in corpora for question in corpus.questions]
         weights = await tune(

@@ -66,6 +66,7 @@ class EmbeddedPostgres:
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
+        free_bytes_needed: int = FREE_BYTES_NEEDED,
     ) -> None:
         self.folder = folder.absolute()
         self.data = self.folder / "data"
@@ -73,6 +74,7 @@ class EmbeddedPostgres:
         self._port = port
         self._settings = {**SETTINGS, **(settings or {})}
         self._timeout_s = timeout_s
+        self._free_bytes_needed = free_bytes_needed
         self._bin = _binaries()
         self._user = _system_user()
 
@@ -112,9 +114,9 @@ class EmbeddedPostgres:
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
-        if free < FREE_BYTES_NEEDED:
+        if free < self._free_bytes_needed:
             raise DiskFullError(
-                f"{self.folder}: {free >> 20} MB free, {FREE_BYTES_NEEDED >> 20} MB needed: "
+                f"{self.folder}: {free >> 20} MB free, {self._free_bytes_needed >> 20} MB needed: "
                 "free some space or move TWINRAIL_HOME"
             )
         if self._user:

@@ -103,7 +103,7 @@ async def ingest(
     difference = compare(reading, await publisher.live_documents(position), name)
     targets = await publisher.targets()
     if not targets:
-        first = KnowledgeVersion.make(name="start", embedder=embedder.id, dims=embedder.dims)
+        first = first_version(embedder)
         if dry_run:
             targets = [Target(version=first, number=0)]
         else:
@@ -156,6 +156,11 @@ async def ingest(
         versions=tuple(target.version.id for target in targets),
         dry_run=dry_run,
     )
+
+
+def first_version(embedder: Embedder) -> KnowledgeVersion:
+    """The index version of an empty rail. Its numbers come from bench/retrieval_quality.py."""
+    return KnowledgeVersion.make(name="start", embedder=embedder.id, dims=embedder.dims)
 
 
 def compare(reading: Reading, live: dict[str, LiveDocument], source: str) -> Difference:

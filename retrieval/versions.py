@@ -48,7 +48,7 @@ class KnowledgeVersion:
         dims: int,
         chunker: str = "structure-200",
         lexer: str = "english-1",
-        dense_weight: float = 0.8,
+        dense_weight: float = 0.6,
         avgdl: float = 120.0,
         abstain_below: float = 0.3,
         confidence_midpoint: float = 0.4,
