@@ -1,0 +1,1 @@
+"""The parts of the gateway benchmark: what is measured, what it stands on, and how it is told."""
