@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -77,10 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(settings: GatewaySettings, knowledge: RetrievalSettings, models: ServingSettings) -> None:
     """Everything that is open stands in one stack: pools last to close, because recording needs them."""
     async with AsyncExitStack() as stack:
+        listening = stack.enter_context(listen(settings.host, settings.port))
+        spool = _spool(settings)
+        url = await _reachable(settings.database_url.get_secret_value())
         telemetry = setup_telemetry()
         stack.callback(telemetry.shutdown)
-        listening = stack.enter_context(listen(settings.host, settings.port))
-        url = await _reachable(settings.database_url.get_secret_value())
         records = await stack.enter_async_context(_pool(url, settings.records_pool_size))
         chunks = await stack.enter_async_context(_pool(url, settings.knowledge_pool_size))
         session = await stack.enter_async_context(
@@ -98,7 +100,7 @@ async def _run(settings: GatewaySettings, knowledge: RetrievalSettings, models: 
         recorder = await stack.enter_async_context(
             TurnRecorder(
                 TurnStore(database),
-                Spool(settings.spool_dir),
+                spool,
                 queue_size=settings.turn_queue_size,
                 flush_s=settings.turn_flush_s,
             )
@@ -166,6 +168,22 @@ def _pool(url: str, size: int) -> Pool:
         timeout=2.0,
         max_waiting=size * 32,
     )
+
+
+def _spool(settings: GatewaySettings) -> Spool:
+    """The spool, after a look whether it can be written at all: the first outage is too late to find out."""
+    try:
+        settings.spool_dir.mkdir(parents=True, exist_ok=True)
+        probe = settings.spool_dir / f".probe-{os.getpid()}"
+        probe.write_bytes(b"twinrail")
+        probe.unlink()
+    except OSError as exc:
+        raise SettingsError(
+            f"cannot write to {settings.spool_dir} ({exc.strerror})",
+            field="GATEWAY_SPOOL_DIR",
+            fix="set a folder that this user may write to, on a disk with space",
+        ) from exc
+    return Spool(settings.spool_dir)
 
 
 def _embedder(
