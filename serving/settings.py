@@ -21,12 +21,6 @@ class ServingSettings(BaseSettings):
     models_ttl_s: float = Field(default=5.0, gt=0)
     #: Seconds for a TCP connection to an engine.
     connect_timeout_s: float = Field(default=1.0, gt=0)
-    #: Seconds until the first token of a generation.
-    first_token_timeout_s: float = Field(default=30.0, gt=0)
-    #: Seconds between two tokens of a generation.
-    idle_timeout_s: float = Field(default=10.0, gt=0)
-    #: Seconds for a whole generation.
-    timeout_s: float = Field(default=60.0, gt=0)
     #: Memory in GiB for the KV cache of a local engine.
     kv_cache_gib: int = Field(default=1, ge=1)
     #: Longest prompt + answer in tokens of a local engine.
