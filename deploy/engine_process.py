@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import aiohttp
 from deploy.child import Child
 from deploy.guard import Guard
 from deploy.placement import Placement
+from serving.engines import engine_command, engine_environment, traces_endpoint
 from serving.settings import ServingSettings
 
 
@@ -26,20 +26,16 @@ def vllm_process(
     say: Callable[[str], None],
 ) -> EngineChild:
     """The process that serves a placement on a port."""
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
-        "--model", str(placed.weights), "--served-model-name", *placed.served,
-        "--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(settings.max_model_len),
-        "--max-num-seqs", str(settings.max_num_seqs), "--enable-prefix-caching", "--dtype", "bfloat16",
-        "--enforce-eager",
-    ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
+    command = engine_command(
+        model=placed.weights,
+        served_names=placed.served,
+        port=port,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        compiled=settings.compile,
+        traces=traces_endpoint(os.environ),
+    )
+    environment = engine_environment(os.environ, kv_cache_gib=settings.kv_cache_gib)
     child = Child(
         f"engine on port {port}",
         command,

@@ -73,7 +73,7 @@ class GatewayApi:
                 elif text.startswith("data:"):
                     data = json.loads(text.removeprefix("data:"))
                     if name == "error":
-                        raise _refused(int(data.get("status", 500)), data)
+                        raise refused(int(data.get("status", 500)), data)
                     yield StreamEvent(name, data)
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ class GatewayApi:
                 method, f"{self.url}{path}", json=body, headers=self._headers, timeout=self._timeout
             ) as response:
                 if response.status >= 400 and response.status not in accept_status:
-                    raise _refused(response.status, await _problem(response))
+                    raise refused(response.status, await _problem(response))
                 yield response
         except TimeoutError as exc:
             raise GatewayFailedError(
@@ -109,7 +109,7 @@ async def _problem(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
     return problem if isinstance(problem, dict) else {"title": response.reason or "error"}
 
 
-def _refused(status: int, problem: Mapping[str, Any]) -> DeployError:
+def refused(status: int, problem: Mapping[str, Any]) -> DeployError:
     """An error in the words of the problem, of the kind that gives the right exit code."""
     field = problem.get("field") or "gateway"
     what = (

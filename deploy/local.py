@@ -49,6 +49,7 @@ from serving.settings import ServingSettings
 STEPS = ("folder", "database", "schema", "models", "versions", "engine", "articles", "gateway")
 GATEWAY_START_S = 120.0
 READY_S = 60.0
+SAME_PRESS_S = 1.0
 First = TypeVar("First")
 Second = TypeVar("Second")
 
@@ -146,7 +147,10 @@ class LocalStack:
             self._start_engine(engines),
             self._start_gateway(url, connections, engines, models, prepared),
         )
-        await self._wait_until_ready(GatewayApi(session, url=self._state.gateway_url, key=None), engines)
+        if engines.cannot_serve:
+            self._context.out.note(f"NOT READY: {engines.cannot_serve}")
+        else:
+            await self._wait_until_ready(GatewayApi(session, url=self._state.gateway_url, key=None))
         self._tell(ready=True)
         if self._options.fallback:
             engines.start_others()
@@ -255,9 +259,7 @@ class LocalStack:
             "HF_HUB_OFFLINE": "1",
         }
 
-    async def _wait_until_ready(self, api: GatewayApi, engines: Engines) -> None:
-        if engines.cannot_serve:
-            return
+    async def _wait_until_ready(self, api: GatewayApi) -> None:
         deadline = time.monotonic() + READY_S
         while True:
             report = await api.readiness()
@@ -294,13 +296,16 @@ async def _both(
 
 def _on_signal() -> asyncio.Event:
     """Set by the first Ctrl-C, SIGTERM or closed terminal. The second one leaves the rest to the watchdog."""
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    first_at: list[float] = []
 
     def signalled(number: int) -> None:
-        if stop.is_set():
+        # One key press may reach us more than once: through the terminal, through `make`, through `timeout`.
+        if first_at and loop.time() - first_at[0] > SAME_PRESS_S:
             os._exit(128 + number)
+        first_at.append(loop.time())
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, signalled, number)
+        loop.add_signal_handler(number, signalled, number)
     return stop

@@ -93,7 +93,6 @@ class OwnEngines:
     """vLLM processes of this machine: the stable arm's first, the others once it is ready."""
 
     announcement = "starting vLLM, about 40 s"
-    cannot_serve = ""
 
     def __init__(
         self, models: LocalModels, make: EngineFactory, *, first_port: int | None, say: Callable[[str], None]
@@ -102,6 +101,7 @@ class OwnEngines:
         self._make = make
         self._first_port = first_port
         self._say = say
+        self.cannot_serve = ""
         self._placements: list[tuple[Placement, int]] = []
         self._running: list[EngineProcess] = []
         self._others: asyncio.Task[None] | None = None
@@ -109,16 +109,22 @@ class OwnEngines:
     async def release(self, registry: ModelRegistry) -> str:
         """Register what this release ships, and place it."""
         released = await release_shipped(registry, self._models)
-        placements = place(released.pointer, await registry.versions(), self._models.weights_of)
+        pointer, shipped = released.pointer, released.shipped
+        placements = place(pointer, await registry.versions(), self._models.weights_of, shipped=shipped)
+        if not any("stable" in placed.arms for placed in placements):
+            self.cannot_serve = (
+                f"the stable version {pointer.stable} has no weights on this machine; "
+                f"`twinrail promote model {shipped}`, or set SERVING_ENGINES to engines that serve it"
+            )
         ports = (
             range(self._first_port, self._first_port + len(placements))
             if self._first_port
             else free_ports(len(placements))
         )
         self._placements = list(zip(placements, ports, strict=True))
-        if released.advice:
+        if released.advice and not self.cannot_serve:
             self._say(released.advice)
-        return f"stable {released.pointer.stable}, fallback {released.pointer.fallback or 'none'}"
+        return self.cannot_serve or f"stable {pointer.stable}, fallback {pointer.fallback or 'none'}"
 
     def addresses(self) -> Mapping[str, str]:
         """All that are placed, also those still to be started: the gateway finds them when they answer."""

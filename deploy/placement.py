@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.errors import UsageError
 from serving.versions import ModelVersion, Pointer, RegisteredVersion
 
 
@@ -24,38 +23,41 @@ def place(
     pointer: Pointer,
     versions: Sequence[RegisteredVersion],
     weights_of: Callable[[ModelVersion], Path | None],
+    *,
+    shipped: str,
 ) -> list[Placement]:
     """The processes to run, the stable one first. Versions that share their weights share a process.
 
     Previous is placed too: an undo must find it served. An arm whose weights this machine does not have is
-    left out, except stable, without which nothing can be answered.
+    left out. If that is stable, the shipped version goes first, so that there is one to promote.
     """
     by_id = {version.id: version for version in versions}
+
+    def weights(version_id: str | None) -> Path | None:
+        registered = by_id.get(version_id) if version_id else None
+        return weights_of(registered.version) if registered else None
+
+    arms = {
+        "stable": pointer.stable,
+        "shipped": None if weights(pointer.stable) else shipped,
+        "canary": pointer.canary,
+        "fallback": pointer.fallback,
+        "previous": pointer.previous,
+    }
     arms_by_weights: dict[Path, list[str]] = {}
-    for arm in ("stable", "canary", "fallback", "previous"):
-        version_id = getattr(pointer, arm)
-        if version_id is None:
-            continue
-        registered = by_id.get(version_id)
-        weights = weights_of(registered.version) if registered else None
-        if weights is not None:
-            arms_by_weights.setdefault(weights, []).append(arm)
-        elif arm == "stable":
-            raise UsageError(
-                f"model rail: the stable version {version_id} has no weights on this machine; "
-                "run `twinrail undo model`, or set SERVING_ENGINES to engines that serve it"
-            )
+    for arm, version_id in arms.items():
+        folder = weights(version_id)
+        if folder is not None:
+            arms_by_weights.setdefault(folder, []).append(arm)
     return [
         Placement(
-            weights=weights,
-            arms=tuple(arms),
+            weights=folder,
+            arms=tuple(names),
             served=tuple(
                 version.id
                 for version in versions
-                if version.releasable
-                and version.served_name == version.id
-                and weights_of(version.version) == weights
+                if version.releasable and version.served_name == version.id and weights(version.id) == folder
             ),
         )
-        for weights, arms in arms_by_weights.items()
+        for folder, names in arms_by_weights.items()
     ]

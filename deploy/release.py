@@ -26,6 +26,8 @@ class Released:
     """Where the model rail stands after the versions were registered."""
 
     pointer: Pointer
+    #: The version that this release would make stable.
+    shipped: str
     #: What an operator should know, or "".
     advice: str = ""
 
@@ -45,12 +47,12 @@ async def release_shipped(registry: ModelRegistry, models: LocalModels) -> Relea
         await registry.promote(base.id)
         if tuned:
             await registry.promote(tuned.id)
-        return Released(pointer=await registry.set_fallback(base.id))
+        return Released(pointer=await registry.set_fallback(base.id), shipped=wanted.id)
     known = {pointer.stable, pointer.canary, pointer.previous}
     advice = (
         "" if wanted.id in known else f"this release ships another one: `twinrail promote model {wanted.id}`"
     )
-    return Released(pointer=pointer, advice=advice)
+    return Released(pointer=pointer, shipped=wanted.id, advice=advice)
 
 
 async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) -> Released:
@@ -66,16 +68,18 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
                 _outside_version(name), manifest={"served_name": name}, served_name=name, author=AUTHOR
             )
     registered = {version.served_name: version for version in await registry.versions()}
+    shipped = registered[names[0]].id
     pointer = await _pointer(registry)
     if pointer is None:
-        pointer = await registry.promote(registered[names[0]].id)
+        pointer = await registry.promote(shipped)
     stable = await registry.version(pointer.stable)
     if stable.served_name in names:
-        return Released(pointer=pointer)
+        return Released(pointer=pointer, shipped=shipped)
     return Released(
         pointer=pointer,
+        shipped=shipped,
         advice=f"no engine of SERVING_ENGINES serves the stable {stable.id}; they list {', '.join(names)}: "
-        f"`twinrail promote model {registered[names[0]].id}`",
+        f"`twinrail promote model {shipped}`",
     )
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from deploy.commands.context import CommandLine, Context
 from deploy.database import database, pool
 from deploy.errors import UsageError
+from deploy.migrate import migrate
 from deploy.output import table
 from gateway.access import ApiKey, KeyStore, Scope
 from gateway.database import Database
@@ -56,8 +57,10 @@ def add(commands: CommandLine) -> None:
 
 @asynccontextmanager
 async def _store(context: Context) -> AsyncIterator[KeyStore]:
-    async with database(context.settings, context.home) as url, pool(url) as connections:
-        yield KeyStore(Database(connections))
+    async with database(context.settings, context.home) as url:
+        await migrate(url)
+        async with pool(url) as connections:
+            yield KeyStore(Database(connections))
 
 
 async def _create(args: argparse.Namespace, context: Context) -> int:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from deploy.commands.context import CommandLine, Context
-from deploy.database import database
+from deploy.database import database, place
 from deploy.errors import UsageError
 from deploy.migrate import migrate, pending
 from deploy.settings import load
@@ -59,6 +59,10 @@ async def _ingest(args: argparse.Namespace, context: Context) -> int:
         context.out.note("preparing the embedding model, once")
         await asyncio.to_thread(prepare_minilm, context.models.embedder)
     async with database(context.settings, context.home) as url:
+        if args.dry_run and await pending(url):
+            raise UsageError(
+                f"DATABASE_URL: {place(url)} is not at this release; run `twinrail migrate` first"
+            )
         await migrate(url, on_step=lambda name: context.out.note(f"migrated {name}"))
         report = await ingest_source(
             url,

@@ -175,21 +175,21 @@ async def _wait_for_state(context: Context) -> StackState | None:
 async def _status(args: argparse.Namespace, context: Context) -> int:
     state = context.home.state()
     report: dict[str, Any] = {"home": str(context.home.root), "stack": asdict(state) if state else None}
-    lines = [f"home     {context.home.root}"]
+    lines = [f"home      {context.home.root}"]
     if state:
         lines.append(
-            f"stack    process {state.pid}, since {state.started_at}{'' if state.ready else ', starting'}"
+            f"stack     process {state.pid}, since {state.started_at}{'' if state.ready else ', starting'}"
         )
-        lines.append(f"database {state.database}")
-        lines += [f"engine   {url}: {served}" for served, url in state.engines.items()]
+        lines.append(f"database  {state.database}")
+        lines += [f"engine    {url}: {served}" for served, url in state.engines.items()]
     try:
         async with context.gateway(None, timeout_s=10.0) as gateway:
             ready = await gateway.readiness()
         report |= {"gateway": gateway.url, "ready": ready["http_status"] == 200, "readiness": ready}
-        lines.append(f"gateway  {gateway.url}: {'ready' if report['ready'] else 'not ready'}{_parts(ready)}")
+        lines.append(f"gateway   {gateway.url}: {'ready' if report['ready'] else 'not ready'}{_parts(ready)}")
     except GatewayUnreachableError:
         report |= {"gateway": context.gateway_url(), "ready": False, "readiness": None}
-        lines.append(f"gateway  {context.gateway_url()}: not running; start it with `twinrail up`")
+        lines.append(f"gateway   {context.gateway_url()}: not running; start it with `twinrail up`")
     if report["ready"]:
         await _add_rails(report, lines, context)
     context.out.result(report, "\n".join(lines))
@@ -203,12 +203,12 @@ async def _add_rails(report: dict[str, Any], lines: list[str], context: Context)
             report["rails"] = (await gateway.get("/v1/rails"))["rails"]
     except DeployError as exc:
         report["rails"] = None
-        lines.append(f"rails    not shown: {exc}")
+        lines.append(f"rails     not shown: {exc}")
         return
     for rail in report["rails"]:
         snapshot = f"@{rail['snapshot']}" if rail["rail"] == "knowledge" else ""
         canary = f", canary {rail['canary']} {rail['canary_weight_bp'] / 100:g} %" if rail["canary"] else ""
-        lines.append(f"{rail['rail']:<9}{rail['stable']}{snapshot}{canary}")
+        lines.append(f"{rail['rail']:<10}{rail['stable']}{snapshot}{canary}")
 
 
 def _parts(ready: Mapping[str, Any]) -> str:

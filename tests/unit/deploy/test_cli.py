@@ -1,0 +1,135 @@
+"""The command line itself: help, usage errors, one-line errors, exit codes. Nothing here reaches a server."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from deploy.cli import main
+from deploy.output import Output
+
+COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "ask",
+    "search",
+    "ingest",
+    "migrate",
+    "rails",
+    "undo",
+    "promote",
+    "canary",
+    "version",
+)
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("TWINRAIL_URL", "TWINRAIL_API_KEY", "DATABASE_URL", "GATEWAY_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TWINRAIL_HOME", str(tmp_path))
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    out = Output(stdout=io.StringIO(), stderr=io.StringIO())
+    code = main(arguments, out)
+    assert isinstance(out.stdout, io.StringIO)
+    assert isinstance(out.stderr, io.StringIO)
+    return code, out.stdout.getvalue(), out.stderr.getvalue()
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "keys create", "keys list", "keys revoke"])
+def test_every_command_has_help_with_an_example_and_json(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert f"example:\n  twinrail {command}" in said
+    assert "--json" in said
+
+
+@pytest.mark.parametrize(
+    "command", ["down", "ingest", "migrate", "undo", "promote", "canary", "keys create", "keys revoke"]
+)
+def test_every_command_that_writes_has_a_dry_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    assert "--dry-run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["ask"], ["undo", "everything"], ["ask", "x", "--as", "nobody"]]
+)
+def test_bad_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: twinrail" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("ask", "How much?"),
+            r"TWINRAIL_API_KEY: not set, and .*keys\.json holds no 'customer' key; run `twinrail up`",
+        ),
+        (("ingest", "nowhere"), r"source: nowhere does not exist; give a folder"),
+        (("up", "--demo", "nowhere"), r"--demo: nowhere does not exist; give a folder"),
+        (("up", "--port", "99999"), r"--port: 99999 is not a port; give a number"),
+        (
+            ("undo", "model", "--what", "publish"),
+            r"--what: the model rail has one kind of move only; leave --what out",
+        ),
+        (
+            ("canary", "model", "m-x"),
+            r"--percent: a canary needs a version and its share; give both, or --off",
+        ),
+        (
+            ("canary", "model", "m-x", "--percent", "101"),
+            r"--percent: 101 is not a share; give a number from 0 to 100",
+        ),
+        (("canary", "model", "m-x", "--off"), r"--off: ends the canary, so it takes no version"),
+        (("keys", "revoke", "x"), r"id: 'x' is not a key's id; `twinrail keys list` shows them"),
+    ],
+)
+def test_bad_settings_are_one_line_with_field_and_fix(arguments: tuple[str, ...], says: str) -> None:
+    code, data, log = run(*arguments)
+    assert code == 2
+    assert data == ""
+    assert re.fullmatch(rf"twinrail: {says}.*\n", log)
+
+
+def test_a_wrong_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINRAIL_URL", "localhost")
+    code, _, log = run("ask", "How much?")
+    assert code == 2
+    assert log.startswith("twinrail: TWINRAIL_URL: ")
+
+
+def test_no_gateway_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINRAIL_URL", NOBODY)
+    monkeypatch.setenv("TWINRAIL_API_KEY", "tw_x")
+    code, data, log = run("ask", "How much?")
+    assert code == 3
+    assert data == ""
+    said = f"no gateway answers at {NOBODY}; start one with `twinrail up`, or set TWINRAIL_URL"
+    assert log == f"twinrail: TWINRAIL_URL: {said}\n"
+
+
+def test_status_without_a_stack_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINRAIL_URL", NOBODY)
+    code, data, _ = run("status")
+    assert code == 3
+    assert "not running; start it with `twinrail up`" in data
+
+
+def test_down_without_a_stack_is_done_already() -> None:
+    code, data, _ = run("down")
+    assert code == 0
+    assert "nothing runs on" in data
