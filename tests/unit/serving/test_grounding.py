@@ -92,6 +92,26 @@ def test_fixed_wordings_claim_nothing_even_without_passages() -> None:
     assert not check_sentence("The price rises to $13 in March.", ()).supported
 
 
+@pytest.mark.parametrize(
+    ("sentence", "unsupported"),
+    [
+        ("Team costs $14 per user a month.", ()),
+        ("Plus costs $9 a month and Team $14 per user.", ()),
+        ("Plus costs $14.", ("$14",)),
+        ("They arrive by the same method in 30 days.", ("30 days",)),
+        ("Courier drives are free, and the largest file on Home is 2 TB.", ("2 TB",)),
+        ("The largest file on Home is 250 GB.", ()),
+    ],
+)
+def test_a_value_must_stand_beside_what_it_is_said_of(sentence: str, unsupported: tuple[str, ...]) -> None:
+    limits = (
+        "largest file \u2014 Home: 250 GB; Pro: no limit\n"
+        "storage \u2014 Home: no limit; Business: 2 TB\nCourier drives are free."
+    )
+    passages = (*PASSAGES, Passage(n=7, title="Limits", text=limits, start=0, end=len(limits)))
+    assert check_sentence(sentence, passages).unsupported == unsupported
+
+
 def test_the_customers_own_words_may_be_repeated() -> None:
     sentence = "Your yearly renewal from 12 June is refunded in full."
     assert check_sentence(sentence, PASSAGES).unsupported == ("12 June",)
