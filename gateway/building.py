@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.access import KeyRing, KeyStore
 from gateway.answering import Answering, AnsweringLimits
@@ -58,7 +59,8 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         knowledge=parts.knowledge,
         drafter=Drafter(chat=parts.chat, check_sentence=parts.check_sentence, check_tone=parts.check_tone),
         check_sentence=parts.check_sentence,
-        count_tokens=parts.count_tokens,
+        # The head of a prompt and popular passages come again and again; counting their tokens is not cheap.
+        count_tokens=lru_cache(maxsize=2048)(parts.count_tokens),
         wording=parts.wording,
         limits=AnsweringLimits(
             retrieval_timeout_s=settings.retrieval_timeout_s,

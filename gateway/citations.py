@@ -7,6 +7,7 @@ sentence, and compared with what the prompt showed, so no quote can be invented 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,9 +78,10 @@ def gather_evidence(
     for sentence in sentences:
         if not (sentence.support.is_claim and sentence.support.supported):
             continue
-        support = check(sentence.text, named) if named else sentence.support
-        if not support.supported or support.n is None:
-            support = sentence.support
+        support = sentence.support
+        if named and support.n not in cited:
+            elsewhere = check(sentence.text, named)
+            support = elsewhere if elsewhere.supported else support
         if support.n is None or support.start is None or support.end is None:
             continue
         found.append(
@@ -104,6 +106,14 @@ def whole_passages(passages: Sequence[Passage]) -> list[Evidence]:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    shown: str
+    stored: str | None
+    #: The store could not be asked.
+    unread: bool = False
+
+
 class CitationDesk:
     """Turns evidence into citations with stored words."""
 
@@ -119,35 +129,41 @@ class CitationDesk:
         snapshot: int | None,
     ) -> Citations:
         """One citation for each distinct span, in the order of the answer."""
-        cited: dict[tuple[int, int, int], Cited] = {}
+        distinct = list({(item.n, item.start, item.end): item for item in reversed(evidence)}.values())[::-1]
+        spans = await asyncio.gather(*(self._stored(item, sources[item.n], access) for item in distinct))
+        cited: list[Cited] = []
         flags: list[str] = []
-        unverified = False
-        for item in evidence:
-            key = (item.n, item.start, item.end)
-            if key in cited:
-                continue
-            source = sources[item.n]
-            shown = source.passage.text[item.start - source.passage.start : item.end - source.passage.start]
-            stored: str | None = shown
-            if source.hit is not None:
-                try:
-                    stored = await self._knowledge.text_span(
-                        access, source.hit.document_id, source.hit.document_version, item.start, item.end
-                    )
-                except RetrievalError:
-                    unverified = True
-            if not shown or stored != shown:
-                what = "the document is gone" if stored is None else "the stored text differs"
+        for item, span in zip(distinct, spans, strict=True):
+            if not span.shown or span.stored != span.shown:
+                what = "the document is gone" if span.stored is None else "the stored text differs"
                 flags.append(f"citation {item.n}: {what}")
                 continue
-            cited[key] = Cited(
-                citation=_citation(source, item, shown, snapshot),
-                answer_start=item.answer_start,
-                answer_end=item.answer_end,
+            cited.append(
+                Cited(
+                    citation=_citation(sources[item.n], item, span.shown, snapshot),
+                    answer_start=item.answer_start,
+                    answer_end=item.answer_end,
+                )
             )
         return Citations(
-            cited=tuple(cited.values()), flags=tuple(flags), invalid=len(flags), unverified=unverified
+            cited=tuple(cited),
+            flags=tuple(flags),
+            invalid=len(flags),
+            unverified=any(span.unread for span in spans),
         )
+
+    async def _stored(self, item: Evidence, source: Source, access: Access) -> _Span:
+        """What the prompt showed at the span, and what the document has there."""
+        shown = source.passage.text[item.start - source.passage.start : item.end - source.passage.start]
+        if source.hit is None:
+            return _Span(shown=shown, stored=shown)
+        try:
+            stored = await self._knowledge.text_span(
+                access, source.hit.document_id, source.hit.document_version, item.start, item.end
+            )
+        except RetrievalError:
+            return _Span(shown=shown, stored=shown, unread=True)
+        return _Span(shown=shown, stored=stored)
 
 
 def _citation(source: Source, evidence: Evidence, quote: str, snapshot: int | None) -> Citation:
