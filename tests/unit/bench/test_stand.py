@@ -12,14 +12,16 @@ from bench.overhead.peer import install_peer, write_config
 from bench.overhead.stand import answer_from
 from bench.upstream import FastUpstream, Written
 from gateway.outcome import Parsed, parse_draft, text_field, validator_of
+from serving.prompting import Passage
 from serving.versions import SCHEMAS, load_task_schema
 
-ARTICLE = (
+TEXT = (
     "# Prices\n\nSync Plus costs $9 a month or $90 a year. It has 200 GB of space and six devices.\n\n"
     "| plan | price |\n| Free | $0 |\n\n- A trial of Sync Plus lasts 14 days. "
     + "More words follow here now. "
     * 40
 )
+ARTICLE = [Passage(n=1, title="Prices", text=TEXT, start=0, end=len(TEXT))]
 
 
 def test_answer_is_whole_sentences_in_the_task_schema() -> None:
@@ -35,7 +37,7 @@ def test_answer_is_whole_sentences_in_the_task_schema() -> None:
 
 def test_an_article_without_a_sentence_is_not_comparable() -> None:
     with pytest.raises(NotComparableError, match="no plain sentence"):
-        answer_from("| a | b |")
+        answer_from([Passage(n=1, title="", text="| a | b |", start=0, end=9)])
 
 
 def test_stream_and_whole_answer_say_the_same() -> None:
