@@ -60,12 +60,9 @@ def help_of(path: tuple[str, ...]) -> Help:
         main([*path, "--help"])
     text = said.getvalue()
     usage, _, rest = text.partition("\n\n")
-    listed = re.findall(r"^    ([a-z][a-z-]*)(?:\s{2,}|$)", rest, re.MULTILINE) if _has_commands(usage) else []
+    has_commands = usage.rstrip().endswith("...")
+    listed = re.findall(r"^    ([a-z][a-z-]*)(?:\s{2,}|$)", rest, re.MULTILINE) if has_commands else []
     return Help(frozenset(re.findall(r"--[a-z][a-z-]*", text)), frozenset(listed))
-
-
-def _has_commands(usage: str) -> bool:
-    return usage.rstrip().endswith("...")
 
 
 def _words(line: str) -> list[str]:

@@ -18,6 +18,7 @@ RUN = ("sh", "python")
 
 _FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<info>[^`]*)$")
 _RUN_BY = re.compile(r"^<!-- run by (?P<path>\S+) -->$")
+_SHOWS_PROBLEM = "<!-- ends in a problem -->"
 _LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _INLINE_CODE = re.compile(r"`([^`]+)`")
 
@@ -34,6 +35,8 @@ class Block:
     text: str
     #: The other test that runs it, from the comment above the fence.
     run_by: str | None
+    #: A refusal is what the block is there to show.
+    shows_problem: bool
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -121,7 +124,8 @@ def parse(name: str, text: str) -> Page:
             end = lines.index(opening["ticks"], number + 1)
         except ValueError as exc:
             raise ValueError(f"{name}:{number + 1}: the block is not closed") from exc
-        mark = _RUN_BY.match(lines[number - 1]) if number else None
+        above = lines[number - 1] if number else ""
+        mark = _RUN_BY.match(above)
         blocks.append(
             Block(
                 page=name,
@@ -129,6 +133,7 @@ def parse(name: str, text: str) -> Page:
                 language=opening["info"].strip(),
                 text="\n".join(lines[number + 1 : end]) + "\n",
                 run_by=mark["path"] if mark else None,
+                shows_problem=above == _SHOWS_PROBLEM,
             )
         )
         number = end + 1

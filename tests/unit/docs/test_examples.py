@@ -1,8 +1,9 @@
-"""Every example of the pages is well formed and names only what exists. `tests/e2e/test_documents.py` runs them."""
+"""Every example of the pages is well formed and names only what exists; an e2e test runs them."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -10,10 +11,10 @@ import pytest
 
 from tests.unit.docs.api_document import exists, openapi, paths_in
 from tests.unit.docs.commands import fault, written
-from tests.unit.docs.pages import ROOT, Block, Page, pages, runnable
+from tests.unit.docs.pages import ROOT, RUN, Block, Page, pages, runnable
 
 #: Shown blocks may be of these languages; anything else is a misspelt `sh` or `python`.
-SHOWN = ("", "text", "json", "yaml", "sql")
+SHOWN = ("", "text", "py", "json", "yaml", "sql")
 EXAMPLES = runnable()
 
 
@@ -24,7 +25,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_a_block_is_run_or_shown(page: Page) -> None:
     for block in page.blocks:
-        assert block.language in ("sh", "python", *SHOWN) or page.name == "docs/architecture.md", (
+        assert block.language in (*RUN, *SHOWN), (
             f"{block}: {block.language!r} is neither run nor shown; use sh, python, or text"
         )
         if block.run_by:
@@ -40,6 +41,13 @@ def test_a_block_parses(block: Block) -> None:
         ["bash", "-n"], input=block.text, capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert checked.returncode == 0, f"{block}: {checked.stderr}"
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=str)
+def test_a_block_works_without_an_activated_environment(block: Block) -> None:
+    if block.run_by is None and block.language == "sh":
+        bare = [line for line in block.text.splitlines() if re.match(r"\s*(twinrail|python)\b", line)]
+        assert not bare, f"{block}: write .venv/bin/: {bare[0]}"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

@@ -37,9 +37,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             continue
         seen.add(name)
         for _, target in page(name).links():
-            path = (ROOT / name).parent / target.partition("#")[0]
-            if target.startswith(OUTSIDE) or path.suffix != ".md" or not path.is_file():
-                continue
-            waiting.append(path.resolve().relative_to(ROOT).as_posix())
+            if not target.startswith(OUTSIDE):
+                path = ((ROOT / name).parent / target.partition("#")[0]).resolve()
+                found = path.glob("*.md") if path.is_dir() else [path] if path.suffix == ".md" else []
+                waiting += [each.relative_to(ROOT).as_posix() for each in found if each.is_file()]
     lost = {each.name for each in pages()} - seen
     assert not lost, f"no link leads to {', '.join(sorted(lost))}"
