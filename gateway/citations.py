@@ -64,6 +64,8 @@ def gather_evidence(
     cited: Sequence[int],
     passages: Sequence[Passage],
     check: SentenceCheck,
+    *,
+    question: str = "",
 ) -> tuple[list[Evidence], list[str]]:
     """The span behind each claim, in a passage that the model named if it holds one; flags for the other
     numbers."""
@@ -80,7 +82,7 @@ def gather_evidence(
             continue
         support = sentence.support
         if named and support.n not in cited:
-            elsewhere = check(sentence.text, named)
+            elsewhere = check(sentence.text, named, question=question)
             support = elsewhere if elsewhere.supported else support
         if support.n is None or support.start is None or support.end is None:
             continue
@@ -129,7 +131,10 @@ class CitationDesk:
         snapshot: int | None,
     ) -> Citations:
         """One citation for each distinct span, in the order of the answer."""
-        distinct = list({(item.n, item.start, item.end): item for item in reversed(evidence)}.values())[::-1]
+        by_span: dict[tuple[int, int, int], Evidence] = {}
+        for item in evidence:
+            by_span.setdefault((item.n, item.start, item.end), item)
+        distinct = list(by_span.values())
         spans = await asyncio.gather(*(self._stored(item, sources[item.n], access) for item in distinct))
         cited: list[Cited] = []
         flags: list[str] = []

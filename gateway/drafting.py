@@ -68,6 +68,7 @@ class DraftOrder:
     """What a draft is to be made from, and how it is judged."""
 
     request: ChatRequest
+    question: str
     passages: tuple[Passage, ...]
     validator: Validator
     #: Field with the text to stream; None: the whole JSON is the answer, checked as one.
@@ -147,7 +148,7 @@ class Drafter:
     def _check(self, sentence: str, order: DraftOrder, progress: _Progress) -> CheckedSentence:
         began = time.perf_counter()
         bare = sentence.strip()
-        support = self._check_sentence(bare, order.passages)
+        support = self._check_sentence(bare, order.passages, question=order.question)
         tone = self._check_tone(bare)
         progress.checking_s += time.perf_counter() - began
         left = progress.offset + len(sentence) - len(sentence.lstrip())

@@ -20,8 +20,9 @@ from pydantic import ValidationError
 
 from gateway import instruments as names
 from gateway.access import ApiKey, KeyRing, Scope
-from gateway.answering import Answering, Deadline
+from gateway.answering import Answering
 from gateway.errors import GatewayError
+from gateway.events import Deadline
 from gateway.exchange import Exchange, workflow_attributes
 from gateway.identifiers import new_turn_id
 from gateway.limits import Admission, RateLimit
@@ -129,8 +130,7 @@ class HotPath:
             )
             await self._fail(exchange, exc)
 
-    # ---- the calls
-    # -----------------------------------------------------------------------------------------------
+    # ---- the calls ----
 
     async def _answers(self, exchange: Exchange) -> None:
         turn = self._begin_turn(exchange, Surface.ANSWERS)
@@ -172,8 +172,7 @@ class HotPath:
 
         await self._race(exchange, work)
 
-    # ---- parts of a call
-    # -----------------------------------------------------------------------------------------
+    # ---- parts of a call ----
 
     def _begin_turn(self, exchange: Exchange, surface: Surface) -> TurnDraft:
         exchange.turn = TurnDraft(
@@ -223,8 +222,7 @@ class HotPath:
         if not (ended or exchange.complete):
             raise ClientLeftError
 
-    # ---- refusals
-    # ------------------------------------------------------------------------------------------------
+    # ---- refusals ----
 
     async def _fail(self, exchange: Exchange, error: BaseException) -> None:
         """Tell the caller, as a status if one can still be sent, else as the stream's last event."""

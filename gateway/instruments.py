@@ -11,16 +11,14 @@ from opentelemetry import metrics, trace
 tracer = trace.get_tracer("twinrail.gateway")
 meter = metrics.get_meter("twinrail.gateway")
 
-# ---- span names
-# --------------------------------------------------------------------------------------------------
+# ---- span names ----
 WORKFLOW_NAME = "twinrail_answer"
 WORKFLOW_SPAN = f"invoke_workflow {WORKFLOW_NAME}"
 ASSIGN_SPAN = "twinrail.assign"
 ASSEMBLE_SPAN = "twinrail.assemble"
 VERIFY_SPAN = "twinrail.verify"
 
-# ---- attributes
-# --------------------------------------------------------------------------------------------------
+# ---- attributes ----
 HTTP_METHOD = "http.request.method"
 HTTP_ROUTE = "http.route"
 HTTP_STATUS = "http.response.status_code"
@@ -59,8 +57,7 @@ INVOKE_WORKFLOW = "invoke_workflow"
 #: `error.type` of a request whose client left.
 CLIENT_CANCELLED = "client_cancelled"
 
-# ---- instruments
-# -------------------------------------------------------------------------------------------------
+# ---- instruments ----
 _HTTP_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 30, 60]
 _WORKFLOW_SECONDS = [0.05 * 2**n for n in range(11)]
 _OVERHEAD_SECONDS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5]

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.answering import Completed
 from gateway.citations import Cited
 from gateway.errors import InvalidFieldError, UnsupportedParameterError
+from gateway.events import Completed
 from gateway.schemas import MAX_QUESTION, AnswerBody, ConversationId, FilterValue, ShortText
 from serving.prompting import Message
 

@@ -61,9 +61,9 @@ class EngineRoster(Protocol):
 
 
 class SentenceCheck(Protocol):
-    """Says whether the passages support a sentence."""
+    """Says whether the passages support a sentence. The question's own words may be repeated."""
 
-    def __call__(self, sentence: str, passages: Sequence[Passage]) -> Support: ...
+    def __call__(self, sentence: str, passages: Sequence[Passage], *, question: str = "") -> Support: ...
 
 
 class ToneCheck(Protocol):

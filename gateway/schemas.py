@@ -53,8 +53,7 @@ class Label(StrEnum):
     UNDETERMINED = "undetermined"
 
 
-# ---- requests
-# ----------------------------------------------------------------------------------------------------
+# ---- requests ----
 
 
 class PinnedPassage(Body):
@@ -204,8 +203,7 @@ class PromoteBody(Body):
     version: str = Field(min_length=1, max_length=200)
 
 
-# ---- responses
-# ---------------------------------------------------------------------------------------------------
+# ---- responses ----
 
 
 class Citation(BaseModel):

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from gateway.access import ApiKey, Scope
-from gateway.answering import Deadline
 from gateway.errors import InvalidFieldError
+from gateway.events import Deadline
 from gateway.rails import Searcher
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from gateway.answering import Completed, Delta
+from gateway.events import Completed, Delta
 from gateway.exchange import Exchange
 from gateway.openai_api import MODEL, chunk, completion, extension, url_citations, usage
 from gateway.wire import EventStream, send_body

@@ -85,7 +85,11 @@ class Verifier:
         self, question: Question, turn: TurnDraft, context: Context, result: DraftResult, parsed: Parsed
     ) -> Accepted:
         evidence, flags = gather_evidence(
-            result.sentences, parsed.cited, context.passages, self._check_sentence
+            result.sentences,
+            parsed.cited,
+            context.passages,
+            self._check_sentence,
+            question=question.text,
         )
         citations = await self._desk.cite(
             evidence, context.sources, access=question.key.access, snapshot=turn.snapshot

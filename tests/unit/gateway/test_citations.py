@@ -52,7 +52,8 @@ def sentence(n: int | None, *, claim: bool = True) -> CheckedSentence:
 def only_in(n: int) -> object:
     """A check that finds every sentence in passage n, if it may look there."""
 
-    def check(_sentence: str, passages: Sequence[Passage]) -> Support:
+    def check(_sentence: str, passages: Sequence[Passage], *, question: str = "") -> Support:
+        assert question == ""
         found = any(candidate.n == n for candidate in passages)
         return Support(supported=found, score=1.0, is_claim=True, n=n if found else None, start=100, end=127)
 
@@ -103,7 +104,7 @@ def test_sentences_without_a_claim_need_no_source() -> None:
 async def test_the_quote_is_the_stored_text() -> None:
     store = Store()
     citations = await CitationDesk(store).cite(  # type: ignore[arg-type]
-        [evidence(), evidence(), evidence(start=105, end=109)], {1: source(1)}, access=ACCESS, snapshot=4
+        [evidence(), evidence(start=105, end=109), evidence()], {1: source(1)}, access=ACCESS, snapshot=4
     )
     assert [item.citation.quote for item in citations.cited] == [TEXT, TEXT[5:9]]
     assert store.asked == [("doc-1", 3, 100, 127), ("doc-1", 3, 105, 109)]
