@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|approx|Mr|Mrs|Ms|Dr|No|Inc|Ltd|St|a\.m|p\.m)|\b[A-Z])\.$"
@@ -69,6 +71,7 @@ def words(text: str) -> list[str]:
     return [match.group().lower() for match in _WORD.finditer(text)]
 
 
+@lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """A light English stem: enough that `refunded`, `refunds` and `refund` are one word."""
     word = word.replace("\u2019", "'").removesuffix("'s")
@@ -95,15 +98,14 @@ def best_window(text: str, question: str, *, max_words: int) -> tuple[int, int]:
     wins, so a text that fits is returned whole. A table row is taken with its header when both fit. A first
     sentence that is too long by itself is returned alone, cut after `max_words` words.
     """
-    units = sentences(text)
+    taken = _taken_apart(text)
+    units, lengths = taken.units, taken.lengths
     if not units:
         return (0, 0)
-    lengths = [len(_WORD.findall(text, unit.start, unit.end)) for unit in units]
     if sum(lengths) <= max_words:
         return (units[0].start, units[-1].end)
-    stems = [set(content_stems(text[unit.start : unit.end])) for unit in units]
-    found = Counter(stem_ for unit in stems for stem_ in unit)
-    asked = {word: 1.0 / found[word] for word in set(content_stems(question)) if word in found}
+    asked = {word: 1.0 / taken.found[word] for word in set(content_stems(question)) if word in taken.found}
+    shared = [stems & asked.keys() for stems in taken.stems]
 
     best: tuple[float, int, int, int] | None = None
     for first in range(len(units)):
@@ -112,9 +114,9 @@ def best_window(text: str, question: str, *, max_words: int) -> tuple[int, int]:
             size += lengths[last]
             if size > max_words:
                 break
-            seen |= stems[last]
-            score = sum(weight for word, weight in asked.items() if word in seen)
+            seen |= shared[last]
             if last == len(units) - 1 or size + lengths[last + 1] > max_words:
+                score = sum(weight for word, weight in asked.items() if word in seen)
                 key = (score, size, -first, last)
                 if best is None or key > best:
                     best = key
@@ -123,6 +125,31 @@ def best_window(text: str, question: str, *, max_words: int) -> tuple[int, int]:
     first, last = -best[2], best[3]
     first = _with_table_header(text, units, lengths, first, last, max_words)
     return (units[first].start, units[last].end)
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenApart:
+    """A text as windows are chosen from it."""
+
+    units: tuple[Span, ...]
+    #: Words of each unit, and the stems among them that carry meaning.
+    lengths: tuple[int, ...]
+    stems: tuple[frozenset[str], ...]
+    #: In how many units a stem stands.
+    found: Mapping[str, int]
+
+
+@lru_cache(maxsize=1024)
+def _taken_apart(text: str) -> _TakenApart:
+    """Kept, because the same chunks are found for question after question."""
+    units = tuple(sentences(text))
+    stems = tuple(frozenset(content_stems(text[unit.start : unit.end])) for unit in units)
+    return _TakenApart(
+        units=units,
+        lengths=tuple(len(_WORD.findall(text, unit.start, unit.end)) for unit in units),
+        stems=stems,
+        found=Counter(word for unit in stems for word in unit),
+    )
 
 
 def _append_stripped(spans: list[Span], text: str, start: int, end: int) -> None:
@@ -134,7 +161,7 @@ def _append_stripped(spans: list[Span], text: str, start: int, end: int) -> None
 
 
 def _with_table_header(
-    text: str, units: list[Span], lengths: list[int], first: int, last: int, max_words: int
+    text: str, units: Sequence[Span], lengths: Sequence[int], first: int, last: int, max_words: int
 ) -> int:
     """The unit to begin with so that a window that begins inside a table shows the table's header row too."""
     header = first
