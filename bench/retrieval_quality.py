@@ -320,7 +320,7 @@ async def refusals(
         )
         kind = "with an answer" if question.gold else question.kind.partition(" (")[0]
         confidences[f"{question.corpus}: {kind}"].append((await retriever.search(request)).confidence)
-    steps = sorted({0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, abstain_below})
+    steps = sorted({0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, abstain_below})
     print(f"\nshare below a confidence of ({version} abstains below {abstain_below}):")
     print(f"{'questions':46} {'n':>4} {'median':>7}  " + " ".join(f"{step:>6}" for step in steps))
     table: dict[str, object] = {"abstain_below": abstain_below}

@@ -20,6 +20,7 @@ from retrieval.errors import (
     UnparsableDocumentError,
 )
 from retrieval.lexing import LEXER
+from retrieval.minilm import NAME as MINILM
 from retrieval.parsing import ParsedDocument
 from retrieval.publishing import (
     LiveDocument,
@@ -159,8 +160,15 @@ async def ingest(
 
 
 def first_version(embedder: Embedder) -> KnowledgeVersion:
-    """The index version of an empty rail. Its numbers come from bench/retrieval_quality.py."""
-    return KnowledgeVersion.make(name="start", embedder=embedder.id, dims=embedder.dims)
+    """The index version of an empty rail. Weight and threshold come from bench/retrieval_quality.py.
+
+    The threshold was measured with the packaged MiniLM. Cosines of another model mean something else, so with
+    one nothing is refused until somebody has measured it.
+    """
+    threshold = 0.1 if embedder.id.startswith(MINILM) else 0.0
+    return KnowledgeVersion.make(
+        name="start", embedder=embedder.id, dims=embedder.dims, abstain_below=threshold
+    )
 
 
 def compare(reading: Reading, live: dict[str, LiveDocument], source: str) -> Difference:

@@ -49,10 +49,10 @@ class KnowledgeVersion:
         chunker: str = "structure-200",
         lexer: str = "english-1",
         dense_weight: float = 0.6,
-        avgdl: float = 120.0,
-        abstain_below: float = 0.3,
-        confidence_midpoint: float = 0.4,
-        confidence_slope: float = 12.0,
+        avgdl: float = 220.0,
+        abstain_below: float = 0.1,
+        confidence_midpoint: float = 0.36,
+        confidence_slope: float = 22.0,
     ) -> Self:
         """A version with the id that follows from its parts."""
         parts = {
