@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.unit.docs.pages import ROOT, Block
 
 #: What the pages call the gateway, and the programs of `make setup`.
 _NAMES = re.compile(r"http://127\.0\.0\.1:8080|\.venv/bin/twinrail|\.venv/bin/python")
-#: Would lead the commands of a page to something else than the stack.
-_OTHERS = ("TWINRAIL_", "GATEWAY_", "RETRIEVAL_", "SERVING_", "EVAL_", "OTEL_", "DATABASE_URL")
 #: Done, and answered with "not enough evidence": which of the two is the model's business, not the page's.
 _PASSED = {"sh": (0, 4), "python": (0,)}
 #: A reply that is a problem, not a turn that holds one.
@@ -27,7 +23,8 @@ class Reader:
     """Runs examples against one stack."""
 
     url: str
-    home: Path
+    #: What the reader's shell holds; the keys under the names of the pages come on top.
+    environment: Mapping[str, str]
     #: The keys of `keys.json`, by name.
     keys: Mapping[str, str]
     timeout_s: float = 300.0
@@ -44,19 +41,10 @@ class Reader:
             text=True,
             check=False,
             cwd=ROOT,
-            env=self._environment(),
+            env={**self.environment, **{f"{name.upper()}_KEY": key for name, key in self.keys.items()}},
             timeout=self.timeout_s,
         )
         said = f"{block} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         if done.returncode not in _PASSED[block.language]:
             return said
         return said if bool(_PROBLEM.search(done.stdout)) != block.shows_problem else None
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
-        return {
-            **kept,
-            "TWINRAIL_HOME": str(self.home),
-            "HF_HUB_OFFLINE": "1",
-            **{f"{name.upper()}_KEY": key for name, key in self.keys.items()},
-        }

@@ -6,29 +6,20 @@ stands in CONTRIBUTING.md.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Protocol
-
 import pytest
 
 from deploy.home import Home
+from tests.e2e.conftest import Stack, environment
 from tests.e2e.reader import Reader
 from tests.unit.docs.pages import Block, runnable
 
 pytestmark = pytest.mark.e2e
 
 
-class Stack(Protocol):
-    """What an example needs of the stack that runs."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def home(self) -> Path: ...
-
-
 @pytest.mark.parametrize("block", [each for each in runnable() if each.run_by is None], ids=str)
 def test_example(block: Block, stack: Stack) -> None:
-    reader = Reader(url=stack.url, home=stack.home, keys=Home(stack.home).keys())
+    reader = Reader(
+        url=stack.url, environment=environment(stack.home, stack.port), keys=Home(stack.home).keys()
+    )
     complaint = reader.complaint(block)
     assert complaint is None, complaint

@@ -54,8 +54,9 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Every command of the pages, in blocks of any kind and in the text."""
     for page in pages():
         for block in page.blocks:
-            for words in written(block.text):
-                yield str(block), words
+            if block.language in ("sh", "text", ""):
+                for words in written(block.text):
+                    yield str(block), words
         for line, code in page.inline_code():
             if code.startswith(("twinrail ", ".venv/bin/twinrail ")):
                 for words in written(code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,7 +13,7 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from tests.unit.docs.pages import ROOT, page
+from tests.unit.docs.pages import ROOT, page, pages
 
 PACKAGES = ("deploy", "gateway", "retrieval", "serving", "eval")
 TABLES = page("docs/settings.md").tables()
@@ -110,3 +111,20 @@ def test_a_setting_is_told_truly(package: str, setting: Setting) -> None:
 def test_every_package_with_settings_has_a_table() -> None:
     found = {path.parent.name for path in ROOT.glob("*/settings.py")}
     assert found == set(PACKAGES)
+
+
+#: Of other programs, which happen to begin like ours: the collector's configuration, the e2e tests.
+FOREIGN = {"GATEWAY_TARGET", "TWINRAIL_TEST_MODELS"}
+
+
+def test_no_page_names_a_variable_that_nothing_reads() -> None:
+    ours = re.compile(r"\b(?:TWINRAIL|GATEWAY|RETRIEVAL|SERVING|EVAL)_[A-Z_]*[A-Z]\b")
+    known = {name for package in PACKAGES for each in settings(package) for name in each.variables} | FOREIGN
+    unknown = {
+        f"{each.name}:{line}: {name}"
+        for each in pages()
+        for line, text in each.prose
+        for name in ours.findall(text)
+        if name not in known and not name.endswith("_KEY")
+    }
+    assert not unknown, "\n".join(sorted(unknown))
