@@ -2,13 +2,15 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
+# Parts of benchmarks that are none by themselves.
+NO_BENCH := $(addprefix bench/,__init__.py load.py machine.py upstream.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test check unit integration e2e clean
+.PHONY: help setup up down status test check unit integration e2e bench-overhead clean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
-	@printf "  make %-14s %s\n" "bench-NAME" "one benchmark of: $(sort $(subst _,-,$(patsubst bench/%.py,%,$(filter-out bench/__init__.py,$(wildcard bench/*.py)))))"
+	@printf "  make %-14s %s\n" "bench-NAME" "one benchmark of: $(sort $(subst _,-,$(patsubst bench/%.py,%,$(filter-out $(NO_BENCH),$(wildcard bench/*.py)))))"
 	@echo '  ARGS="..." is passed on, for example: make up ARGS="--port 8090"'
 
 setup: ## make .venv (instant when nothing changed)
@@ -40,6 +42,9 @@ e2e: setup ## the stack as `twinrail up` starts it, with real vLLM on CPU
 	HF_HUB_OFFLINE=1 $(PY) -m pytest -v -m "e2e and not gpu" tests $(ARGS)
 
 test: check unit integration e2e ## everything: set-up, checks, all tests
+
+bench-overhead: setup ## gateway overhead beside litellm, about 9 minutes
+	HF_HUB_OFFLINE=1 $(PY) -m bench.gateway_overhead $(ARGS)
 
 bench-%: setup
 	HF_HUB_OFFLINE=1 $(PY) -m bench.$(subst -,_,$*) $(ARGS)
