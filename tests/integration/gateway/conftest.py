@@ -29,6 +29,7 @@ from gateway.turns import TurnStore
 from retrieval.ingest import ingest
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
+from retrieval.versions import KnowledgeVersion
 from serving.client import ChatClient
 from serving.grounding import check_sentence
 from serving.pool import EnginePool
@@ -154,6 +155,9 @@ async def started(database_url: str, tmp_path: Path, settings: GatewaySettings) 
 
         embedder = WordEmbedder(dims=256)
         store = KnowledgeStore(chunks)
+        await store.register(
+            KnowledgeVersion.make(name="words", embedder=embedder.id, dims=embedder.dims, abstain_below=0.1)
+        )
         await ingest(store, embedder, _corpus(tmp_path), tenant="acme", source_name="help")
 
         registry = ModelRegistry(records)
