@@ -163,8 +163,11 @@ class LocalStack:
         self._context.out.result({"gateway_url": self._state.gateway_url, "keys": keys}, text)
 
     async def stop(self) -> None:
-        """Stop what was started, last first."""
-        await self._resources.aclose()
+        """Stop what was started, last first. What cannot be stopped is said, and left to the watchdog."""
+        try:
+            await self._resources.aclose()
+        except DeployError as exc:
+            self._context.out.note(f"while stopping: {exc}")
 
     # ---- steps -----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from serving.versions import SCHEMAS, ModelVersion, load_task_schema
 #: The adapter that this release ships, with the manifest of its training.
 SHIPPED_ADAPTER = Path(__file__).parent / "demo" / "adapter"
 TASK = "support_answer"
+DISK_IS_FULL_BYTES = 100 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Preparation:
         error: BaseException = asyncio.CancelledError()
         try:
             said = await self._listen()
-            error = _failure(said, self._log)
+            error = _failure(said, self._folders.root, self._log)
         finally:
             for future in (self._weights, self._embedder):
                 if not future.done():
@@ -177,7 +179,8 @@ class Preparation:
             self._embedder.set_result(self._folders.embedder)
 
 
-def _failure(said: Mapping[str, Any], log: Path) -> DeployError:
-    if said.get("error") == "disk full":
+def _failure(said: Mapping[str, Any], folder: Path, log: Path) -> DeployError:
+    # Libraries meet a full disk in many ways, some as a file that makes no sense.
+    if said.get("error") == "disk full" or shutil.disk_usage(folder).free < DISK_IS_FULL_BYTES:
         return DiskFullError("TWINRAIL_HOME: no space left for the models; free some or choose another disk")
     return ProcessDiedError(f"models: {said.get('error') or 'could not be prepared'}; log: {log}")

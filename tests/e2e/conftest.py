@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,6 +114,7 @@ def environment(home: Path, port: int, **more: str) -> dict[str, str]:
         "TWINRAIL_MODELS": str(MODELS),
         "GATEWAY_PORT": str(port),
         "HF_HUB_OFFLINE": "1",
+        "SERVING_START_TIMEOUT_S": str(READY_S),
         **more,
     }
 
@@ -144,10 +146,25 @@ def running(home: Path, log: Path, *arguments: str, port: int | None = None, **m
                 process.wait()
 
 
+@contextlib.contextmanager
+def folder_for_all() -> Iterator[Path]:
+    """A folder that PostgreSQL's user may enter. Not one of pytest's: each session of it shuts their parent."""
+    with tempfile.TemporaryDirectory(prefix="twinrail-e2e-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for one test's stack."""
+    with folder_for_all() as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     """A stack that is ready, with the engines of all arms."""
-    folder = tmp_path_factory.mktemp("stack")
-    with running(folder / "home", folder / "up.log") as started:
+    with folder_for_all() as made, running(made / "home", made / "up.log") as started:
         started.wait_for(started.is_ready, "ready")
         yield started

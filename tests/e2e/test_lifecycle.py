@@ -38,9 +38,9 @@ def vllm_runs(stack: Stack) -> bool:
     return any("vllm" in " ".join(process.cmdline()) for process in stack.processes() if process.is_running())
 
 
-def test_ctrl_c_leaves_no_process_and_the_next_start_goes_on_where_it_was(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with running(home, tmp_path / "first.log", "--no-fallback") as first:
+def test_ctrl_c_leaves_no_process_and_the_next_start_goes_on_where_it_was(folder: Path) -> None:
+    home = folder / "home"
+    with running(home, folder / "first.log", "--no-fallback") as first:
         first.wait_for(first.is_ready, "ready")
         answered = first.twinrail("ask", QUESTION, "--json")
         keys = Home(home).keys()
@@ -52,7 +52,7 @@ def test_ctrl_c_leaves_no_process_and_the_next_start_goes_on_where_it_was(tmp_pa
     assert first.said("stopped")
     assert Home(home).state() is None
 
-    with running(home, tmp_path / "second.log", "--no-fallback") as second:
+    with running(home, folder / "second.log", "--no-fallback") as second:
         second.wait_for(lambda: second.said("[8/8] gateway"), "the gateway")
         second.wait_for(lambda: vllm_runs(second), "vLLM")
         assert second.said("up to date")
@@ -67,12 +67,12 @@ def test_ctrl_c_leaves_no_process_and_the_next_start_goes_on_where_it_was(tmp_pa
         assert_all_gone(processes)
 
 
-def test_a_taken_port_is_named_with_its_setting_and_the_fix(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_its_setting_and_the_fix(folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with running(tmp_path / "home", tmp_path / "up.log", port=port) as stack:
+        with running(folder / "home", folder / "up.log", port=port) as stack:
             assert stack.process.wait(GONE_S) == 2
     last = stack.log.read_text(encoding="utf-8").splitlines()[-1]
     assert last == (
@@ -81,8 +81,8 @@ def test_a_taken_port_is_named_with_its_setting_and_the_fix(tmp_path: Path) -> N
     )
 
 
-def test_engines_that_do_not_answer_are_named(tmp_path: Path) -> None:
-    with running(tmp_path / "home", tmp_path / "up.log", SERVING_ENGINES="http://127.0.0.1:9") as stack:
+def test_engines_that_do_not_answer_are_named(folder: Path) -> None:
+    with running(folder / "home", folder / "up.log", SERVING_ENGINES="http://127.0.0.1:9") as stack:
         assert stack.process.wait(GONE_S * 3) == 3
     last = stack.log.read_text(encoding="utf-8").splitlines()[-1]
     assert last.startswith("twinrail: SERVING_ENGINES: nothing to serve with (http://127.0.0.1:9/v1: ")
