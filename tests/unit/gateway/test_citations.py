@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gateway.citations import CitationDesk, Evidence, Source, gather_evidence
 from gateway.drafting import CheckedSentence
-from retrieval.documents import Access
+from retrieval.documents import Access, TextSpan
 from retrieval.errors import StoreUnavailableError
 from retrieval.hits import Hit
 from serving.grounding import Support
@@ -66,16 +66,14 @@ class Store:
     def __init__(self, text: str | None = TEXT, *, away: bool = False) -> None:
         self.text = text
         self.away = away
-        self.asked: list[tuple[str, int, int, int]] = []
+        self.asked: list[tuple[TextSpan, ...]] = []
 
-    async def text_span(
-        self, access: Access, document_id: str, document_version: int, start: int, end: int
-    ) -> str | None:
+    async def text_spans(self, access: Access, spans: Sequence[TextSpan]) -> list[str | None]:
         assert access == ACCESS
-        self.asked.append((document_id, document_version, start, end))
+        self.asked.append(tuple(spans))
         if self.away:
             raise StoreUnavailableError
-        return None if self.text is None else self.text[start - 100 : end - 100]
+        return [None if self.text is None else self.text[span.start - 100 : span.end - 100] for span in spans]
 
 
 def evidence(n: int = 1, start: int = 100, end: int = 127) -> Evidence:
@@ -107,7 +105,8 @@ async def test_the_quote_is_the_stored_text() -> None:
         [evidence(), evidence(start=105, end=109), evidence()], {1: source(1)}, access=ACCESS, snapshot=4
     )
     assert [item.citation.quote for item in citations.cited] == [TEXT, TEXT[5:9]]
-    assert store.asked == [("doc-1", 3, 100, 127), ("doc-1", 3, 105, 109)]
+    # All of them in one question.
+    assert store.asked == [(TextSpan("doc-1", 3, 100, 127), TextSpan("doc-1", 3, 105, 109))]
     assert citations.cited[0].citation.snapshot == 4
 
 
