@@ -7,14 +7,13 @@ sentence, and compared with what the prompt showed, so no quote can be invented 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.drafting import CheckedSentence
 from gateway.rails import KnowledgeRail, SentenceCheck
 from gateway.schemas import Citation
-from retrieval.documents import Access
+from retrieval.documents import Access, TextSpan
 from retrieval.errors import RetrievalError
 from retrieval.hits import Hit
 from serving.prompting import Passage
@@ -135,7 +134,7 @@ class CitationDesk:
         for item in evidence:
             by_span.setdefault((item.n, item.start, item.end), item)
         distinct = list(by_span.values())
-        spans = await asyncio.gather(*(self._stored(item, sources[item.n], access) for item in distinct))
+        spans = await self._stored(distinct, sources, access)
         cited: list[Cited] = []
         flags: list[str] = []
         for item, span in zip(distinct, spans, strict=True):
@@ -157,18 +156,28 @@ class CitationDesk:
             unverified=any(span.unread for span in spans),
         )
 
-    async def _stored(self, item: Evidence, source: Source, access: Access) -> _Span:
-        """What the prompt showed at the span, and what the document has there."""
-        shown = source.passage.text[item.start - source.passage.start : item.end - source.passage.start]
-        if source.hit is None:
-            return _Span(shown=shown, stored=shown)
+    async def _stored(
+        self, items: Sequence[Evidence], sources: Mapping[int, Source], access: Access
+    ) -> list[_Span]:
+        """What the prompt showed at the spans, and what the documents have there: one question."""
+        shown = [_shown(item, sources[item.n]) for item in items]
+        wanted = {
+            place: TextSpan(hit.document_id, hit.document_version, item.start, item.end)
+            for place, item in enumerate(items)
+            if (hit := sources[item.n].hit) is not None
+        }
         try:
-            stored = await self._knowledge.text_span(
-                access, source.hit.document_id, source.hit.document_version, item.start, item.end
-            )
+            texts = await self._knowledge.text_spans(access, list(wanted.values())) if wanted else []
         except RetrievalError:
-            return _Span(shown=shown, stored=shown, unread=True)
-        return _Span(shown=shown, stored=stored)
+            return [
+                _Span(shown=text, stored=text, unread=place in wanted) for place, text in enumerate(shown)
+            ]
+        stored = dict(zip(wanted, texts, strict=True))
+        return [_Span(shown=text, stored=stored.get(place, text)) for place, text in enumerate(shown)]
+
+
+def _shown(item: Evidence, source: Source) -> str:
+    return source.passage.text[item.start - source.passage.start : item.end - source.passage.start]
 
 
 def _citation(source: Source, evidence: Evidence, quote: str, snapshot: int | None) -> Citation:

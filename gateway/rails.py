@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, Protocol
 
-from retrieval.documents import Access
+from retrieval.documents import Access, TextSpan
 from retrieval.hits import SearchRequest, SearchResult
 from retrieval.versions import KnowledgeVersion, Undone
 from retrieval.versions import Pointer as KnowledgePointer
@@ -31,9 +31,7 @@ class KnowledgeRail(Protocol):
     async def set_canary(self, version: str | None, weight_bp: int) -> KnowledgePointer: ...
     async def promote(self, version: str) -> KnowledgePointer: ...
     async def undo(self, tenant: str, what: Literal["publish", "version"] | None = None) -> Undone: ...
-    async def text_span(
-        self, access: Access, document_id: str, document_version: int, start: int, end: int
-    ) -> str | None: ...
+    async def text_spans(self, access: Access, spans: Sequence[TextSpan]) -> list[str | None]: ...
 
 
 class ModelRail(Protocol):

@@ -16,6 +16,16 @@ class Access:
     principals: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TextSpan:
+    """A piece of a stored document version's canonical text: `text[start:end]`."""
+
+    document_id: str
+    document_version: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One document after parsing, in its canonical text: every offset of the system counts in `text`."""

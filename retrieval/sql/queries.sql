@@ -23,9 +23,13 @@ SELECT rolsuper OR rolbypassrls, rolname FROM pg_roles WHERE rolname = current_u
 -- name: match_is_leakproof
 SELECT proleakproof FROM pg_proc WHERE oid = 'pg_catalog.ts_match_vq(tsvector, tsquery)'::regprocedure
 
--- name: text_span
-SELECT substr(body, %(start)s + 1, %(length)s) FROM retrieval.document_version
-WHERE tenant = %(tenant)s AND document_id = %(document_id)s AND number = %(document_version)s
+-- name: text_spans
+SELECT substr(version.body, asked.start + 1, asked.length)
+FROM unnest(%(documents)s::text[], %(numbers)s::int[], %(starts)s::int[], %(lengths)s::int[])
+     WITH ORDINALITY AS asked (document_id, number, start, length, place)
+LEFT JOIN retrieval.document_version AS version
+       ON version.tenant = %(tenant)s AND version.document_id = asked.document_id AND version.number = asked.number
+ORDER BY asked.place
 
 -- name: pointer
 SELECT stable, canary, canary_weight_bp, previous, shadow, salt, revision FROM retrieval.pointer

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval.documents import Access
+from retrieval.documents import Access, TextSpan
 from retrieval.errors import NothingToUndoError, UnknownSnapshotError
 from retrieval.hits import SearchRequest
 from retrieval.search import Retriever
@@ -106,3 +106,5 @@ async def test_version_numbers_of_texts_are_kept(
     assert await store.text_span(access, "a", 1, 0, 3) == "red"
     assert await store.text_span(access, "a", 2, 0, 4) == "blue"
     assert await store.text_span(access, "a", 3, 0, 3) is None
+    spans = [TextSpan("a", 2, 0, 4), TextSpan("a", 1, 0, 3), TextSpan("b", 1, 0, 3), TextSpan("a", 1, 3, 0)]
+    assert await store.text_spans(access, spans) == ["blue", "red", None, None]
