@@ -48,7 +48,7 @@ class Wire:
         lines = [line for line in text.splitlines() if line.startswith("vllm:num_requests_running{")]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
-    async def settles_at(self, running: float, *, timeout_s: float = 20.0) -> None:
+    async def settles_at(self, running: float, *, timeout_s: float = 120.0) -> None:
         """Wait until that many generations run."""
         async with asyncio.timeout(timeout_s):
             while await self.running() != running:  # noqa: ASYNC110 (the state is another process's)
