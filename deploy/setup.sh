@@ -48,7 +48,7 @@ pip_install() {
                 else if (n % 25 == 0 || n == total) printf "  [%d/%d] %s\n", n, total, name
                 fflush()
             }
-            /^Installing collected packages/ { printf "%s  unpacking (about a minute)\n", (tty ? "\r\033[K" : ""); fflush() }
+            total > 19 && /^Installing collected packages/ { printf "%s  unpacking (about a minute)\n", (tty ? "\r\033[K" : ""); fflush() }
             END { if (tty) printf "\r\033[K" }'; then
         grep -v 'is ignored: it is neither a file' $log | tail -n 15 >&2
         fail "pip: could not install; the lines above say why, the whole log is $log"
@@ -67,9 +67,10 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
 else
     pip_install "$(grep -c -E '^[a-zA-Z0-9_.-]+==' $requirements)" --no-deps -r $requirements
     # Where pip sees no CPU build of torch it takes the default one, which needs its CUDA libraries to be importable.
+    # Without the pins: they belong together by torch's own exact versions (triton differs from ours).
     if ! $venv/bin/python -c 'import torch' 2>>$log; then
         echo "setup: this torch build needs its own libraries, adding them"
-        pip_install 20 "$(grep -E '^torch==' constraints.txt)" -c constraints.txt
+        pip_install 20 "$(grep -E '^torch==' constraints.txt)"
     fi
 fi
 pip_install 1 --no-deps --no-build-isolation -e .

@@ -148,7 +148,7 @@ def running(home: Path, log: Path, *arguments: str, port: int | None = None, **m
 
 @contextlib.contextmanager
 def folder_for_all() -> Iterator[Path]:
-    """A folder that PostgreSQL's user may enter. Not one of pytest's: each session of it shuts their parent."""
+    """A folder that PostgreSQL's user may enter. Not pytest's: each session of it shuts their parent."""
     with tempfile.TemporaryDirectory(prefix="twinrail-e2e-") as name:
         folder = Path(name)
         folder.chmod(0o755)
