@@ -107,6 +107,8 @@ class _Read:
     passage: Passage
     units: tuple[Span, ...]
     stems: tuple[frozenset[str], ...]
+    #: Whether a unit holds a negation.
+    negated: tuple[bool, ...]
     title: frozenset[str]
     #: Every word and part of a word, for names.
     words: frozenset[str]
@@ -126,6 +128,7 @@ def _read(passage: Passage) -> _Read:
         passage=passage,
         units=units,
         stems=tuple(frozenset(content_stems(passage.text[unit.start : unit.end])) for unit in units),
+        negated=tuple(bool(_NEGATION.search(passage.text, unit.start, unit.end)) for unit in units),
         title=frozenset(content_stems(passage.title)),
         words=frozenset(stem(part) for part in _parts(whole)),
         values=known_values([whole]),
@@ -161,7 +164,7 @@ def _best_place(sentence: str, wanted: set[str], seen: Sequence[_Read]) -> _Plac
                 near = sum(weight[word] for word in wanted & held) / total
                 start, end = one.units[first].start, one.units[last].end
                 score = _NEAR * near + (1 - _NEAR) * spread - _LENGTH_COST * (last - first)
-                if negated != bool(_NEGATION.search(one.passage.text, start, end)):
+                if negated != any(one.negated[first : last + 1]):
                     score -= _NEGATION_COST
                 if best is None or score > best.score:
                     best = _Place(score, one.passage, start, end)
