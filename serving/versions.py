@@ -52,11 +52,15 @@ class ModelVersion:
     decoding: Decoding = field(default_factory=Decoding)
     #: Tokens the rendered prompt may take.
     prompt_budget_tokens: int = 700
+    #: The id, once it was asked for: each turn names it several times.
+    _id: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def id(self) -> str:
         """`m-<name>-<sha8>`."""
-        return f"m-{self.name}-{sha256_of(self.definition())[:8]}"
+        if not self._id:
+            object.__setattr__(self, "_id", f"m-{self.name}-{sha256_of(self.definition())[:8]}")
+        return self._id
 
     def definition(self) -> dict[str, Any]:
         """The fields as plain JSON values, in a fixed order.
