@@ -22,6 +22,7 @@ import aiohttp
 from bench.overhead.errors import NotComparableError, ProcessFailedError
 from bench.overhead.processes import Cores, Service
 from deploy.database import pool
+from deploy.guard import Guard
 from deploy.knowledge import ingest_source
 from deploy.migrate import migrate
 from deploy.models import ModelFolders
@@ -132,34 +133,38 @@ async def standing(home: Path, cores: Cores, say: Callable[[str], None]) -> Asyn
     folder.chmod(0o755)  # PostgreSQL runs as another user when we are root
     os.sched_setaffinity(0, cores.rest)  # ours, and with it that of the processes that we start
     server = EmbeddedPostgres(folder / "postgres")
-    try:
-        say("starting PostgreSQL")
-        url = await asyncio.to_thread(server.start)
-        await migrate(url)
-        say(f"ingesting {DEMO.name} of the demo")
-        await ingest_source(
-            url, DEMO, settings=knowledge, embedder_folder=folders.embedder, tenant=TENANT, say=say
-        )
-        key = await _fill(url)
-        port = free_port()
-        service = Service.start(
-            "upstream",
-            [sys.executable, "-m", "bench.upstream", "--port", str(port), "--model", MODEL],
-            environment=os.environ,
-            log=folder / "upstream.log",
-            cores=cores.rest,
-        )
+    with Guard() as guard:  # ends PostgreSQL, which outlives its starter, if we are killed
         try:
-            await service.until_answers(f"http://127.0.0.1:{port}/health", timeout_s=START_TIMEOUT_S)
-            async with aiohttp.ClientSession() as session:
-                upstream = Upstream(url=f"http://127.0.0.1:{port}", session=session)
-                environment = _gateway_environment(url, upstream.url, folders, knowledge)
-                yield Stand(folder=folder, cores=cores, upstream=upstream, key=key, environment=environment)
+            say("starting PostgreSQL")
+            guard.watch_postgres(server.data / "postmaster.pid")
+            url = await asyncio.to_thread(server.start)
+            await migrate(url)
+            say(f"ingesting {DEMO.name} of the demo")
+            await ingest_source(
+                url, DEMO, settings=knowledge, embedder_folder=folders.embedder, tenant=TENANT, say=say
+            )
+            key = await _fill(url)
+            port = free_port()
+            service = Service.start(
+                "upstream",
+                [sys.executable, "-m", "bench.upstream", "--port", str(port), "--model", MODEL],
+                environment=os.environ,
+                log=folder / "upstream.log",
+                cores=cores.rest,
+            )
+            try:
+                await service.until_answers(f"http://127.0.0.1:{port}/health", timeout_s=START_TIMEOUT_S)
+                async with aiohttp.ClientSession() as session:
+                    upstream = Upstream(url=f"http://127.0.0.1:{port}", session=session)
+                    environment = _gateway_environment(url, upstream.url, folders, knowledge)
+                    yield Stand(
+                        folder=folder, cores=cores, upstream=upstream, key=key, environment=environment
+                    )
+            finally:
+                await service.stop()
         finally:
-            await service.stop()
-    finally:
-        await asyncio.to_thread(server.stop)
-        shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(server.stop)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def supported_answer(gateway: Gateway, key: str, question: str) -> str:
