@@ -70,7 +70,7 @@ async def _rails(args: argparse.Namespace, context: Context) -> int:
             rail: (await gateway.get(f"/v1/rails/{rail}/versions"))["versions"]
             for rail in (RAILS if args.versions else ())
         }
-    value: dict[str, Any] = {"rails": pointers}
+    value: dict[str, Any] = {"rails": list(pointers.values())}
     text = _pointer_table(pointers)
     if args.versions:
         value["versions"] = versions
