@@ -87,7 +87,7 @@ async def boot(
     else:
         command += ["--served-model-name", "bench"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2"} | variant.environment
-    log = (Path(tempfile.gettempdir()) / f"engine_settings_{port}.log").open("wb")  # noqa: ASYNC230, SIM115
+    log = (Path(tempfile.gettempdir()) / f"engine_settings_{port}.log").open("wb")
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=log, stderr=log, start_new_session=True

@@ -23,6 +23,8 @@ from serving.versions import SCHEMAS, ModelVersion, load_task_schema
 #: The adapter that this release ships, with the manifest of its training.
 SHIPPED_ADAPTER = Path(__file__).parent / "demo" / "adapter"
 TASK = "support_answer"
+#: Rules and two worked examples take 500 tokens: with 700 the base would see one passage, not three.
+STRONG_PROMPT_BUDGET_TOKENS = 1000
 DISK_IS_FULL_BYTES = 100 * 1024 * 1024
 
 
@@ -73,17 +75,22 @@ class LocalModels:
 
     def base_version(self) -> ModelVersion:
         """The base model with a strong prompt: what a tuned model has to beat, and what stands in for it."""
-        return self._version("base", None, "support_strong")
+        return self._version("base", None, "support_strong", STRONG_PROMPT_BUDGET_TOKENS)
 
     def tuned_version(self) -> ModelVersion | None:
         """The base model with the shipped adapter and the prompt that it was trained on."""
         if self.adapter_digest is None:
             return None
         return self._version(
-            "support", self.adapter_digest, str(self.manifest.get("prompt", "support_short"))
+            "support",
+            self.adapter_digest,
+            str(self.manifest["prompt"]),
+            int(self.manifest["prompt_budget_tokens"]),
         )
 
-    def _version(self, name: str, adapter_digest: str | None, prompt: str) -> ModelVersion:
+    def _version(
+        self, name: str, adapter_digest: str | None, prompt: str, budget_tokens: int
+    ) -> ModelVersion:
         return ModelVersion(
             name=name,
             base_digest=self.base_digest,
@@ -91,6 +98,7 @@ class LocalModels:
             prompt=load_prompt(PROMPTS / f"{prompt}.yaml"),
             task=TASK,
             schema=load_task_schema(SCHEMAS / f"{TASK}.json"),
+            prompt_budget_tokens=budget_tokens,
         )
 
 

@@ -66,6 +66,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--wording", type=Path, default=DEFAULT_WORDING, help="fixed wordings (claim no facts)"
     )
+    parser.add_argument(
+        "--prompt-budget-tokens",
+        type=int,
+        default=430,
+        help="budget that the rows were packed into, for the manifest",
+    )
     parser.add_argument("--parent", default=None, help="id of the model version that this one follows")
     # Recipe
     parser.add_argument("--epochs", type=float, default=2.0, help="passes over the rows")
@@ -182,6 +188,7 @@ def tune(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         "rows": [example.id for example in data.examples],
         "refused_rows": data.refused,
         "prompt": template.name,
+        "prompt_budget_tokens": args.prompt_budget_tokens,
         "prompt_sha256": sha256_of(prompt_definition(template)),
         "schema": args.schema.stem,
         "schema_sha256": sha256_of(schema),

@@ -23,6 +23,10 @@ PROMPTS = Path(__file__).parent / "prompts"
 MAX_PASSAGES = 3
 #: Sizes of window to try for a passage, in words, best first.
 WINDOW_WORDS = (100, 60, 30)
+#: Share of the budget that passages get even when a long question has used it up, and the most that any
+#: prompt takes: an engine's context less the longest answer.
+LEAST_PASSAGE_SHARE = 0.5
+PROMPT_CEILING_TOKENS = 1800
 #: Tokens that a chat template adds around one message (role, start and end marks), an upper bound.
 MESSAGE_OVERHEAD_TOKENS = 8
 
@@ -157,15 +161,23 @@ def fit(
     count_tokens: Callable[[str], int],
     history: Sequence[Message] = (),
 ) -> tuple[Passage, ...]:
-    """`pack` into what the rest of the prompt leaves of the whole prompt's budget."""
+    """`pack` into what the rest of the prompt leaves of the whole prompt's budget.
+
+    A long question does not push the passages out: they may exceed the budget then, up to the ceiling.
+    Earlier messages may not; the caller leaves some of them out.
+    """
     bare = render(template, (), question, history)
     used = sum(count_tokens(message.content) + MESSAGE_OVERHEAD_TOKENS for message in bare)
-    if used > prompt_budget_tokens:
+    room = prompt_budget_tokens - used
+    if not history:
+        least = int(prompt_budget_tokens * LEAST_PASSAGE_SHARE)
+        room = max(room, min(least, PROMPT_CEILING_TOKENS - used))
+    if room < 0:
+        limit = prompt_budget_tokens if history else PROMPT_CEILING_TOKENS
         raise PromptBudgetError(
-            f"question: the prompt takes {used} of {prompt_budget_tokens} tokens before any passage; "
-            "shorten the question"
+            f"question: the prompt takes {used} of {limit} tokens before any passage; shorten the question"
         )
-    return pack(candidates, question, budget_tokens=prompt_budget_tokens - used, count_tokens=count_tokens)
+    return pack(candidates, question, budget_tokens=room, count_tokens=count_tokens)
 
 
 def render(

@@ -110,6 +110,15 @@ def test_the_question_comes_last_and_earlier_messages_before_the_passages() -> N
     assert messages[-1].content.endswith("Question: Now?")
 
 
+def test_a_long_question_does_not_push_the_passages_out() -> None:
+    template = PromptTemplate(name="p", system="rule " * 20)
+    question = "Price? " + "because " * 300
+    packed = fit(template, [passage(1, PLANS)], question, prompt_budget_tokens=200, count_tokens=count_words)
+    assert packed
+    with pytest.raises(PromptBudgetError, match="shorten the question"):
+        fit(template, [], "because " * 2000, prompt_budget_tokens=200, count_tokens=count_words)
+
+
 def test_fitting_counts_the_whole_prompt() -> None:
     template = PromptTemplate(name="p", system="rule " * 20)
     candidates = [passage(n, PLANS, start=1000 * n) for n in (1, 2, 3)]
@@ -117,8 +126,9 @@ def test_fitting_counts_the_whole_prompt() -> None:
     whole = render(template, packed, "Price?")
     assert packed
     assert sum(count_words(message.content) for message in whole) <= 170
+    said = [Message("user", "why " * 200)]
     with pytest.raises(PromptBudgetError, match="question"):
-        fit(template, candidates, "why " * 200, prompt_budget_tokens=170, count_tokens=count_words)
+        fit(template, candidates, "Price?", prompt_budget_tokens=170, count_tokens=count_words, history=said)
 
 
 @pytest.mark.parametrize("name", ["support_short", "support_strong"])
