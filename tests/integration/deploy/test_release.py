@@ -19,7 +19,10 @@ from serving.registry import ModelRegistry
 
 FOLDERS = ModelFolders(Path("models"))
 TUNED = LocalModels(
-    folders=FOLDERS, base_digest="b" * 64, adapter_digest="a" * 64, manifest={"prompt": "support_short"}
+    folders=FOLDERS,
+    base_digest="b" * 64,
+    adapter_digest="a" * 64,
+    manifest={"prompt": "support_short", "prompt_budget_tokens": 430},
 )
 BASE_ONLY = LocalModels(folders=FOLDERS, base_digest="b" * 64, adapter_digest=None)
 
