@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.integration.telemetry.running_gateway import (
     INVENTED,
+    MISCITED,
     OFF_TOPIC,
     PERSON,
     REFUND,
@@ -15,6 +16,7 @@ from tests.integration.telemetry.running_gateway import (
 async def every_outcome(gateway: RunningGateway) -> None:
     """Answers of every status, each layer gone, a stream, a disconnect, a pin, refusals."""
     assert (await gateway.ask(REFUND))["status"] == "answered"
+    assert (await gateway.ask(MISCITED))["status"] == "answered"
     assert (await gateway.ask(OFF_TOPIC))["status"] == "abstained"
     assert (await gateway.ask(PERSON))["status"] == "escalated"
     assert (await gateway.ask(INVENTED))["status"] == "fallback"
