@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class RetrievalSettings(BaseSettings):
-    """Environment variables `RETRIEVAL_*`."""
+    """Environment variables `RETRIEVAL_*`. The database is named by the process that opens its pool."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RETRIEVAL_", frozen=True, extra="ignore", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix="RETRIEVAL_", frozen=True, extra="ignore")
 
-    #: PostgreSQL of the knowledge rail; DATABASE_URL is taken too. Empty: `twinrail` starts its own.
-    database_url: SecretStr = Field(
-        default=SecretStr(""), validation_alias=AliasChoices("RETRIEVAL_DATABASE_URL", "DATABASE_URL")
-    )
-    #: Most connections that searches hold at once.
-    pool_size: int = Field(default=8, ge=1)
     #: Seconds to wait for a free connection before the store counts as unavailable.
     acquire_timeout_s: float = Field(default=2.0, gt=0)
     #: Base URL of an OpenAI-style /embeddings service; empty means the packaged MiniLM.

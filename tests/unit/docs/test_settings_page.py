@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,6 +107,19 @@ def test_a_setting_is_told_truly(package: str, setting: Setting) -> None:
     for ending, unit in UNITS.items():
         if str(setting).lower().endswith(ending):
             assert row["unit"] == unit
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_setting_is_read_by_some_process(package: str) -> None:
+    fields = set(settings_class(package).model_fields)
+    read = {
+        node.attr
+        for each in PACKAGES
+        for path in (ROOT / each).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    assert fields <= read
 
 
 def test_every_package_with_settings_has_a_table() -> None:
