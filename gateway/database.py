@@ -26,16 +26,13 @@ class Database:
         self._acquire_timeout_s = acquire_timeout_s
 
     @asynccontextmanager
-    async def transaction(self, tenant: str | None) -> AsyncIterator[Cursor]:
-        """A transaction that sees the rows of `tenant`, or none without one."""
+    async def cursor(self) -> AsyncIterator[Cursor]:
+        """A cursor without a tenant, for one statement that is its own transaction."""
         try:
             async with (
                 self._pool.connection(timeout=self._acquire_timeout_s) as conn,
-                conn.transaction(),
                 conn.cursor(row_factory=dict_row) as cursor,
             ):
-                if tenant is not None:
-                    await cursor.execute(queries["set_tenant"], {"tenant": tenant})
                 yield cursor
         except (
             psycopg.OperationalError,
@@ -45,6 +42,14 @@ class Database:
             TooManyRequests,
         ) as exc:
             raise RecordsUnavailableError from exc
+
+    @asynccontextmanager
+    async def transaction(self, tenant: str | None) -> AsyncIterator[Cursor]:
+        """A transaction that sees the rows of `tenant`, or none without one."""
+        async with self.cursor() as cursor, cursor.connection.transaction():
+            if tenant is not None:
+                await cursor.execute(queries["set_tenant"], {"tenant": tenant})
+            yield cursor
 
     async def read(self, tenant: str | None, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Reads are tried once more: the first try may have met a connection that had died in the pool."""

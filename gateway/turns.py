@@ -28,7 +28,7 @@ class TurnStore:
         self._database = database
 
     async def write(self, rows: Sequence[Row]) -> None:
-        """Write turns and their tickets, one transaction a tenant; turns that are there already stay as they
+        """Write turns and their tickets, one statement a tenant; turns that are there already stay as they
         are."""
         by_tenant: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
@@ -36,9 +36,8 @@ class TurnStore:
         for tenant, group in by_tenant.items():
             turns = orjson.dumps(group).decode().replace("\\u0000", "\\ufffd")  # jsonb has no NUL
             try:
-                async with self._database.transaction(tenant) as cursor:
-                    await cursor.execute(queries["insert_turns"], {"turns": turns})
-                    await cursor.execute(queries["insert_tickets"], {"turns": turns})
+                async with self._database.cursor() as cursor:
+                    await cursor.execute(queries["write_turns"], {"tenant": tenant, "turns": turns})
             except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as exc:
                 raise UnstorableTurnError(str(exc).strip()) from exc
 

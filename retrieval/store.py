@@ -131,22 +131,17 @@ class KnowledgeStore:
         """The characters that citations point at, in one round trip; None where these eyes see none."""
         params = {
             "tenant": access.tenant,
+            "principals": list(access.principals),
             "documents": [span.document_id for span in spans],
             "numbers": [span.document_version for span in spans],
             "starts": [span.start for span in spans],
             "lengths": [max(0, span.end - span.start) for span in spans],
         }
-        eyes = {"tenant": access.tenant, "principals": list(access.principals)}
         async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn:
-            # A pipeline is one transaction here, so the settings hold for the statement behind them only.
-            async with conn.pipeline():
-                await conn.execute(QUERIES["enter"], {"tenant": access.tenant})
-                await conn.execute(QUERIES["enter_with_principals"], eyes)
-                cursor = await conn.execute(QUERIES["text_spans"], params)
-            rows = await cursor.fetchall()
+            (texts,) = await row_of(conn, QUERIES["text_spans"], params)
         return [
-            (row[0] or None) if 0 <= span.start < span.end else None
-            for span, row in zip(spans, rows, strict=True)
+            (text or None) if 0 <= span.start < span.end else None
+            for span, text in zip(spans, texts, strict=True)
         ]
 
     async def text_span(

@@ -18,23 +18,8 @@ FROM gateway.api_key ORDER BY created_at, id;
 UPDATE gateway.api_key SET revoked_at = COALESCE(revoked_at, now()) WHERE id = %(id)s
 RETURNING id, name, tenant, principals, scopes, created_at, revoked_at;
 
--- name: insert_turns: one statement a tenant; a turn that is already there stays as it is, so replay is safe
-INSERT INTO gateway.turn (id, tenant, key_id, conversation_id, surface, status, question, pinned, knowledge_version,
-    model_version, knowledge_arm, model_arm, degraded, trace_id, created_at, finished_at, answer, used)
-SELECT id, tenant, key_id, conversation_id, surface, status, question, pinned, knowledge_version,
-    model_version, knowledge_arm, model_arm, degraded, trace_id, created_at, finished_at, answer, used
-FROM jsonb_to_recordset(%(turns)s::jsonb) AS t(id uuid, tenant text, key_id uuid, conversation_id text, surface text,
-    status text, question text, pinned boolean, knowledge_version text, model_version text, knowledge_arm text,
-    model_arm text, degraded text[], trace_id text, created_at timestamptz, finished_at timestamptz, answer jsonb,
-    used jsonb)
-ON CONFLICT (id) DO NOTHING;
-
--- name: insert_tickets
-INSERT INTO gateway.review_ticket (turn_id, tenant, reason, created_at)
-SELECT id, tenant, ticket, finished_at
-FROM jsonb_to_recordset(%(turns)s::jsonb) AS t(id uuid, tenant text, ticket text, finished_at timestamptz)
-WHERE ticket IS NOT NULL
-ON CONFLICT (turn_id) DO NOTHING;
+-- name: write_turns
+SELECT gateway.write_turns(%(tenant)s, %(turns)s::jsonb);
 
 -- name: turn
 SELECT t.id, t.tenant, t.key_id, t.conversation_id, t.surface, t.status, t.question, t.pinned, t.knowledge_version,

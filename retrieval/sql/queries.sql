@@ -2,9 +2,6 @@
 -- Tenant and eyes of this transaction; row-level security reads both.
 SELECT set_config('retrieval.tenant', %(tenant)s, true)
 
--- name: enter_with_principals
-SELECT set_config('retrieval.principals', retrieval.principal_ids(%(tenant)s, %(principals)s::text[]), true)
-
 -- name: enter_with_all_principals
 SELECT set_config('retrieval.principals',
                   (SELECT coalesce(array_agg(id), '{}')::text FROM retrieval.principal), true)
@@ -24,12 +21,8 @@ SELECT rolsuper OR rolbypassrls, rolname FROM pg_roles WHERE rolname = current_u
 SELECT proleakproof FROM pg_proc WHERE oid = 'pg_catalog.ts_match_vq(tsvector, tsquery)'::regprocedure
 
 -- name: text_spans
-SELECT substr(version.body, asked.start + 1, asked.length)
-FROM unnest(%(documents)s::text[], %(numbers)s::int[], %(starts)s::int[], %(lengths)s::int[])
-     WITH ORDINALITY AS asked (document_id, number, start, length, place)
-LEFT JOIN retrieval.document_version AS version
-       ON version.tenant = %(tenant)s AND version.document_id = asked.document_id AND version.number = asked.number
-ORDER BY asked.place
+SELECT retrieval.text_spans(%(tenant)s, %(principals)s::text[], %(documents)s::text[], %(numbers)s::int[],
+                            %(starts)s::int[], %(lengths)s::int[])
 
 -- name: pointer
 SELECT stable, canary, canary_weight_bp, previous, shadow, salt, revision FROM retrieval.pointer

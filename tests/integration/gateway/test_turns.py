@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID, uuid4
 
+import orjson
 import psycopg
+import pytest
 
 from gateway.access import KeyStore
 from tests.integration.gateway.conftest import REFUND_QUESTION, Gateway, reply
@@ -93,3 +96,25 @@ async def test_row_level_security_holds_without_and_with_a_wrong_tenant(gateway:
             pass
         else:
             raise AssertionError("a row of another tenant was written")
+
+
+async def test_a_turn_is_written_once_and_by_its_own_tenant_only(gateway: Gateway) -> None:
+    turn_id = UUID((await asked(gateway))["id"])
+    turns = gateway.state.turns
+
+    async def written() -> bool:
+        return await turns.read("acme", turn_id) is not None
+
+    await gateway.until(written)
+    row = await turns.read("acme", turn_id)
+    assert row is not None
+    await turns.write([{**row, "question": "another", "ticket": "unsupported"}])
+    again = await turns.read("acme", turn_id)
+    assert again is not None
+    assert (again["question"], again["ticket"]) == (REFUND_QUESTION, "unsupported")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        async with gateway.records.connection() as conn:
+            await conn.execute(
+                "SELECT gateway.write_turns('globex', %s::jsonb)",
+                [orjson.dumps([{**row, "id": uuid4()}]).decode()],
+            )

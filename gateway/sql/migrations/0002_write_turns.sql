@@ -1,0 +1,23 @@
+-- A tenant's turns and their tickets in one statement, so one round trip and no open transaction. A turn that is
+-- already there stays as it is, so replay is safe. Runs as the caller: row-level security refuses rows of others.
+
+CREATE FUNCTION gateway.write_turns(p_tenant text, p_turns jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('gateway.tenant', p_tenant, true);
+    INSERT INTO gateway.turn (id, tenant, key_id, conversation_id, surface, status, question, pinned,
+        knowledge_version, model_version, knowledge_arm, model_arm, degraded, trace_id, created_at, finished_at,
+        answer, used)
+    SELECT id, tenant, key_id, conversation_id, surface, status, question, pinned,
+        knowledge_version, model_version, knowledge_arm, model_arm, degraded, trace_id, created_at, finished_at,
+        answer, used
+    FROM jsonb_to_recordset(p_turns) AS t(id uuid, tenant text, key_id uuid, conversation_id text, surface text,
+        status text, question text, pinned boolean, knowledge_version text, model_version text, knowledge_arm text,
+        model_arm text, degraded text[], trace_id text, created_at timestamptz, finished_at timestamptz,
+        answer jsonb, used jsonb)
+    ON CONFLICT (id) DO NOTHING;
+    INSERT INTO gateway.review_ticket (turn_id, tenant, reason, created_at)
+    SELECT id, tenant, ticket, finished_at
+    FROM jsonb_to_recordset(p_turns) AS t(id uuid, tenant text, ticket text, finished_at timestamptz)
+    WHERE ticket IS NOT NULL
+    ON CONFLICT (turn_id) DO NOTHING;
+END $$;
