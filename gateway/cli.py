@@ -23,6 +23,7 @@ from gateway.app import create_app
 from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database, Pool
 from gateway.errors import DependencyDownError, GatewayError, SettingsError
+from gateway.logs import setup_logs
 from gateway.recorder import TurnRecorder
 from gateway.server import listen, serve
 from gateway.settings import GatewaySettings
@@ -58,11 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = _load(GatewaySettings, host=arguments.host, port=arguments.port)
         knowledge, models = _load(RetrievalSettings), _load(ServingSettings)
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s %(message)s",
-            stream=sys.stderr,
-        )
+        setup_logs(settings.log_level)
         uvloop.run(_run(settings, knowledge, models))
     except DependencyDownError as exc:
         return _say(exc, DEPENDENCY_DOWN)

@@ -276,3 +276,9 @@ async def new_trace(observed: Observed, before: int) -> list[ReceivedSpan]:
     await observed.receiver.until(lambda r: any(span.name == SERVER for span in r.spans[before:]))
     server = next(span for span in observed.receiver.spans[before:] if span.name == SERVER)
     return observed.receiver.trace(server.trace_id)
+
+
+async def test_the_log_says_what_is_done_in_one_line_each(observed: Observed) -> None:
+    lines = observed.gateway.log.read_text(encoding="utf-8").splitlines()
+    (listening,) = [line for line in lines if " listening " in line]
+    assert " action=listening host=127.0.0.1 port=" in listening
