@@ -9,12 +9,12 @@ the same passages (words and values alone find 6 %).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from serving.sentences import content_stems, sentences
-from serving.values import KnownValues, Value, find_values, known_values
+from serving.values import KnownValues, Value, known_values
 
 #: Share of the best fitting place's words that a place of the value must have.
 THRESHOLD = 0.2
@@ -36,27 +36,36 @@ def value_places(text: str, *, title: str = "") -> tuple[ValuePlace, ...]:
     column name."""
     about = frozenset(content_stems(title))
     return tuple(
-        ValuePlace(known_values([said]), frozenset(content_stems(around)) | about)
+        ValuePlace(place.values, place.stems | about)
         for unit in sentences(text)
-        for said, around in _pieces(text[unit.start : unit.end])
+        for place in _places_of(text[unit.start : unit.end])
     )
 
 
-def misplaced_values(sentence: str, places: Sequence[ValuePlace], *, said: KnownValues) -> tuple[str, ...]:
-    """Values of the sentence, as written, that the passages hold only beside other words. `said` ones are
-    exempt."""
-    values = [value for value in find_values(sentence) if not said.hold(value)]
-    if not values:
+@lru_cache(maxsize=1 << 12)
+def _places_of(unit: str) -> tuple[ValuePlace, ...]:
+    """Kept, because other questions show other windows of the same articles."""
+    return tuple(
+        ValuePlace(known_values([said]), frozenset(content_stems(around))) for said, around in _pieces(unit)
+    )
+
+
+def misplaced_values(
+    sentence: str, values: Sequence[Value], places: Sequence[ValuePlace], *, said: KnownValues
+) -> tuple[str, ...]:
+    """Those of the sentence's values, as written, that the passages hold only beside other words. `said` ones
+    are exempt."""
+    judged = [value for value in values if not said.hold(value)]
+    if not judged:
         return ()
-    own = {stem for value in find_values(sentence) for stem in content_stems(value.text)}
-    seen = Counter(stem for place in places for stem in place.stems)
-    whole = _fit(set(content_stems(sentence)) - own, places, seen)
+    own = {stem for value in values for stem in content_stems(value.text)}
+    whole = _fit(set(content_stems(sentence)) - own, places)
     if whole is None:
         return ()
     return tuple(
         value.text
-        for value in values
-        if _best(value, places, (whole, _fit(_clause_stems(sentence, value) - own, places, seen) or whole))
+        for value in judged
+        if _best(value, places, (whole, _fit(_clause_stems(sentence, value) - own, places) or whole))
         < THRESHOLD
     )
 
@@ -70,9 +79,11 @@ def _best(value: Value, places: Iterable[ValuePlace], fits: Sequence[_Fit]) -> f
     return max(scores, default=1.0)
 
 
-def _fit(wanted: set[str], places: Sequence[ValuePlace], seen: Counter[str]) -> _Fit | None:
+def _fit(wanted: set[str], places: Sequence[ValuePlace]) -> _Fit | None:
     """How much of the wanted words a place has, next to the place that has most; rarer words count more."""
-    weight = {stem: 1.0 / (1.0 + seen[stem]) for stem in wanted if seen[stem]}
+    weight = {
+        stem: 1.0 / (1.0 + seen) for stem in wanted if (seen := sum(stem in place.stems for place in places))
+    }
 
     def held(place: ValuePlace) -> float:
         return sum(one for stem, one in weight.items() if stem in place.stems)

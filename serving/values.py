@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 _COUNTING = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -60,6 +61,11 @@ _PATTERN = re.compile(
     rf"|(?P<quantity>(?<![\w.])(?P<n>{_NUMBER}|\b(?:{'|'.join(_NUMBER_WORDS)})\b)(?:[\s-]*(?P<unit>{_UNIT})(?![\w]))?)",
     re.IGNORECASE,
 )
+#: Whether there can be a value at all; most sentences hold none, and the pattern above is slow to say so.
+_SIGN = re.compile(
+    rf"[\d@]|://|\.(?:com|org|net|io|example|co\.uk)\b|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE
+)
+_DIGITS = re.compile(_NUMBER)
 _SCALES = {"k": Decimal(1000), "million": Decimal(10) ** 6, "billion": Decimal(10) ** 9}
 
 
@@ -82,6 +88,8 @@ class Value:
 def find_values(text: str) -> list[Value]:
     """Values in the order in which they stand. Small numbers in words count only with a unit ("one of them"
     is none)."""
+    if not _SIGN.search(text):
+        return []
     return [value for match in _PATTERN.finditer(text) if (value := _value(match)) is not None]
 
 
@@ -152,8 +160,9 @@ def _plain(number: Decimal) -> str:
     return format(number.normalize(), "f")
 
 
+@lru_cache(maxsize=1 << 12)
 def _digits(text: str) -> str:
-    match = re.search(_NUMBER, text)
+    match = _DIGITS.search(text)
     if match:
         return _plain(_number(match.group()))
     first = re.split(r"[\s-]", text.lower())[0]
