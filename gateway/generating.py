@@ -110,7 +110,8 @@ class Generating:
                 text, tail = self._text_of(accepted.parsed, shown)
                 if tail:
                     yield Delta(tail)
-                status = status_of(accepted.parsed) or Status.ANSWERED
+                cited = accepted.citations.cited
+                status = status_of(accepted.parsed, cited=bool(cited)) or Status.ANSWERED
                 if attempt == "fallback":
                     turn.model = Assignment(arm=turn.model.arm, version=version.id)
                     turn.prompt_name = version.version.prompt.name
@@ -121,7 +122,7 @@ class Generating:
                     status,
                     text,
                     fields=accepted.parsed.fields,
-                    cited=accepted.citations.cited,
+                    cited=cited,
                     began=began,
                 )
                 return

@@ -62,10 +62,13 @@ def parse_draft(text: str, *, validator: Validator, field: str | None) -> Parsed
     return Parsed(answer=str(value.pop(field, "")), fields=value, cited=numbers)
 
 
-def status_of(parsed: Parsed) -> Status | None:
-    """The status that the draft asks for; None if it says nothing at all."""
+def status_of(parsed: Parsed, *, cited: bool = False) -> Status | None:
+    """The status that the draft asks for; None if it says nothing at all.
+
+    A supported, cited answer that names `not_in_help_centre` for the rest of the question is no abstention.
+    """
     reason = parsed.fields.get("escalation_reason")
-    if reason == _NOT_IN_HELP_CENTRE:
+    if reason == _NOT_IN_HELP_CENTRE and not cited:
         return Status.ABSTAINED
     if parsed.fields.get("escalate") is True:
         return Status.ESCALATED

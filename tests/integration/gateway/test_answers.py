@@ -127,6 +127,15 @@ async def test_escalation_and_question_back_have_their_own_status(gateway: Gatew
     _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
     assert body["status"] == "abstained"
 
+    # An answer that stands in the documents is one, whatever reason the model gives beside it.
+    for escalate, status in ((True, "escalated"), (False, "answered")):
+        gateway.vllm.program(
+            gateway.stable,
+            answer=reply(REFUND, escalate=escalate, escalation_reason="not_in_help_centre"),
+        )
+        _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+        assert (body["status"], len(body["citations"])) == (status, 1)
+
 
 async def test_a_customer_sees_nothing_of_staff_articles(gateway: Gateway) -> None:
     question = {"question": "How much may agents credit without approval of a team lead?"}

@@ -47,6 +47,14 @@ def test_status(changes: dict[str, Any], status: Status | None) -> None:
     assert status_of(parsed) is status
 
 
+@pytest.mark.parametrize(("escalate", "status"), [(True, Status.ESCALATED), (False, Status.ANSWERED)])
+def test_a_cited_answer_is_no_abstention_whatever_reason_it_names(escalate: bool, status: Status) -> None:
+    parsed = parse(draft(escalate=escalate, escalation_reason="not_in_help_centre"))
+    assert isinstance(parsed, Parsed)
+    assert status_of(parsed, cited=True) is status
+    assert status_of(parsed, cited=False) is Status.ABSTAINED
+
+
 def test_fields_stand_apart_from_answer_and_citations() -> None:
     parsed = parse(draft(citations=[1, 2]))
     assert isinstance(parsed, Parsed)
