@@ -85,9 +85,9 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
 
 def _outside_version(served_name: str) -> ModelVersion:
     """Somebody else's model: its bytes are unknown here, so its name takes the place of their digest."""
-    slug = re.sub(r"[^a-z0-9]+", "-", served_name.rsplit("/", 1)[-1].lower()).strip("-") or "model"
+    slug = re.sub(r"[^a-z0-9]+", "-", served_name.rsplit("/", 1)[-1].lower()).strip("-").removeprefix("m-")
     return ModelVersion(
-        name=slug,
+        name=slug or "model",
         base_digest=hashlib.sha256(f"served name {served_name}".encode()).hexdigest(),
         adapter_digest=None,
         prompt=load_prompt(PROMPTS / "support_strong.yaml"),

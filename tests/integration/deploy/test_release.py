@@ -87,6 +87,13 @@ async def test_given_engines_are_registered_by_what_they_list(registry: ModelReg
     assert len(await registry.versions()) == 2
 
 
+async def test_a_given_name_that_looks_like_ours_keeps_one_prefix(
+    registry: ModelRegistry,
+) -> None:
+    released = await use_given(registry, [engine("m-base-5304b353")])
+    assert released.pointer.stable.startswith("m-base-5304b353-")
+
+
 async def test_given_engines_that_do_not_serve_stable_are_explained(registry: ModelRegistry) -> None:
     await use_given(registry, [engine("old")])
     released = await use_given(registry, [engine("new")])
