@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jsonschema.protocols import Validator
 
 from gateway.answer_text import FieldReader
-from gateway.outcome import Parsed, Unfit, parse_draft, status_of
+from gateway.outcome import FOLLOW_UP_FIELD, Parsed, Unfit, is_question, parse_draft, status_of
 from gateway.rails import ChatModel, SentenceCheck, ToneCheck
-from gateway.sentences import SentenceSplitter
+from gateway.schemas import Status
+from gateway.sentences import SentenceSplitter, split_sentences
 from serving.client import ChatRequest
 from serving.errors import EngineError
 from serving.generation import Usage
@@ -54,6 +55,8 @@ class DraftResult:
     generation_s: float
     checking_s: float
     error: EngineError | None = None
+    #: What was left out of a draft that can be used, and why.
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,8 @@ class Drafter:
                     if refused is None and not checked.released:
                         refused = sentence.strip()
                     if refused is None:
-                        yield Released(sentence)
+                        if checked.text:  # blanks alone would be shown as an answer
+                            yield Released(sentence)
                     elif not order.finish:
                         break
         except EngineError as exc:
@@ -177,7 +181,27 @@ class Drafter:
             return _failed(progress, "mismatch", "the streamed text is not the text of the finished JSON")
         if order.field is not None and status_of(parsed) is None:
             return _failed(progress, "empty", "neither an answer nor a question back")
-        return _result(progress, parsed=parsed, failure=None, detail="")
+        return self._with_follow_up(order, progress, parsed)
+
+    def _with_follow_up(self, order: DraftOrder, progress: _Progress, parsed: Parsed) -> DraftResult:
+        """The question back is shown to the customer too, so it passes the same check or is not shown."""
+        text = str(parsed.fields.get(FOLLOW_UP_FIELD) or "").strip()
+        if order.field is None or not text:
+            return _result(progress, parsed=parsed, failure=None, detail="")
+        aside = _Progress()
+        checked = [self._check(sentence, order, aside) for sentence in split_sentences(text)]
+        progress.checking_s += aside.checking_s
+        refused = next((sentence.text for sentence in checked if not sentence.released), None)
+        if refused is None and order.enforce and not is_question(text):
+            refused = text
+        if status_of(parsed) is Status.CLARIFY:  # it takes the place of the answer
+            progress.sentences = aside.sentences
+            if refused is not None:
+                return _failed(progress, "unsupported", refused)
+        if refused is None:
+            return _result(progress, parsed=parsed, failure=None, detail="")
+        kept = replace(parsed, fields={**parsed.fields, FOLLOW_UP_FIELD: ""})
+        return _result(progress, parsed=kept, failure=None, detail="", flags=("follow_up: unsupported",))
 
 
 def check_rows(sentences: Sequence[CheckedSentence]) -> list[dict[str, Any]]:
@@ -208,6 +232,7 @@ def _result(
     failure: str | None,
     detail: str,
     error: EngineError | None = None,
+    flags: tuple[str, ...] = (),
 ) -> DraftResult:
     return DraftResult(
         text="".join(progress.written),
@@ -221,4 +246,5 @@ def _result(
         generation_s=time.perf_counter() - progress.began_at - progress.checking_s,
         checking_s=progress.checking_s,
         error=error,
+        flags=flags,
     )

@@ -17,7 +17,7 @@ from gateway.assembling import Assembler, Context
 from gateway.citations import Cited
 from gateway.drafting import Drafter, DraftOrder, DraftResult
 from gateway.events import Completed, Deadline, Delta, complete
-from gateway.outcome import Parsed, status_of, text_field, validator_of
+from gateway.outcome import status_of, text_field, text_of, validator_of
 from gateway.rollouts.assignment import Assignment
 from gateway.rollouts.live import LiveRails
 from gateway.schemas import Status
@@ -107,11 +107,11 @@ class Generating:
             if isinstance(result.error, ModelNotServedError):
                 self._live.forget()
             if accepted is not None:
-                text, tail = self._text_of(accepted.parsed, shown)
-                if tail:
-                    yield Delta(tail)
                 cited = accepted.citations.cited
                 status = status_of(accepted.parsed, cited=bool(cited)) or Status.ANSWERED
+                text = text_of(accepted.parsed, status, self._wording)
+                if tail := text[len("".join(shown)) :]:
+                    yield Delta(tail)
                 if attempt == "fallback":
                     turn.model = Assignment(arm=turn.model.arm, version=version.id)
                     turn.prompt_name = version.version.prompt.name
@@ -184,12 +184,6 @@ class Generating:
         if version.id not in self._validators:
             self._validators[version.id] = validator_of(version.version.schema)
         return self._validators[version.id]
-
-    @staticmethod
-    def _text_of(parsed: Parsed, shown: Sequence[str]) -> tuple[str, str]:
-        """The answer's text and the part of it that is not shown yet."""
-        text = parsed.answer if parsed.answer.strip() else str(parsed.fields.get("follow_up") or "")
-        return text, text[len("".join(shown)) :]
 
     async def _give_up(
         self,

@@ -11,10 +11,13 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
 from gateway.schemas import Status
+from serving.wording import Wording
 
 #: Fields of the task schema that the answer body shows in a place of their own.
 TEXT_FIELD: Final = "answer"
 CITATIONS_FIELD: Final = "citations"
+#: A question back; it is the text where the answer is empty.
+FOLLOW_UP_FIELD: Final = "follow_up"
 _NOT_IN_HELP_CENTRE: Final = "not_in_help_centre"
 
 
@@ -74,4 +77,18 @@ def status_of(parsed: Parsed, *, cited: bool = False) -> Status | None:
         return Status.ESCALATED
     if parsed.answer.strip():
         return Status.ANSWERED
-    return Status.CLARIFY if str(parsed.fields.get("follow_up") or "").strip() else None
+    return Status.CLARIFY if str(parsed.fields.get(FOLLOW_UP_FIELD) or "").strip() else None
+
+
+def is_question(text: str) -> bool:
+    """Whether a text ends by asking something."""
+    return text.rstrip(" \t\n\"')\u201d\u2019").endswith("?")
+
+
+def text_of(parsed: Parsed, status: Status, wording: Wording) -> str:
+    """What the customer reads, never blank: the answer, the question back, or the fixed wording."""
+    if parsed.answer.strip():
+        return parsed.answer
+    if status is Status.CLARIFY:
+        return str(parsed.fields[FOLLOW_UP_FIELD]).strip()
+    return wording.not_in_help_centre if status is Status.ABSTAINED else wording.passing_on

@@ -51,6 +51,7 @@ class Verifier:
                     names.EVALUATION_EVENT,
                     {names.EVALUATION_NAME: "grounding", names.EVALUATION_SCORE: turn.grounded},
                 )
+            turn.flags.extend(result.flags)
             if result.parsed is not None:
                 accepted = await self._cite(question, turn, context, result, result.parsed)
                 if order.enforce and _lacks_citation(result, accepted):

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.outcome import Parsed, Unfit, parse_draft, status_of, text_field, validator_of
+from gateway.outcome import Parsed, Unfit, parse_draft, status_of, text_field, text_of, validator_of
 from gateway.schemas import Status
 from serving.versions import SCHEMAS, load_task_schema
+from serving.wording import load_wording
 
 SUPPORT = load_task_schema(SCHEMAS / "support_answer.json")
 ROUTING = load_task_schema(SCHEMAS / "ticket_routing.json")
@@ -53,6 +54,23 @@ def test_a_cited_answer_is_no_abstention_whatever_reason_it_names(escalate: bool
     assert isinstance(parsed, Parsed)
     assert status_of(parsed, cited=True) is status
     assert status_of(parsed, cited=False) is Status.ABSTAINED
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"escalate": True, "escalation_reason": "legal"}, "passing_on"),
+        ({"escalate": True, "escalation_reason": "not_in_help_centre"}, "not_in_help_centre"),
+    ],
+)
+def test_where_the_model_says_nothing_the_customer_reads_the_fixed_wording(
+    changes: dict[str, Any], field: str
+) -> None:
+    parsed = parse(draft(answer=" ", follow_up="Your refund was approved.", **changes))
+    assert isinstance(parsed, Parsed)
+    status = status_of(parsed)
+    assert status is not None
+    assert text_of(parsed, status, load_wording()) == getattr(load_wording(), field)
 
 
 def test_fields_stand_apart_from_answer_and_citations() -> None:
