@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deploy.errors import ProcessDiedError
 from deploy.guard import Guard
+from deploy.logfile import open_log
 
 #: Linux: a signal for the child when its parent dies. The watchdog covers what this cannot.
 PR_SET_PDEATHSIG = 1
@@ -107,7 +108,7 @@ class Child:
     async def _spawn(self) -> None:
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
             self.log.replace(self.log.with_suffix(".old.log"))
-        with self.log.open("ab") as log:
+        with open_log(self.log) as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=subprocess.DEVNULL,

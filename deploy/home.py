@@ -63,7 +63,7 @@ class Home:
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in (self.models, self.logs, self.spool, self._run):
                 folder.mkdir(exist_ok=True)
-            for folder in (self.spool, self._run):
+            for folder in (self.logs, self.spool, self._run):
                 folder.chmod(0o700)
         except OSError as exc:
             if exc.errno == errno.ENOSPC:

@@ -156,11 +156,14 @@ class LocalStack:
             engines.start_others()
         text = welcome(
             url=self._state.gateway_url,
-            keys=keys,
+            keys=keys if self._context.out.is_private else None,
+            keys_file=self._context.home.keys_file,
             question=self._options.question,
-            seconds=time.monotonic() - began,
+            opening=f"Ready in {time.monotonic() - began:.1f} s. Ctrl-C stops everything.",
         )
-        self._context.out.result({"gateway_url": self._state.gateway_url, "keys": keys}, text)
+        self._context.out.result(
+            {"gateway_url": self._state.gateway_url, "keys_file": str(self._context.home.keys_file)}, text
+        )
 
     async def stop(self) -> None:
         """Stop what was started, last first. What cannot be stopped is said, and left to the watchdog."""

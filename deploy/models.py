@@ -17,6 +17,7 @@ from typing import Any
 from deploy.child import die_with_parent, signal_group
 from deploy.errors import DeployError, DiskFullError, ProcessDiedError
 from deploy.guard import Guard
+from deploy.logfile import open_log
 from serving.prompting import PROMPTS, load_prompt
 from serving.versions import SCHEMAS, ModelVersion, load_task_schema
 
@@ -147,7 +148,7 @@ class Preparation:
 
     async def _listen(self) -> Mapping[str, Any]:
         """Start the process, pass on what it says until it ends, and return the last thing that it said."""
-        with self._log.open("ab") as log:
+        with open_log(self._log) as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",

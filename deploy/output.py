@@ -17,6 +17,11 @@ class Output:
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
 
+    @property
+    def is_private(self) -> bool:
+        """Whether data goes to a terminal and nowhere else: only there may a secret be shown."""
+        return self.stdout.isatty()
+
     def result(self, value: Any, text: str) -> None:
         """The command's data: `value` for `--json`, `text` for people and shells."""
         self.line(json.dumps(value, ensure_ascii=False, default=str) if self.as_json else text)

@@ -13,24 +13,33 @@ DEMO_QUESTION = "How much is Sync Plus, and how long is the trial?"
 ANY_QUESTION = "How do I change my email address?"
 
 
-def welcome(*, url: str, keys: Mapping[str, str], question: str, seconds: float) -> str:
-    """A request to copy, the same as a command, and the console with a key that may see everything."""
+def welcome(*, url: str, keys: Mapping[str, str] | None, keys_file: Path, question: str, opening: str) -> str:
+    """A request to copy, the same as a command, and the console with a key that may see everything.
+
+    Without `keys`, for what is not a terminal: logs are copied and mailed, so they get the place of the keys.
+    """
     body = json.dumps({"question": question})
+    if keys:
+        authorization = f"'authorization: Bearer {keys['customer']}'"
+        note, address = "this address holds the admin key", f"{url}/console#key={keys['admin']}"
+    else:
+        authorization = '"authorization: Bearer $CUSTOMER_KEY"'
+        note, address = f"keys are in {keys_file}", f"{url}/console"
     return "\n".join(
         [
             "",
-            f"Ready in {seconds:.1f} s. Ctrl-C stops everything.",
+            opening,
             "",
             "Ask over HTTP:",
             f"  curl -s {url}/v1/answers \\",
-            f"    -H 'authorization: Bearer {keys['customer']}' \\",
+            f"    -H {authorization} \\",
             f"    -H 'content-type: application/json' -d {shlex.quote(body)}",
             "",
             "Ask in another terminal:",
             f'  {command()} ask "{question}"',
             "",
-            "Look inside (this address holds the admin key):",
-            f"  {url}/console#key={keys['admin']}",
+            f"Look inside ({note}):",
+            f"  {address}",
             "",
         ]
     )

@@ -22,7 +22,8 @@ from deploy.errors import (
     UsageError,
 )
 from deploy.home import StackState
-from deploy.welcome import ANY_QUESTION, DEMO_QUESTION
+from deploy.logfile import open_log
+from deploy.welcome import ANY_QUESTION, DEMO_QUESTION, welcome
 
 DEMO = Path(__file__).resolve().parents[1] / "demo" / "articles"
 NOT_RUNNING = 3
@@ -82,7 +83,7 @@ async def _up(args: argparse.Namespace, context: Context) -> int:
         options = UpOptions(
             port=args.port,
             source=None if args.no_demo else args.demo.absolute(),
-            question=DEMO_QUESTION if args.demo == DEMO else ANY_QUESTION,
+            question=_question(args),
             fallback=not args.no_fallback,
         )
         return await run_stack(context, options)
@@ -106,7 +107,8 @@ async def _detach(args: argparse.Namespace, context: Context) -> int:
         command += [flag, str(value)] if value is not None else []
     command += ["--no-demo"] if args.no_demo else []
     command += ["--no-fallback"] if args.no_fallback else []
-    process = _spawn(command, log)
+    question = _question(args)
+    process = spawn_detached(command, log)
     shown = 0
     while True:
         text = log.read_text(encoding="utf-8", errors="replace")
@@ -116,7 +118,7 @@ async def _detach(args: argparse.Namespace, context: Context) -> int:
             shown = len(text)
         state = home.state()
         if state and state.ready and state.pid == process.pid:
-            context.out.result(asdict(state), f"running in the background: {state.gateway_url} (log: {log})")
+            context.out.result(asdict(state), _farewell(context, state, log, question))
             return 0
         code = process.poll()
         if code is not None:
@@ -125,13 +127,29 @@ async def _detach(args: argparse.Namespace, context: Context) -> int:
         await asyncio.sleep(0.2)
 
 
-def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
+def _question(args: argparse.Namespace) -> str:
+    return DEMO_QUESTION if args.demo == DEMO else ANY_QUESTION
+
+
+def _farewell(context: Context, state: StackState, log: Path, question: str) -> str:
+    """What the one who detached it needs to know; keys are shown on a terminal only."""
+    return welcome(
+        url=state.gateway_url,
+        keys=context.home.keys() if context.out.is_private else None,
+        keys_file=context.home.keys_file,
+        question=question,
+        opening=f"Running in the background (log: {log}). `twinrail down` stops it.",
+    )
+
+
+def spawn_detached(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start `up` without a terminal. Its notes are the log; its data, a welcome for people, is for nobody."""
+    with open_log(log, anew=True) as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
