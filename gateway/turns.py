@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -15,6 +15,9 @@ from gateway.errors import GatewayError, RecordsUnavailableError
 from gateway.sql import queries
 
 Row = Mapping[str, Any]
+
+#: What a list shows of a question.
+QUESTION_CHARACTERS: Final = 200
 
 
 class UnstorableTurnError(GatewayError):
@@ -51,10 +54,12 @@ class TurnStore:
         return await self._database.read(tenant, select)
 
     async def latest(self, tenant: str, *, limit: int) -> list[Row]:
-        """The tenant's last turns, newest first."""
+        """The tenant's last turns, newest first, without their texts."""
 
         async def select(cursor: Cursor) -> list[Row]:
-            await cursor.execute(queries["latest_turns"], {"limit": limit})
+            await cursor.execute(
+                queries["latest_turns"], {"limit": limit, "question_characters": QUESTION_CHARACTERS}
+            )
             return list(await cursor.fetchall())
 
         return await self._database.read(tenant, select)

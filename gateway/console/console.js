@@ -2,7 +2,7 @@
 
 import { forgetKey, keepKey, readRails, readReadiness, readTurn, readTurns, Refused, storedKey, takeKeyFromAddress, Unreachable } from "./api.js";
 import { el } from "./elements.js";
-import { partsOf, railsOf, turnsOf } from "./layers.js";
+import { partsOf, railsOf, rowsOf, turnOf } from "./layers.js";
 import { showHealth, showRails } from "./rails.js";
 import { fillTurn, TurnList } from "./turns.js";
 
@@ -38,7 +38,7 @@ function note(...content) {
 async function openTurn(turn, body) {
   body.replaceChildren(el("p", { class: "muted" }, "Loading…"));
   try {
-    fillTurn(body, turnsOf([await readTurn(turn.id)])[0]);
+    fillTurn(body, turnOf(await readTurn(turn.id)));
   } catch (error) {
     const again = el("button", { type: "button", class: "quiet", on: { click: () => openTurn(turn, body) } }, "Try again");
     body.replaceChildren(el("p", { class: "muted" }, `This turn could not be read: ${error.message} `), again);
@@ -54,7 +54,7 @@ async function rails() {
 }
 
 async function lastTurns() {
-  const shown = turnsOf(await readTurns(SHOWN_TURNS));
+  const shown = rowsOf(await readTurns(SHOWN_TURNS));
   turns.show(shown);
   at("turns-count").textContent = shown.length ? `newest ${shown.length}` : "";
   if (shown.length) return note();

@@ -10,17 +10,27 @@ export function railsOf(body) {
   return Object.fromEntries((body.rails || []).map((pointer) => [pointer.rail, pointer]));
 }
 
-export function turnsOf(bodies) {
-  return (bodies.turns || bodies).map((turn) => ({
+// A turn of the list, which has no texts.
+export function rowsOf(body) {
+  return body.turns.map((row) => ({
+    ...row, citations: [], said: "",
+    used: {
+      confidence: row.confidence.retrieval, grounded: row.confidence.grounded, usage: row.usage,
+      timings_ms: row.timings_ms, drafts: row.drafts, problem: row.problem && { title: row.problem },
+    },
+    hitCount: row.hits,
+  }));
+}
+
+// A turn with everything that was used for it.
+export function turnOf(turn) {
+  return {
     ...turn,
     conversation: turn.conversation_id,
     citations: turn.answer?.citations || [],
     said: turn.answer?.answer || "",
-    used: turn.used || {},
-    versions: turn.versions || {},
-    arms: turn.arms || {},
-    degraded: turn.degraded || [],
-  }));
+    hitCount: (turn.used.hits || []).length,
+  };
 }
 
 const RETRIEVAL_PARTS = new Set(["retrieval", "embed", "search", "rerank", "rewrite"]);
@@ -29,7 +39,7 @@ const degradation = (part) => (part === "retrieval" || part === "generation" ? "
 const took = (pairs) => pairs.filter(([, value]) => typeof value === "number");
 
 function timingsOf(turn) {
-  return turn.answer?.timings_ms || turn.used.timings_ms || {};
+  return turn.used.timings_ms || {};
 }
 
 // A problem (RFC 9457) names no layer; it belongs to the first one that did not finish its work.
@@ -41,13 +51,13 @@ function problemLayer(turn) {
 const problemText = (turn) => turn.used.problem.title || turn.used.problem.detail || "failed";
 
 function retrieval(turn) {
-  const { retrieval: used = {}, confidence, pin } = turn.used;
+  const { retrieval: used = {}, confidence } = turn.used;
   const total = timingsOf(turn).retrieval;
   const cited = new Set(turn.citations.map((citation) => citation.n));
   const hits = (turn.used.hits || []).map((hit) => ({ ...hit, cited: cited.has(hit.rank) }));
-  const skipped = pin?.context ? "Not asked: this turn was pinned to given passages or to none." : "";
+  const skipped = turn.pinned && total === undefined ? "Not asked: this turn was pinned to given passages or to none." : "";
   const least = used.abstain_below;
-  const weak = typeof confidence === "number" && typeof least === "number" && confidence < least;
+  const weak = typeof confidence === "number" && turn.status === "abstained" && !(turn.used.drafts || []).length;
   return {
     version: turn.versions.knowledge, arm: turn.arms.knowledge,
     total_ms: total, stages: took(Object.entries(used.stages_ms || {})), skipped, hits,
@@ -59,15 +69,15 @@ function retrieval(turn) {
       ...(weak ? ["low confidence"] : []),
     ],
     summary: skipped ? ["not asked"] : [
-      hits.length === 1 ? "1 hit" : `${hits.length} hits`, number(confidence) && `confidence ${number(confidence)}`, duration(total)],
+      turn.hitCount === 1 ? "1 hit" : `${turn.hitCount} hits`, number(confidence) && `confidence ${number(confidence)}`, duration(total)],
   };
 }
 
 function generation(turn) {
   const timings = timingsOf(turn);
-  const usage = turn.used.usage || turn.answer?.usage || {};
+  const usage = turn.used.usage || {};
   const drafts = turn.used.drafts || [];
-  const ran = drafts.length > 0 || turn.status === "client_cancelled" && (turn.used.prompt || []).length > 0;
+  const ran = drafts.length > 0 || turn.status === "client_cancelled" && timings.assemble !== undefined;
   const grounded = turn.used.grounded;
   const rejected = drafts.filter((draft) => draft.failure);
   return {

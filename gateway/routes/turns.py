@@ -10,8 +10,19 @@ from fastapi import APIRouter, Depends, Query
 
 from gateway.access import ApiKey, Scope
 from gateway.errors import NotFoundError
-from gateway.schemas import Arms, FeedbackView, TurnList, TurnView, Versions
+from gateway.schemas import (
+    Arms,
+    Confidence,
+    DraftRow,
+    FeedbackView,
+    TurnList,
+    TurnRow,
+    TurnView,
+    Usage,
+    Versions,
+)
 from gateway.state import Caller, GatewayState, State
+from gateway.turns import QUESTION_CHARACTERS
 
 router = APIRouter(prefix="/v1/turns", tags=["turns"])
 
@@ -35,13 +46,13 @@ async def read_turn(turn_id: UUID, key: AnyCaller, state: State) -> TurnView:
 async def latest_turns(
     key: Reviewer, state: State, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> TurnList:
-    """The tenant's latest turns, newest first."""
+    """The tenant's latest turns at a glance, newest first."""
     pending = state.recorder.pending_of(key.tenant)[:limit]
     stored = await state.turns.latest(key.tenant, limit=limit)
     seen = {str(row["id"]) for row in pending}
     rows = [*pending, *(row for row in stored if str(row["id"]) not in seen)]
     rows.sort(key=lambda row: str(row["id"]), reverse=True)  # ids are UUIDv7: ordered by time
-    return TurnList(turns=[_view(row) for row in rows[:limit]])
+    return TurnList(turns=[_row(row) for row in rows[:limit]])
 
 
 async def find_turn(state: GatewayState, key: ApiKey, turn_id: UUID) -> Mapping[str, Any]:
@@ -64,12 +75,8 @@ def _view(row: Mapping[str, Any], *, feedback: list[FeedbackView] | None = None)
         status=row["status"],
         question=row["question"],
         pinned=row["pinned"],
-        versions=Versions(
-            knowledge=row["knowledge_version"],
-            model=row["model_version"],
-            prompt=row["used"].get("prompt_name"),
-        ),
-        arms=Arms(knowledge=row["knowledge_arm"], model=row["model_arm"]),
+        versions=_versions(row),
+        arms=_arms(row),
         degraded=row["degraded"],
         trace_id=row["trace_id"],
         created_at=row["created_at"],
@@ -79,3 +86,40 @@ def _view(row: Mapping[str, Any], *, feedback: list[FeedbackView] | None = None)
         used=row["used"],
         feedback=feedback or [],
     )
+
+
+def _row(row: Mapping[str, Any]) -> TurnRow:
+    used = row["used"]
+    return TurnRow(
+        id=row["id"],
+        created_at=row["created_at"],
+        status=row["status"],
+        question=row["question"][:QUESTION_CHARACTERS],
+        pinned=row["pinned"],
+        versions=_versions(row),
+        arms=_arms(row),
+        confidence=Confidence(retrieval=used.get("confidence"), grounded=used.get("grounded")),
+        hits=len(used.get("hits", ())),
+        drafts=[
+            DraftRow(attempt=draft["attempt"], model=draft["model"], failure=draft["failure"])
+            for draft in used.get("drafts", ())
+        ],
+        degraded=row["degraded"],
+        problem=(used.get("problem") or {}).get("title"),
+        usage=Usage.model_validate(used.get("usage", {})),
+        timings_ms=used.get("timings_ms", {}),
+        ticket=row["ticket"],
+        trace_id=row["trace_id"],
+    )
+
+
+def _versions(row: Mapping[str, Any]) -> Versions:
+    return Versions(
+        knowledge=row["knowledge_version"],
+        model=row["model_version"],
+        prompt=row["used"].get("prompt_name"),
+    )
+
+
+def _arms(row: Mapping[str, Any]) -> Arms:
+    return Arms(knowledge=row["knowledge_arm"], model=row["model_arm"])

@@ -28,10 +28,10 @@ SELECT t.id, t.tenant, t.key_id, t.conversation_id, t.surface, t.status, t.quest
 FROM gateway.turn t LEFT JOIN gateway.review_ticket r ON r.turn_id = t.id
 WHERE t.id = %(id)s;
 
--- name: latest_turns
-SELECT t.id, t.tenant, t.key_id, t.conversation_id, t.surface, t.status, t.question, t.pinned, t.knowledge_version,
-    t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, t.finished_at, t.answer,
-    t.used, r.reason AS ticket
+-- name: latest_turns: for a list, so without the texts, which are most of a turn
+SELECT t.id, t.status, left(t.question, %(question_characters)s) AS question, t.pinned, t.knowledge_version,
+    t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, r.reason AS ticket,
+    t.used - '{prompt,passages,checks,flags,filters,principals,pin,retrieval}'::text[] AS used
 FROM gateway.turn t LEFT JOIN gateway.review_ticket r ON r.turn_id = t.id
 ORDER BY t.created_at DESC, t.id DESC LIMIT %(limit)s;
 

@@ -44,6 +44,26 @@ async def test_ask_alone_sees_only_its_own_turns(gateway: Gateway) -> None:
     assert [turn["id"] for turn in listed["turns"]] == [body["id"]]
 
 
+async def test_the_list_is_slim_and_the_same_before_and_after_the_turn_is_written(gateway: Gateway) -> None:
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    long = {"question": " ".join([REFUND_QUESTION] * 6)}
+    _, body, _ = await gateway.post("/v1/answers", long)
+    _, first = await gateway.get("/v1/turns", key=gateway.keys.staff)
+    await gateway.state.recorder.flushed()
+    _, second = await gateway.get("/v1/turns", key=gateway.keys.staff)
+    (row,) = second["turns"]
+    assert {name: row[name] for name in body.keys() & row.keys()} == {
+        name: body[name] for name in body.keys() & row.keys()
+    }
+    assert (row["hits"], row["drafts"]) == (
+        3,
+        [{"attempt": "first", "model": gateway.stable, "failure": None}],
+    )
+    assert row["question"] == long["question"][:200]
+    assert not row.keys() & {"answer", "used", "feedback"}
+    assert first["turns"] == [row]
+
+
 async def test_feedback_is_idempotent_and_the_last_word_counts(gateway: Gateway) -> None:
     body = await asked(gateway)
     said = {"turn_id": body["id"], "rating": "down", "comment": "Old.", "label": "stale_knowledge"}

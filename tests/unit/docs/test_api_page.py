@@ -10,7 +10,7 @@ from gateway.access import Scope
 from gateway.errors import UnsupportedParameterError
 from gateway.openai_api import IGNORED, MODEL, parse_chat
 from gateway.problems import INTERNAL, KINDS, METHOD_NOT_ALLOWED, NOT_FOUND
-from gateway.schemas import AnswerBody, AnswerRequest, Label, Pin, Status, TurnView
+from gateway.schemas import AnswerBody, AnswerRequest, DraftRow, Label, Pin, Status, TurnRow, TurnView
 from tests.unit.docs.api_document import openapi
 from tests.unit.docs.pages import page
 
@@ -49,7 +49,8 @@ def test_fields_and_statuses_of_an_answer() -> None:
 
 def test_labels_and_parts_of_a_turn() -> None:
     assert not {str(label) for label in Label} - {code for _, code in PAGE.inline_code()}
-    assert not set(TurnView.model_fields) - set(re.findall(r"\w+", TEXT))
+    told = set(re.findall(r"\w+", TEXT))
+    assert not (set(TurnView.model_fields) | set(TurnRow.model_fields) | set(DraftRow.model_fields)) - told
 
 
 def test_every_problem_is_told_with_its_status() -> None:
