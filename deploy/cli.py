@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pydantic import SecretStr
 
-from deploy.commands import asking, keys, knowledge, programs, rails, stack
+from deploy.commands import asking, keys, knowledge, models, programs, rails, stack
 from deploy.commands.context import CommandLine, Context
 from deploy.errors import DeployError, GateRefusedError, PortTakenError, UsageError
 from deploy.home import Home
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = CommandLine(parser)
-    for group in (stack, asking, knowledge, rails, keys, programs):
+    for group in (stack, asking, knowledge, rails, models, keys, programs):
         group.add(commands)
     for name, summary in PROGRAMS.items():
         commands.forwarded(name, summary)

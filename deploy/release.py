@@ -16,7 +16,7 @@ from serving.errors import NoStableVersionError
 from serving.pool import EngineHealth
 from serving.prompting import PROMPTS, load_prompt
 from serving.registry import ModelRegistry
-from serving.versions import SCHEMAS, ModelVersion, Pointer, load_task_schema
+from serving.versions import SCHEMAS, ModelVersion, Pointer, RegisteredVersion, load_task_schema
 
 AUTHOR = "twinrail up"
 
@@ -61,14 +61,13 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
     if not names:
         reasons = "; ".join(f"{engine.url}: {engine.reason or 'lists no model'}" for engine in engines)
         raise DeployError(f"SERVING_ENGINES: nothing to serve with ({reasons}); start vLLM there")
-    served = {version.served_name for version in await registry.versions()}
+    known = await _answerers(registry)
     for name in names:
-        if name not in served:
+        if name not in known:
             await registry.register(
                 _outside_version(name), manifest={"served_name": name}, served_name=name, author=AUTHOR
             )
-    registered = {version.served_name: version for version in await registry.versions()}
-    shipped = registered[names[0]].id
+    shipped = (await _answerers(registry))[names[0]].id
     pointer = await _pointer(registry)
     if pointer is None:
         pointer = await registry.promote(shipped)
@@ -83,17 +82,30 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
     )
 
 
-def _outside_version(served_name: str) -> ModelVersion:
+def digest_of_name(served_name: str) -> str:
     """Somebody else's model: its bytes are unknown here, so its name takes the place of their digest."""
+    return hashlib.sha256(f"served name {served_name}".encode()).hexdigest()
+
+
+def _outside_version(served_name: str) -> ModelVersion:
     slug = re.sub(r"[^a-z0-9]+", "-", served_name.rsplit("/", 1)[-1].lower()).strip("-").removeprefix("m-")
     return ModelVersion(
         name=slug or "model",
-        base_digest=hashlib.sha256(f"served name {served_name}".encode()).hexdigest(),
+        base_digest=digest_of_name(served_name),
         adapter_digest=None,
         prompt=load_prompt(PROMPTS / "support_strong.yaml"),
         task=TASK,
         schema=load_task_schema(SCHEMAS / f"{TASK}.json"),
     )
+
+
+async def _answerers(registry: ModelRegistry) -> dict[str, RegisteredVersion]:
+    """Served name -> its first version that answers customers; those of other tasks may share the name."""
+    found: dict[str, RegisteredVersion] = {}
+    for registered in await registry.versions():
+        if registered.version.task == TASK:
+            found.setdefault(registered.served_name, registered)
+    return found
 
 
 async def _pointer(registry: ModelRegistry) -> Pointer | None:

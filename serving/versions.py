@@ -137,6 +137,15 @@ class Pointer:
     revision: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoGoal:
+    """What takes traffic after an undo."""
+
+    stable: str
+    canary: str | None
+    canary_weight_bp: int
+
+
 def canonical_json(value: Any) -> str:
     """Compact JSON in the order given; equal values written in equal order give equal bytes."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -183,7 +192,7 @@ def load_task_schema(path: Path) -> dict[str, Any]:
     if not properties:
         raise TaskSchemaError(f"{path}: properties: name at least one field")
     answer = properties.get("answer")
-    if answer is not None and answer.get("type") != "string":
+    if answer is not None and (not isinstance(answer, dict) or answer.get("type") != "string"):
         raise TaskSchemaError(
             f'{path}: properties.answer: must be {{"type": "string"}}, it is streamed as text'
         )
