@@ -4,7 +4,7 @@ RetrievalError
 ├── UnparsableDocumentError, DuplicateDocumentError, EmptySourceError     a source that cannot be read
 ├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
 ├── UnknownVersionError: NoStableVersionError, VersionNotReadyError       versions and the pointer
-├── CanaryError, NothingToUndoError
+├── CanaryError, NothingToUndoError, PointerMovedError
 ├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError       what turns text into vectors
 ├── StoreError: StoreUnavailableError, StoreFullError, StoreRoleError, PublishConflictError
 └── RetrievalTimeoutError
@@ -89,6 +89,12 @@ class CanaryError(RetrievalError):
 
 class NothingToUndoError(RetrievalError):
     """Nothing has moved on the knowledge rail that could be undone."""
+
+
+class PointerMovedError(RetrievalError):
+    """Somebody else moved the knowledge rail: read it again and decide again."""
+
+    retryable = True
 
 
 # ---- embedding -----------------------------------------------------------------------------------

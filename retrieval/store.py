@@ -24,6 +24,7 @@ from retrieval.errors import (
     CanaryError,
     NoStableVersionError,
     NothingToUndoError,
+    PointerMovedError,
     StoreError,
     StoreRoleError,
     UnknownVersionError,
@@ -32,7 +33,7 @@ from retrieval.errors import (
 from retrieval.hits import Hit
 from retrieval.lexing import query_terms
 from retrieval.sql import named_queries
-from retrieval.versions import KnowledgeVersion, Pointer, Undone, VersionState
+from retrieval.versions import KnowledgeVersion, Pointer, UndoGoal, Undone, VersionState
 
 logger = logging.getLogger(__name__)
 
@@ -201,10 +202,23 @@ class KnowledgeStore:
             await conn.execute(QUERIES["operation"], {"operation": "promote_first"})
             await conn.execute(QUERIES["promote_first"], {"version": version})
 
-    async def undo(self, tenant: str, what: Move | None = None) -> Undone:
-        """Take back the tenant's last publish or the pointer's last move; None is whichever came last."""
+    async def undo(
+        self,
+        tenant: str,
+        what: Move | None = None,
+        *,
+        expected_revision: int | None = None,
+        expected_snapshot: int | None = None,
+    ) -> Undone:
+        """Take back the tenant's last publish or the pointer's last move; None is whichever came last.
+
+        With what the caller saw as `expected_...`, a call that is sent again after it went through is refused
+        and not done twice.
+        """
+        expected = {"expected_revision": expected_revision, "expected_snapshot": expected_snapshot}
         async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
             await conn.execute(QUERIES["enter"], {"tenant": tenant})
+            await self._require_unmoved(conn, tenant, expected)
             publish, version = await row_of(conn, QUERIES["moves"], {"tenant": tenant})
             if what is None:
                 if publish is None and version is None:
@@ -214,24 +228,47 @@ class KnowledgeStore:
                     )
                 what = "publish" if (publish or 0) > (version or 0) else "version"
             if what == "publish":
-                return await self._undo_publish(conn, tenant)
-            return await self._undo_version(conn)
+                return await self._undo_publish(conn, tenant, expected)
+            return await self._undo_version(conn, tenant, expected)
 
-    async def _undo_publish(self, conn: Connection, tenant: str) -> Undone:
-        row = await (await conn.execute(QUERIES["undo_publish"], {"tenant": tenant})).fetchone()
+    async def undo_goal(self) -> UndoGoal | None:
+        """What undoing the version would bring back; None when the pointer has not moved."""
+        async with (
+            borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn,
+            conn.cursor(row_factory=class_row(UndoGoal)) as cursor,
+        ):
+            return await (await cursor.execute(QUERIES["undo_goal"])).fetchone()
+
+    async def _require_unmoved(self, conn: Connection, tenant: str, expected: Mapping[str, object]) -> None:
+        (revision,) = (await row_of(conn, QUERIES["pointer"], {}))[-1:]
+        (snapshot,) = await row_of(conn, QUERIES["snapshot"], {"tenant": tenant})
+        for name, now in (("expected_revision", revision), ("expected_snapshot", snapshot)):
+            if expected[name] not in (None, now):
+                raise PointerMovedError(
+                    f"{name}: the knowledge rail is at {now}, not {expected[name]}; read it again"
+                )
+
+    async def _undo_publish(self, conn: Connection, tenant: str, expected: Mapping[str, object]) -> Undone:
+        row = await (await conn.execute(QUERIES["undo_publish"], {"tenant": tenant, **expected})).fetchone()
         if row is None:
+            await self._require_unmoved(conn, tenant, expected)
             raise NothingToUndoError(f"nothing to undo: tenant {tenant!r} has published nothing")
         return Undone(what="publish", before=str(row[1]), after=str(row[0]))
 
-    async def _undo_version(self, conn: Connection) -> Undone:
+    async def _undo_version(self, conn: Connection, tenant: str, expected: Mapping[str, object]) -> Undone:
         before = await row_of(conn, QUERIES["pointer"], {})
         await conn.execute(QUERIES["operation"], {"operation": "undo"})
-        after = await (await conn.execute(QUERIES["undo_version"])).fetchone()
+        after = await (await conn.execute(QUERIES["undo_version"], expected)).fetchone()
         if after is None:
+            await self._require_unmoved(conn, tenant, expected)
+            if await (await conn.execute(QUERIES["undo_goal"])).fetchone():
+                raise PointerMovedError
             raise NothingToUndoError(
-                "nothing to undo: the version pointer has no canary and no previous version"
+                "nothing to undo: the version pointer has not moved since the first version became stable"
             )
-        return Undone(what="version", before=before[1] or before[0], after=after[0])
+        if before[0] != after[0]:
+            return Undone(what="version", before=before[0], after=after[0])
+        return Undone(what="version", before=before[1] or before[0], after=after[1] or after[0])
 
     async def _move(self, operation: str, params: Mapping[str, object]) -> Pointer:
         async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
@@ -240,8 +277,11 @@ class KnowledgeStore:
                 await conn.execute(QUERIES["retire_replaced"], params)
             async with conn.cursor(row_factory=class_row(Pointer)) as cursor:
                 pointer = await (await cursor.execute(QUERIES[operation], params)).fetchone()
-            if pointer is None:
-                await self._explain_refusal(conn, params["version"])
+                if pointer is None:
+                    await self._explain_refusal(conn, params["version"])
+                    # A move to where the pointer stands already is a success that moves nothing.
+                    pointer = await (await cursor.execute(QUERIES["pointer"])).fetchone()
+            if pointer is None or pointer.stable is None:
                 raise NoStableVersionError
             return pointer
 

@@ -88,8 +88,20 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UndoGoal:
+    """What takes traffic after an undo of the version."""
+
+    stable: str
+    canary: str | None
+    canary_weight_bp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Undone:
-    """What an undo did. Undoing the same once more brings `before` back."""
+    """What an undo did. Undoing the same once more brings `before` back.
+
+    Of a version, `before` and `after` are the stable ones, or if that stayed, the canaries (stable for none).
+    """
 
     #: `publish` or `version`.
     what: str

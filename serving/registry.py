@@ -30,7 +30,7 @@ from serving.errors import (
     WeightError,
 )
 from serving.sql import QUERIES
-from serving.versions import ModelVersion, Pointer, RegisteredVersion, canonical_json
+from serving.versions import ModelVersion, Pointer, RegisteredVersion, UndoGoal, canonical_json
 
 FULL_WEIGHT_BP = 10_000
 
@@ -142,8 +142,16 @@ class ModelRegistry:
         return await self._move("set_fallback", {"version": version_id}, expected_revision)
 
     async def undo(self, *, expected_revision: int | None = None) -> Pointer:
-        """Take back the last move: the canary if there is one, else the promotion. Twice is redo."""
+        """Bring back what took traffic before the last move, whatever that was. Twice is redo.
+
+        With `expected_revision`, a call that is sent again after it went through is refused, not done twice.
+        """
         return await self._move("undo", {}, expected_revision)
+
+    async def undo_goal(self) -> UndoGoal | None:
+        """What an undo would bring back; None when there is nothing to undo."""
+        row = await self._one("undo_goal", {})
+        return UndoGoal(**row) if row else None
 
     async def history(self, *, limit: int = 20) -> list[Move]:
         """The last moves of the pointer, newest first."""
@@ -166,8 +174,10 @@ class ModelRegistry:
                 f"the model pointer is at revision {now['revision']}, not {expected_revision}: read it again"
             )
         if query == "undo":
-            raise NothingToUndoError
-        # Promoting what is stable already is a success that moves nothing.
+            if await self.undo_goal() is None:
+                raise NothingToUndoError
+            raise PointerMovedError
+        # A move to where the pointer stands already is a success that moves nothing.
         return _pointer(now)
 
     async def _one(self, query: str, values: Mapping[str, Any]) -> DictRow | None:

@@ -56,10 +56,12 @@ WHERE id = (SELECT previous FROM retrieval.pointer)
 SELECT set_config('retrieval.operation', %(operation)s, true)
 
 -- name: promote
+-- A move to where the pointer stands already is none: it would count as the last one, which undo takes back.
 UPDATE retrieval.pointer
 SET previous = CASE WHEN stable = %(version)s THEN previous ELSE stable END, stable = %(version)s, canary = NULL,
     canary_weight_bp = 0, revision = revision + 1, moved_seq = nextval('retrieval.move_seq')
-WHERE EXISTS (SELECT FROM retrieval.index_version WHERE id = %(version)s AND state = 'ready')
+WHERE (stable IS DISTINCT FROM %(version)s OR canary IS NOT NULL)
+  AND EXISTS (SELECT FROM retrieval.index_version WHERE id = %(version)s AND state = 'ready')
 RETURNING stable, canary, canary_weight_bp, previous, shadow, salt, revision
 
 -- name: promote_first
@@ -70,29 +72,37 @@ WHERE stable IS NULL
 UPDATE retrieval.pointer
 SET canary = %(version)s, canary_weight_bp = %(weight_bp)s, revision = revision + 1,
     moved_seq = nextval('retrieval.move_seq')
-WHERE stable IS NOT NULL AND (%(version)s::text IS NULL
+WHERE stable IS NOT NULL AND (canary, canary_weight_bp) IS DISTINCT FROM (%(version)s::text, %(weight_bp)s::int)
+  AND (%(version)s::text IS NULL
     OR EXISTS (SELECT FROM retrieval.index_version WHERE id = %(version)s AND state = 'ready'))
 RETURNING stable, canary, canary_weight_bp, previous, shadow, salt, revision
 
 -- name: undo_version
--- An open canary is withdrawn; otherwise stable and previous change places.
-UPDATE retrieval.pointer
-SET stable = CASE WHEN canary IS NULL THEN previous ELSE stable END,
-    previous = CASE WHEN canary IS NULL THEN stable ELSE previous END,
-    canary = NULL, canary_weight_bp = 0, revision = revision + 1, moved_seq = nextval('retrieval.move_seq')
-WHERE canary IS NOT NULL OR previous IS NOT NULL
-RETURNING stable, canary, canary_weight_bp, previous, shadow, salt, revision
+-- What took traffic before the last move takes it again. The undo is a move itself, so the next one brings it back.
+-- Previous names the version that was left: that is where a redo leads, and it is never a retired one.
+UPDATE retrieval.pointer AS p
+SET stable = goal.stable, canary = goal.canary, canary_weight_bp = goal.canary_weight_bp,
+    previous = CASE WHEN goal.stable = p.stable THEN p.previous ELSE p.stable END,
+    revision = p.revision + 1, moved_seq = nextval('retrieval.move_seq')
+FROM retrieval.before_last_move AS goal
+WHERE p.revision = coalesce(%(expected_revision)s, p.revision)
+  -- Fails for the later of two that undo at the same moment: it would take back what it has not seen.
+  AND (goal.stable, goal.canary, goal.canary_weight_bp) IS DISTINCT FROM (p.stable, p.canary, p.canary_weight_bp)
+RETURNING p.stable, p.canary, p.canary_weight_bp, p.previous, p.shadow, p.salt, p.revision
+
+-- name: undo_goal
+SELECT stable, canary, canary_weight_bp FROM retrieval.before_last_move
 
 -- name: undo_publish
 UPDATE retrieval.snapshot_head
 SET snapshot = previous, previous = snapshot, moved_seq = nextval('retrieval.move_seq')
-WHERE tenant = %(tenant)s AND previous IS NOT NULL
+WHERE tenant = %(tenant)s AND previous IS NOT NULL AND snapshot = coalesce(%(expected_snapshot)s, snapshot)
 RETURNING snapshot, previous
 
 -- name: moves
 -- What could be undone, and when it moved.
 SELECT (SELECT moved_seq FROM retrieval.snapshot_head WHERE tenant = %(tenant)s AND previous IS NOT NULL) AS publish,
-       (SELECT moved_seq FROM retrieval.pointer WHERE canary IS NOT NULL OR previous IS NOT NULL) AS version
+       (SELECT moved_seq FROM retrieval.pointer WHERE EXISTS (SELECT FROM retrieval.before_last_move)) AS version
 
 -- name: snapshot
 SELECT coalesce((SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(tenant)s), 0)

@@ -33,7 +33,8 @@ RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, re
 UPDATE serving.pointer
 SET canary = %(version)s, canary_weight_bp = %(weight_bp)s,
     action = 'set_canary', revision = revision + 1, moved_at = now()
-WHERE stable IS NOT NULL AND revision = COALESCE(%(expected_revision)s, revision)
+WHERE stable IS NOT NULL AND (canary, canary_weight_bp) IS DISTINCT FROM (%(version)s::text, %(weight_bp)s::int)
+  AND revision = COALESCE(%(expected_revision)s, revision)
 RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, revision;
 
 -- name: set_fallback
@@ -43,15 +44,20 @@ WHERE stable IS NOT NULL AND revision = COALESCE(%(expected_revision)s, revision
 RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, revision;
 
 -- name: undo
--- A promote clears the canary, so a canary that is there was set after it: it is the last move and goes first.
-UPDATE serving.pointer
-SET stable = CASE WHEN canary IS NULL THEN previous ELSE stable END,
-    previous = CASE WHEN canary IS NULL THEN stable ELSE previous END,
-    canary = NULL, canary_weight_bp = 0,
-    action = 'undo', revision = revision + 1, moved_at = now()
-WHERE (canary IS NOT NULL OR previous IS NOT NULL)
-  AND revision = COALESCE(%(expected_revision)s, revision)
-RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, revision;
+-- What took traffic before the last move takes it again. The undo is a move itself, so the next one brings it back.
+-- Previous names the version that was left: that is where a redo leads, and what engines keep serving.
+UPDATE serving.pointer AS p
+SET stable = goal.stable, canary = goal.canary, canary_weight_bp = goal.canary_weight_bp,
+    previous = CASE WHEN goal.stable = p.stable THEN p.previous ELSE p.stable END,
+    action = 'undo', revision = p.revision + 1, moved_at = now()
+FROM serving.before_last_move AS goal
+WHERE p.revision = COALESCE(%(expected_revision)s, p.revision)
+  -- Fails for the later of two that undo at the same moment: it would take back what it has not seen.
+  AND (goal.stable, goal.canary, goal.canary_weight_bp) IS DISTINCT FROM (p.stable, p.canary, p.canary_weight_bp)
+RETURNING p.stable, p.canary, p.canary_weight_bp, p.previous, p.shadow, p.fallback, p.salt, p.revision;
+
+-- name: undo_goal
+SELECT stable, canary, canary_weight_bp FROM serving.before_last_move;
 
 -- name: history
 SELECT revision, action, stable, canary, canary_weight_bp, previous, shadow, fallback, moved_by, moved_at

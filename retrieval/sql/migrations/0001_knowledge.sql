@@ -127,6 +127,14 @@ CREATE TABLE retrieval.pointer_history (
     moved_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Where an undo leads: the last row in which another version or share took traffic.
+CREATE VIEW retrieval.before_last_move AS
+SELECT h.stable, h.canary, h.canary_weight_bp
+FROM retrieval.pointer_history h, retrieval.pointer p
+WHERE h.revision < p.revision AND h.stable IS NOT NULL
+  AND (h.stable, h.canary, h.canary_weight_bp) IS DISTINCT FROM (p.stable, p.canary, p.canary_weight_bp)
+ORDER BY h.revision DESC LIMIT 1;
+
 CREATE FUNCTION retrieval.pointer_moved() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO retrieval.pointer_history

@@ -56,6 +56,15 @@ CREATE TABLE serving.pointer_history (
     CONSTRAINT pointer_history_pkey_v1 PRIMARY KEY (revision)
 );
 
+-- Where an undo leads: the last row in which another version or share took traffic. Moves of the fallback decide
+-- nothing about traffic and are passed over.
+CREATE VIEW serving.before_last_move AS
+SELECT h.stable, h.canary, h.canary_weight_bp
+FROM serving.pointer_history h, serving.pointer p
+WHERE h.revision < p.revision AND h.stable IS NOT NULL
+  AND (h.stable, h.canary, h.canary_weight_bp) IS DISTINCT FROM (p.stable, p.canary, p.canary_weight_bp)
+ORDER BY h.revision DESC LIMIT 1;
+
 CREATE FUNCTION serving.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '%.% is append-only', TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import psycopg
 import pytest
 
@@ -10,13 +12,14 @@ from retrieval.errors import (
     CanaryError,
     NoStableVersionError,
     NothingToUndoError,
+    PointerMovedError,
     UnknownVersionError,
     VersionNotReadyError,
 )
 from retrieval.hits import SearchRequest
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
-from retrieval.versions import KnowledgeVersion
+from retrieval.versions import KnowledgeVersion, Pointer, UndoGoal
 from tests.fakes.embedding import WordEmbedder
 from tests.integration.retrieval.conftest import Publish
 
@@ -96,6 +99,84 @@ async def test_pointer_moves_and_undo(
     assert (await store.pointer()).stable == version.id
 
 
+#: Every kind of move on a rail with the versions first, second (stable) and third (5 % if so wanted).
+MOVES: dict[str, tuple[bool, Callable[[KnowledgeStore, list[str]], Awaitable[Pointer]]]] = {
+    "promote": (False, lambda store, ids: store.promote(ids[2])),
+    "promote of the canary": (True, lambda store, ids: store.promote(ids[2])),
+    "promote over a canary": (True, lambda store, ids: store.promote(ids[0])),
+    "canary set": (False, lambda store, ids: store.set_canary(ids[2], 500)),
+    "canary weight": (True, lambda store, ids: store.set_canary(ids[2], 5_000)),
+    "canary off": (True, lambda store, ids: store.set_canary(None, 0)),
+}
+
+
+def traffic(pointer: Pointer | UndoGoal) -> tuple[str, str | None, int]:
+    return pointer.stable, pointer.canary, pointer.canary_weight_bp
+
+
+@pytest.mark.parametrize("kind", MOVES)
+async def test_undo_takes_back_any_move_and_twice_is_redo(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder, kind: str
+) -> None:
+    with_canary, move = MOVES[kind]
+    await publish({"a": "red"})
+    ids = [(await store.pointer()).stable]
+    for name in ("second", "third"):
+        version = KnowledgeVersion.make(name=name, embedder=embedder.id, dims=embedder.dims)
+        await store.register(version)
+        ids.append(version.id)
+    await publish({"a": "red"})
+    before = await store.promote(ids[1])
+    if with_canary:
+        before = await store.set_canary(ids[2], 500)
+    after = await move(store, ids)
+    assert traffic(after) != traffic(before)
+    for expected in (before, after, before, after):
+        goal = await store.undo_goal()
+        assert goal is not None
+        assert traffic(goal) == traffic(expected)
+        assert (await store.undo("acme")).what == "version"
+        assert traffic(await store.pointer()) == traffic(expected)
+    pointer = await store.pointer()
+    assert pointer.previous == after.previous
+    states = {version.id: version.state for version in await store.versions()}
+    assert {states[each] for each in (pointer.stable, pointer.canary, pointer.previous) if each} == {"ready"}
+
+
+async def test_a_move_to_where_the_pointer_stands_is_not_the_last_one(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"})
+    version = second(embedder)
+    await store.register(version)
+    await publish({"a": "red"})
+    moved = await store.promote(version.id)
+    await publish({"a": "blue"})
+    assert await store.set_canary(None, 0) == moved
+    assert await store.promote(version.id) == moved
+    assert (await store.undo("acme")).what == "publish"
+
+
+async def test_an_undo_that_is_sent_again_is_refused(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"})
+    version = second(embedder)
+    await store.register(version)
+    await publish({"a": "red"})
+    seen = await store.promote(version.id)
+    await store.undo("acme", expected_revision=seen.revision, expected_snapshot=1)
+    with pytest.raises(PointerMovedError, match=r"expected_revision: .* read it again"):
+        await store.undo("acme", expected_revision=seen.revision, expected_snapshot=1)
+    moved = await store.pointer()
+    assert moved.stable != version.id
+    await publish({"a": "blue"})
+    await store.undo("acme", expected_revision=moved.revision, expected_snapshot=2)
+    with pytest.raises(PointerMovedError, match=r"expected_snapshot: .* is at 1, not 2"):
+        await store.undo("acme", expected_revision=moved.revision, expected_snapshot=2)
+    assert (await store.pointer(), await store.snapshot("acme")) == (moved, 1)
+
+
 async def test_undo_without_a_word_takes_what_moved_last(
     store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
 ) -> None:
@@ -121,7 +202,7 @@ async def test_refusals_name_the_field(store: KnowledgeStore, publish: Publish) 
         await store.set_canary(stable, 5)
     with pytest.raises(UnknownVersionError, match=f"no index version k-x-00000000; known: {stable}"):
         await store.promote("k-x-00000000")
-    with pytest.raises(NothingToUndoError, match="no canary and no previous"):
+    with pytest.raises(NothingToUndoError, match="has not moved"):
         await store.undo("acme", "version")
     with pytest.raises(NothingToUndoError, match="'other' has published nothing"):
         await store.undo("other", "publish")

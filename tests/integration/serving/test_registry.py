@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import psycopg
@@ -22,7 +22,8 @@ from serving.errors import (
 )
 from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
-from serving.versions import ModelVersion
+from serving.sql import QUERIES
+from serving.versions import ModelVersion, Pointer, UndoGoal
 
 BASE = ModelVersion(
     name="base",
@@ -94,14 +95,73 @@ async def test_promoting_what_is_stable_moves_nothing(registry: ModelRegistry) -
     assert await registry.promote(BASE.id) == first
 
 
-async def test_a_canary_is_the_last_move_and_is_undone_first(registry: ModelRegistry) -> None:
+#: Every kind of move, made on a rail where BASE and then TUNED became stable and OTHER has 5 % if so wanted.
+MOVES: dict[str, tuple[bool, Callable[[ModelRegistry], Awaitable[Pointer]]]] = {
+    "promote": (False, lambda registry: registry.promote(OTHER.id)),
+    "promote of the canary": (True, lambda registry: registry.promote(OTHER.id)),
+    "promote over a canary": (True, lambda registry: registry.promote(BASE.id)),
+    "canary set": (False, lambda registry: registry.set_canary(OTHER.id, 500)),
+    "canary weight": (True, lambda registry: registry.set_canary(OTHER.id, 5_000)),
+    "another canary": (True, lambda registry: registry.set_canary(BASE.id, 500)),
+    "canary off": (True, lambda registry: registry.set_canary(None, 0)),
+}
+
+
+def traffic(pointer: Pointer | UndoGoal) -> tuple[str, str | None, int]:
+    return pointer.stable, pointer.canary, pointer.canary_weight_bp
+
+
+@pytest.mark.parametrize("kind", MOVES)
+async def test_undo_takes_back_any_move_and_twice_is_redo(registry: ModelRegistry, kind: str) -> None:
+    with_canary, move = MOVES[kind]
+    await registry.promote(BASE.id)
+    before = await registry.promote(TUNED.id)
+    if with_canary:
+        before = await registry.set_canary(OTHER.id, 500)
+    after = await move(registry)
+    assert traffic(after) != traffic(before)
+    for expected in (before, after, before, after):
+        goal = await registry.undo_goal()
+        assert goal is not None
+        assert traffic(goal) == traffic(expected)
+        undone = await registry.undo()
+        assert traffic(undone) == traffic(expected)
+    assert undone.previous == after.previous
+
+
+async def test_moves_that_leave_the_traffic_alone_are_passed_over_by_undo(registry: ModelRegistry) -> None:
     await registry.promote(BASE.id)
     await registry.promote(TUNED.id)
-    moved = await registry.set_canary(OTHER.id, 500)
-    assert (moved.canary, moved.canary_weight_bp) == (OTHER.id, 500)
+    named = await registry.set_fallback(OTHER.id)
+    assert (await registry.set_canary(None, 0)) == named
     undone = await registry.undo()
-    assert (undone.stable, undone.canary, undone.canary_weight_bp) == (TUNED.id, None, 0)
-    assert (await registry.undo()).stable == BASE.id
+    assert (undone.stable, undone.fallback) == (BASE.id, OTHER.id)
+
+
+async def test_an_undo_that_is_sent_again_is_refused(registry: ModelRegistry) -> None:
+    await registry.promote(BASE.id)
+    seen = await registry.promote(TUNED.id)
+    undone = await registry.undo(expected_revision=seen.revision)
+    with pytest.raises(PointerMovedError, match="read it again"):
+        await registry.undo(expected_revision=seen.revision)
+    assert await registry.pointer() == undone
+
+
+async def test_two_undos_at_the_same_moment_undo_once(registry: ModelRegistry, database_url: str) -> None:
+    await registry.promote(BASE.id)
+    await registry.promote(TUNED.id)
+    async with await psycopg.AsyncConnection.connect(database_url) as first:
+        await first.execute(QUERIES["undo"], {"expected_revision": None})
+        second = asyncio.create_task(registry.undo())
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watch:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            async with asyncio.timeout(10):
+                while (await (await watch.execute(waiting)).fetchone()) == (0,):
+                    await watch.execute("SELECT pg_sleep(0.01)")
+        await first.commit()
+    with pytest.raises(PointerMovedError):
+        await second
+    assert (await registry.pointer()).stable == BASE.id
 
 
 async def test_promoting_the_canary_clears_it(registry: ModelRegistry) -> None:
