@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import aiohttp
 
-from deploy.errors import UsageError
+from deploy.errors import DeployError, UsageError
 from deploy.models import LocalModels
 from deploy.placement import Placement, place
 from deploy.ports import free_ports
@@ -146,9 +145,11 @@ class OwnEngines:
         """End all at once."""
         if self._others:
             self._others.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._others
-        await asyncio.gather(*(engine.stop() for engine in self._running))
+            await asyncio.wait([self._others])
+        ends = await asyncio.gather(*(engine.stop() for engine in self._running), return_exceptions=True)
+        for failure in ends:
+            if failure is not None:
+                self._say(f"an engine was not stopped in order: {failure}")
 
     async def _start_others(self) -> None:
         for placed, port in self._placements[1:]:
@@ -156,10 +157,15 @@ class OwnEngines:
             try:
                 await self._start(placed, port)
                 self._say(f"engine for {arms} is ready too: {', '.join(placed.served)} on port {port}")
-            except ServingError as exc:
+            except (DeployError, ServingError, OSError) as exc:
                 self._say(f"engine for {arms} did not start: {exc}")
 
     async def _start(self, placed: Placement, port: int) -> None:
+        """One that fails is ended at once: half started, it would hold its memory with nobody watching it."""
         engine = self._make(placed, port)
         self._running.append(engine)
-        await engine.start()
+        try:
+            await engine.start()
+        except Exception:
+            await engine.stop()
+            raise
