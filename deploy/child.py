@@ -88,22 +88,33 @@ class Child:
         self._process = None
 
     async def _keep(self) -> None:
-        """Start it again whenever it dies; pause longer each time it dies young."""
+        """Start it again whenever it dies; pause longer each time it dies young or does not start."""
         pause_s = FIRST_PAUSE_S
         loop = asyncio.get_running_loop()
-        while self._process is not None:
+        while process := self._process:
             born = loop.time()
-            code = await self._process.wait()
-            signal_group(self._process.pid, signal.SIGKILL)
-            self._guard.forget(self._process.pid)
+            code = await process.wait()
+            signal_group(process.pid, signal.SIGKILL)
+            self._guard.forget(process.pid)
+            self._process = None
             if loop.time() - born > GOOD_LIFE_S:
                 pause_s = FIRST_PAUSE_S
             self._say(
                 f"{self.name} ended ({_ending(code)}); starting it again in {pause_s:g} s; log: {self.log}"
             )
+            pause_s = await self._spawn_after(pause_s)
+
+    async def _spawn_after(self, pause_s: float) -> float:
+        """Try until there is a process again, whatever the machine lacks just now; returns the next pause."""
+        while True:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            await self._spawn()
+            try:
+                await self._spawn()
+            except OSError as exc:
+                self._say(f"{self.name} cannot be started ({exc}); trying again in {pause_s:g} s")
+            else:
+                return pause_s
 
     async def _spawn(self) -> None:
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:

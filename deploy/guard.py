@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,14 @@ class Guard:
     ) -> None:
         """Close the pipe and wait: what an unclean end left is gone when this returns."""
         if self._process and self._process.stdin:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
             self._process.wait()
+
+    @property
+    def pid(self) -> int | None:
+        """The watchdog's process id."""
+        return self._process.pid if self._process else None
 
     def watch(self, group: int) -> None:
         """End this process group when we are gone."""
@@ -55,6 +62,8 @@ class Guard:
         self._tell("postgres ")
 
     def _tell(self, line: str) -> None:
+        """Nothing is lost when the watchdog was killed but its own purpose: the stack goes on without it."""
         if self._process and self._process.stdin:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()

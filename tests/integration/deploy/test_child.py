@@ -94,6 +94,45 @@ async def test_a_child_that_dies_is_started_again_and_stop_ends_its_whole_group(
         await happens(lambda: not any(lives(pid) for pid in everybody))
 
 
+async def test_a_child_that_cannot_be_started_for_a_while_is_tried_again(tmp_path: Path) -> None:
+    file, said, moved = tmp_path / "pids", list[str](), tmp_path / "moved"
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with Guard() as guard:
+        worker = child(folder, guard, SLEEPER, said, str(file))
+
+        async def ready() -> bool:
+            return len(families(file)) == 1
+
+        await worker.start(ready, timeout_s=PATIENCE_S)
+        folder.rename(moved)  # its log cannot be opened
+        os.kill(families(file)[0][0], signal.SIGKILL)
+        await happens(lambda: len(said) == 2)
+        assert said[1].startswith("worker cannot be started ([Errno 2] No such file or directory: ")
+        assert said[1].endswith("; trying again in 1 s")
+        assert worker.pid is None
+        moved.rename(folder)
+        await happens(lambda: len(families(file)) == 2)
+        await worker.stop()
+
+
+async def test_a_watchdog_that_was_killed_takes_nothing_with_it(tmp_path: Path) -> None:
+    file, said = tmp_path / "pids", list[str]()
+    with Guard() as guard:
+        worker = child(tmp_path, guard, SLEEPER, said, str(file))
+
+        async def ready() -> bool:
+            return len(families(file)) == 1
+
+        await worker.start(ready, timeout_s=PATIENCE_S)
+        assert guard.pid is not None
+        os.kill(guard.pid, signal.SIGKILL)
+        await happens(lambda: not lives(guard.pid or 0))
+        os.kill(families(file)[0][0], signal.SIGKILL)
+        await happens(lambda: len(families(file)) == 2)
+        await worker.stop()
+
+
 async def test_a_child_that_dies_before_it_is_ready_is_an_error_with_its_last_words(tmp_path: Path) -> None:
     with Guard() as guard:
         worker = child(tmp_path, guard, "import sys; sys.exit('GATEWAY_PORT: in use')", [])
