@@ -7,6 +7,7 @@ generation and frees its slot; that is the only way in which it learns of a canc
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -66,7 +67,8 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of generated text. The last one has no text but the finish reason and the usage."""
+    """Generated text: the tokens that came together. The last one has none, but the finish reason and the
+    usage."""
 
     text: str
     finish_reason: str | None = None
@@ -213,56 +215,142 @@ class _Clock:
 
 
 class _Deadline:
-    """`asyncio.timeout` that says which deadline was missed."""
+    """A moment, and what it means to miss it. As a context it is an `asyncio.timeout` that says so."""
 
-    __slots__ = ("_at", "_message", "_stage", "_timeout")
+    __slots__ = ("_message", "_stage", "_timeout", "at")
 
     def __init__(self, at: float, stage: str, message: str) -> None:
-        self._at, self._stage, self._message = at, stage, message
+        self.at, self._stage, self._message = at, stage, message
+
+    def missed(self) -> EngineTimeoutError:
+        """The error."""
+        return EngineTimeoutError(self._message, stage=self._stage)
 
     async def __aenter__(self) -> None:
-        self._timeout = asyncio.timeout(self._at - time.monotonic())
+        self._timeout = asyncio.timeout(self.at - time.monotonic())
         await self._timeout.__aenter__()
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError as exc:
-            raise EngineTimeoutError(self._message, stage=self._stage) from exc
+            raise self.missed() from exc
+
+
+class _TimedReader:
+    """Reads a stream, each wait bounded by a deadline, with one timer for all of them: a stream has a read a
+    token, and nearly all of them are in time."""
+
+    __slots__ = ("_content", "_deadline", "_loop", "_timer", "_timer_at")
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+        self._loop = asyncio.get_running_loop()
+        #: Of the read that waits now; None while our reader does something else.
+        self._deadline: _Deadline | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    async def read(self, deadline: _Deadline) -> bytes:
+        """All that has come, empty at the end; raises EngineTimeoutError when nothing comes in time."""
+        self._deadline = deadline
+        if deadline.at < self._timer_at:
+            self._arm(deadline.at)
+        try:
+            return await self._content.readany()
+        finally:
+            self._deadline = None
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self, at: float) -> None:
+        self.close()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer_at = math.inf
+        if self._deadline is None:
+            return  # the next read arms it again
+        if time.monotonic() < self._deadline.at:
+            self._arm(self._deadline.at)
+        else:
+            self._content.set_exception(self._deadline.missed())
+
+
+class _Answer:
+    """What the events of one stream say."""
+
+    __slots__ = ("_generation", "_texts", "done", "finish_reason", "usage")
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._texts: list[str] = []
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.done = False
+
+    def take(self, event: bytes) -> None:
+        """Take one event; raises EngineError if it is none of an answer."""
+        if event == b"[DONE]":
+            if self.finish_reason is None:
+                raise EngineStreamError("the engine's stream ended without a finish reason")
+            self._generation.finished(self.finish_reason, self.usage)
+            self.done = True
+            return
+        chunk = _chunk(event)
+        if chunk.get("usage"):
+            self.usage = _usage(chunk["usage"])
+        for choice in chunk.get("choices") or ():
+            self._generation.answered(chunk.get("id"), chunk.get("model"))
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            text = (choice.get("delta") or {}).get("content")
+            if text:
+                self._generation.token()
+                self._texts.append(text)
+
+    def text(self) -> str:
+        """The text since the last call."""
+        text = "".join(self._texts)
+        self._texts.clear()
+        return text
 
 
 async def _read(
     response: aiohttp.ClientResponse, clock: _Clock, generation: Generation
 ) -> AsyncGenerator[ChatDelta, None]:
-    parser = EventParser()
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    while True:
-        deadline = clock.until_next_token() if generation.started else clock.until_first_token()
-        try:
-            async with deadline:
-                piece = await response.content.readany()
-        except aiohttp.ClientError as exc:
-            raise EngineStreamError(f"the engine's stream broke: {exc or type(exc).__name__}") from exc
-        if not piece:
-            raise EngineStreamError("the engine's stream ended without [DONE]")
-        for event in parser.feed(piece):
-            if event == b"[DONE]":
-                if finish_reason is None:
-                    raise EngineStreamError("the engine's stream ended without a finish reason")
-                generation.finished(finish_reason, usage)
-                yield ChatDelta("", finish_reason, usage)
+    """One delta for all the tokens that came together, then the last one."""
+    parser, answer = EventParser(), _Answer(generation)
+    reader = _TimedReader(response.content)
+    try:
+        while True:
+            deadline = clock.until_next_token() if generation.started else clock.until_first_token()
+            try:
+                piece = await reader.read(deadline)
+            except aiohttp.ClientError as exc:
+                raise EngineStreamError(f"the engine's stream broke: {exc or type(exc).__name__}") from exc
+            if not piece:
+                raise EngineStreamError("the engine's stream ended without [DONE]")
+            failure: EngineError | None = None
+            try:
+                for event in parser.feed(piece):
+                    answer.take(event)
+                    if answer.done:
+                        break
+            except EngineError as exc:
+                failure = exc
+            if text := answer.text():
+                yield ChatDelta(text)
+            if failure is not None:
+                raise failure
+            if answer.done:
+                yield ChatDelta("", answer.finish_reason, answer.usage)
                 return
-            chunk = _chunk(event)
-            if chunk.get("usage"):
-                usage = _usage(chunk["usage"])
-            for choice in chunk.get("choices") or ():
-                generation.answered(chunk.get("id"), chunk.get("model"))
-                finish_reason = choice.get("finish_reason") or finish_reason
-                text = (choice.get("delta") or {}).get("content")
-                if text:
-                    generation.token()
-                    yield ChatDelta(text)
+    finally:
+        reader.close()
 
 
 def _chunk(event: bytes) -> dict[str, Any]:

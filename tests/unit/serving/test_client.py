@@ -53,7 +53,6 @@ async def test_the_last_delta_says_why_it_ended_and_what_it_cost(
     bench.fake.program("m-fake", cached_tokens=3)
     deltas = await bench.ask()
     assert "".join(delta.text for delta in deltas) == DEFAULT_ANSWER
-    assert len(deltas) > 10
     assert all(delta.finish_reason is None for delta in deltas[:-1])
     last = deltas[-1]
     assert last.finish_reason == "stop"
@@ -125,6 +124,39 @@ async def test_a_missed_deadline_names_its_stage_and_frees_the_engine(
         await bench.ask(**limits)
     assert caught.value.stage == stage
     await asyncio.wait_for(bench.fake.idle(), 5)
+
+
+async def test_tokens_that_came_together_are_one_delta(bench: Bench) -> None:
+    bench.fake.program("m-fake", chunk_chars=2)
+    stream = bench.client.stream(ChatRequest(served_name="m-fake", messages=MESSAGES))
+    taken = [await anext(stream)]
+    await bench.fake.idle()  # meanwhile all of it has come
+    taken += [delta async for delta in stream]
+    assert "".join(delta.text for delta in taken) == DEFAULT_ANSWER
+    assert len(taken) < len(DEFAULT_ANSWER) // 4
+
+
+async def test_text_before_a_fault_is_given_before_the_fault(bench: Bench) -> None:
+    bench.fake.program("m-fake", error_after=3)
+    taken: list[str] = []
+    with pytest.raises(EngineStreamError):
+        await _gather(bench.client.stream(ChatRequest(served_name="m-fake", messages=MESSAGES)), taken)
+    assert "".join(taken) == DEFAULT_ANSWER[: 3 * 4]
+
+
+async def _gather(stream: AsyncIterator[ChatDelta], texts: list[str]) -> None:
+    async for delta in stream:
+        texts += [delta.text]
+
+
+async def test_a_slow_reader_is_not_a_silent_engine(bench: Bench) -> None:
+    bench.fake.program("m-fake", between_tokens_s=0.001)
+    request = ChatRequest(served_name="m-fake", messages=MESSAGES, idle_timeout_s=0.5)
+    stream = bench.client.stream(request)
+    text = (await anext(stream)).text
+    await asyncio.sleep(0.6)
+    text += "".join([delta.text async for delta in stream])
+    assert text == DEFAULT_ANSWER
 
 
 async def test_leaving_the_stream_early_aborts_the_generation(bench: Bench) -> None:
