@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,26 +14,25 @@ from deploy.errors import DatabaseUnavailableError
 from deploy.home import Home
 from deploy.postgres import EmbeddedPostgres
 from deploy.settings import DeploySettings
+from deploy.sharing import SharedPostgres
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 
 
 @asynccontextmanager
 async def database(settings: DeploySettings, home: Home) -> AsyncIterator[str]:
-    """The database's URL. An embedded server that this call started is stopped again."""
+    """The database's URL. An embedded server is stopped again unless a stack or another command uses it."""
     given = settings.database_url.get_secret_value()
     if given:
         yield given
         return
     home.prepare()
-    server = EmbeddedPostgres(home.postgres, port=settings.postgres_port)
-    borrowed = home.is_running()
-    url = await asyncio.to_thread(server.start)
+    server = SharedPostgres(EmbeddedPostgres(home.postgres, port=settings.postgres_port), home.run)
+    url = await server.start()
     try:
         yield url
     finally:
-        if not borrowed:
-            await asyncio.to_thread(server.stop)
+        await server.stop()
 
 
 @asynccontextmanager

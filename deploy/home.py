@@ -54,16 +54,17 @@ class Home:
         return self.root / "keys.json"
 
     @property
-    def _run(self) -> Path:
+    def run(self) -> Path:
+        """Locks and the state of what runs; gone or stale when nothing does."""
         return self.root / "run"
 
     def prepare(self) -> Self:
         """Make the folders; only their owner may enter those that hold secrets or answers."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self.models, self.logs, self.spool, self._run):
+            for folder in (self.models, self.logs, self.spool, self.run):
                 folder.mkdir(exist_ok=True)
-            for folder in (self.logs, self.spool, self._run):
+            for folder in (self.logs, self.spool, self.run):
                 folder.chmod(0o700)
         except OSError as exc:
             if exc.errno == errno.ENOSPC:
@@ -98,7 +99,7 @@ class Home:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for one `up`. The kernel lets go of it however the process ends."""
-        descriptor = os.open(self._run / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.run / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,7 +119,7 @@ class Home:
     def is_running(self) -> bool:
         """Whether some `up` holds the folder."""
         try:
-            descriptor = os.open(self._run / "up.lock", os.O_RDWR)
+            descriptor = os.open(self.run / "up.lock", os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
@@ -144,7 +145,7 @@ class Home:
 
     @property
     def _state_file(self) -> Path:
-        return self._run / "state.json"
+        return self.run / "state.json"
 
 
 def _write_whole(path: Path, text: str) -> None:

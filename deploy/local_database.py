@@ -13,6 +13,7 @@ from deploy.guard import Guard
 from deploy.home import Home
 from deploy.postgres import EmbeddedPostgres
 from deploy.settings import DeploySettings
+from deploy.sharing import SharedPostgres
 from deploy.watchdog import postmaster_pid
 
 LOOK_EVERY_S = 1.0
@@ -25,7 +26,11 @@ class LocalDatabase:
         self, settings: DeploySettings, home: Home, guard: Guard, say: Callable[[str], None]
     ) -> None:
         self._given = settings.database_url.get_secret_value()
-        self._server = None if self._given else EmbeddedPostgres(home.postgres, port=settings.postgres_port)
+        self._server = (
+            None
+            if self._given
+            else SharedPostgres(EmbeddedPostgres(home.postgres, port=settings.postgres_port), home.run)
+        )
         self._guard = guard
         self._say = say
         self._keeper: asyncio.Task[None] | None = None
@@ -42,35 +47,29 @@ class LocalDatabase:
         return url
 
     async def stop(self) -> None:
-        """Stop the embedded server; a given one is none of our business."""
+        """Stop the embedded server unless a command still uses it; a given one is none of our business."""
         if self._keeper:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         if self._server:
-            await asyncio.to_thread(self._server.stop)
+            await self._server.stop()
             self._guard.forget_postgres()
 
-    async def _start_server(self, server: EmbeddedPostgres) -> str:
-        """Start in a thread, and never leave that thread behind: a stop must not overtake a start."""
-        self._guard.watch_postgres(server.data / "postmaster.pid")
-        starting = asyncio.ensure_future(asyncio.to_thread(server.start))
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await asyncio.wait([starting])
-            raise
+    async def _start_server(self, shared: SharedPostgres) -> str:
+        self._guard.watch_postgres(shared.server.data / "postmaster.pid")
+        return await shared.start()
 
-    async def _keep(self, server: EmbeddedPostgres) -> None:
+    async def _keep(self, shared: SharedPostgres) -> None:
         """Start the server again whenever it is gone; pause longer each time that fails."""
         pause_s = FIRST_PAUSE_S
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if postmaster_pid(server.data / "postmaster.pid") is not None:
+            if postmaster_pid(shared.server.data / "postmaster.pid") is not None:
                 continue
-            self._say(f"the database ended; starting it again; log: {server.log}")
+            self._say(f"the database ended; starting it again; log: {shared.server.log}")
             try:
-                await self._start_server(server)
+                await self._start_server(shared)
                 pause_s = FIRST_PAUSE_S
             except DeployError as exc:
                 self._say(f"the database does not start ({exc}); trying again in {pause_s:g} s")
