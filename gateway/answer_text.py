@@ -5,6 +5,7 @@ Not a validator: the finished document is parsed and checked as a whole. This on
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _SIMPLE_ESCAPES: Final = {
@@ -18,6 +19,9 @@ _SIMPLE_ESCAPES: Final = {
     "t": "\t",
 }
 _REPLACEMENT: Final = "\ufffd"
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+#: What a string holds as it is, in one run.
+_PLAIN: Final = re.compile(r'[^"\\]+')
 
 
 class FieldReader:
@@ -44,11 +48,17 @@ class FieldReader:
     def feed(self, piece: str) -> str:
         """The characters of the field that `piece` completes; empty while other parts of the JSON pass."""
         out: list[str] = []
-        for char in piece:
-            if self._in_string:
-                self._string_char(char, out)
+        place = 0
+        while place < len(piece):
+            if not self._in_string:
+                self._structure_char(piece[place])
+            elif not self._escape and (run := _PLAIN.match(piece, place)):
+                self._emit(run.group(), out)
+                place = run.end()
+                continue
             else:
-                self._structure_char(char)
+                self._string_char(piece[place], out)
+            place += 1
         return "".join(out)
 
     def _structure_char(self, char: str) -> None:
@@ -74,14 +84,13 @@ class FieldReader:
             self._expects_key = False
 
     def _string_char(self, char: str, out: list[str]) -> None:
+        """A character that means something in a string: part of an escape, or the string's end."""
         if self._escape:
             self._escape_char(char, out)
         elif char == "\\":
             self._escape = char
-        elif char == '"':
-            self._end_string(out)
         else:
-            self._emit(char, out)
+            self._end_string(out)
 
     def _escape_char(self, char: str, out: list[str]) -> None:
         self._escape += char
@@ -115,12 +124,12 @@ class FieldReader:
             self._high = None
             self._emit(_REPLACEMENT, out)
 
-    def _emit(self, char: str, out: list[str]) -> None:
+    def _emit(self, text: str, out: list[str]) -> None:
         self._flush_high(out)
         if self._is_key:
-            self._key.append(char)
+            self._key.append(text)
         elif self._captures:
-            out.append(char if not 0xD800 <= ord(char) < 0xE000 else _REPLACEMENT)
+            out.append(_LONE_SURROGATE.sub(_REPLACEMENT, text))
 
     def _end_string(self, out: list[str]) -> None:
         self._flush_high(out)
