@@ -11,6 +11,8 @@
     │   ├── UnauthenticatedError   401
     │   └── ForbiddenError         403
     ├── NotFoundError              404
+    ├── ConflictError              409
+    │   └── NotServedError
     ├── BusyError                  429, carries `retry_after_s`
     │   ├── OverloadedError
     │   └── RateLimitedError
@@ -97,6 +99,10 @@ class NotFoundError(GatewayError):
 
 class ConflictError(GatewayError):
     """The state of the system does not allow this now."""
+
+
+class NotServedError(ConflictError):
+    """No engine serves a version that is to take traffic."""
 
 
 class BusyError(GatewayError):

@@ -26,7 +26,7 @@ def add(commands: CommandLine) -> None:
         _undo,
         summary="Take back the last move of one rail; the other one is not touched. Twice is redo.",
         example="twinrail undo knowledge",
-        exit_codes="0 done, 1 nothing to undo",
+        exit_codes="0 done, 1 nothing to undo, or the rail moved meanwhile, or no engine serves the version",
     )
     undo.add_argument("rail", choices=RAILS)
     undo.add_argument(
@@ -34,6 +34,7 @@ def add(commands: CommandLine) -> None:
         choices=("publish", "version"),
         help="knowledge only: the last publish or the last version (default: whichever moved last)",
     )
+    _add_force(undo)
     _add_dry_run(undo)
 
     promote = commands.command(
@@ -44,6 +45,7 @@ def add(commands: CommandLine) -> None:
     )
     promote.add_argument("rail", choices=RAILS)
     promote.add_argument("version", help="a version id, as `twinrail rails --versions` lists them")
+    _add_force(promote)
     _add_dry_run(promote)
 
     canary = commands.command(
@@ -56,7 +58,14 @@ def add(commands: CommandLine) -> None:
     canary.add_argument("version", nargs="?", help="a version id")
     canary.add_argument("--percent", type=float, help="share of the conversations, 0 to 100")
     canary.add_argument("--off", action="store_true", help="end the canary")
+    _add_force(canary)
     _add_dry_run(canary)
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="model only: move although no engine serves the version yet"
+    )
 
 
 def _add_dry_run(parser: argparse.ArgumentParser) -> None:
@@ -84,31 +93,53 @@ async def _undo(args: argparse.Namespace, context: Context) -> int:
     if args.what and args.rail == "model":
         raise UsageError("--what: the model rail has one kind of move only; leave --what out")
     async with context.gateway("admin") as gateway:
-        if args.dry_run:
-            return _plan_undo((await _pointers(gateway))[args.rail], args.what, context)
         before = (await _pointers(gateway))[args.rail]
-        body = {"what": args.what} if args.what else {}
-        await gateway.post(f"/v1/rails/{args.rail}:undo", body)
+        if args.dry_run:
+            return _plan_undo(before, args.what, context)
+        await gateway.post(f"/v1/rails/{args.rail}:undo", undo_body(before, args.what, force=args.force))
         after = (await _pointers(gateway))[args.rail]
     return _report_move(before, after, context)
 
 
+def undo_body(seen: Mapping[str, Any], what: str | None, *, force: bool) -> dict[str, Any]:
+    """The request: it names what was seen, so that one that arrives twice is refused instead of redoing."""
+    body: dict[str, Any] = {"expected_revision": seen["revision"], "force": force}
+    if what:
+        body["what"] = what
+    if seen["rail"] == "knowledge":
+        body["expected_snapshot"] = seen["snapshot"] or 0
+    return body
+
+
 def _plan_undo(pointer: Mapping[str, Any], what: str | None, context: Context) -> int:
     """What an undo has to go back to; only the server knows which of publish and version moved last."""
-    if pointer["canary"] and what != "publish":
-        plan = f"would end the canary {pointer['canary']}"
-    elif pointer["previous"] and what != "publish":
-        plan = f"would make {pointer['previous']} stable in place of {pointer['stable']}"
+    goal = pointer["undo_to"]
+    if goal and what != "publish":
+        plan = _planned_version(pointer, goal)
     elif pointer["rail"] == "knowledge" and what != "version" and (pointer["snapshot"] or 0) > 0:
         plan = f"would take snapshot {pointer['snapshot']} back"
     else:
         raise GateRefusedError(
             f"{pointer['rail']}: there is nothing to undo; nothing has moved on this rail yet"
         )
-    if pointer["rail"] == "knowledge" and what is None and pointer["previous"]:
+    if pointer["rail"] == "knowledge" and what is None and goal:
         plan += f", or snapshot {pointer['snapshot']} back if that was published later"
     context.out.result({"rail": pointer["rail"], "dry_run": True, "plan": plan}, f"{pointer['rail']}: {plan}")
     return 0
+
+
+def _planned_version(pointer: Mapping[str, Any], goal: Mapping[str, Any]) -> str:
+    plans = []
+    if goal["stable"] != pointer["stable"]:
+        plans.append(f"make {goal['stable']} stable in place of {pointer['stable']}")
+    if goal["canary"] and (goal["canary"], goal["canary_weight_bp"]) != (
+        pointer["canary"],
+        pointer["canary_weight_bp"],
+    ):
+        plans.append(f"give {goal['canary']} {goal['canary_weight_bp'] / 100:g} % again")
+    elif pointer["canary"] and not goal["canary"]:
+        plans.append(f"end the canary {pointer['canary']}")
+    return "would " + " and ".join(plans)
 
 
 async def _promote(args: argparse.Namespace, context: Context) -> int:
@@ -119,7 +150,8 @@ async def _promote(args: argparse.Namespace, context: Context) -> int:
             plan = f"would make {args.version} stable in place of {before['stable']}"
             context.out.result({"rail": args.rail, "dry_run": True, "plan": plan}, f"{args.rail}: {plan}")
             return 0
-        await gateway.post(f"/v1/rails/{args.rail}:promote", {"version": args.version})
+        body = {"version": args.version, "force": args.force}
+        await gateway.post(f"/v1/rails/{args.rail}:promote", body)
         after = (await _pointers(gateway))[args.rail]
     return _report_move(before, after, context)
 
@@ -134,7 +166,8 @@ async def _canary(args: argparse.Namespace, context: Context) -> int:
             plan = f"would give {version} {weight_bp / 100:g} %" if version else "would end the canary"
             context.out.result({"rail": args.rail, "dry_run": True, "plan": plan}, f"{args.rail}: {plan}")
             return 0
-        await gateway.post(f"/v1/rails/{args.rail}:canary", {"version": version, "weight_bp": weight_bp})
+        body = {"version": version, "weight_bp": weight_bp, "force": args.force}
+        await gateway.post(f"/v1/rails/{args.rail}:canary", body)
         after = (await _pointers(gateway))[args.rail]
     return _report_move(before, after, context)
 

@@ -8,10 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from gateway.access import ApiKey, Scope
-from gateway.errors import InvalidFieldError
+from gateway.errors import InvalidFieldError, NotServedError
 from gateway.rollouts.assignment import Rail
-from gateway.schemas import CanaryBody, PointerView, PromoteBody, RailList, UndoBody, VersionList, VersionView
+from gateway.schemas import (
+    CanaryBody,
+    PointerView,
+    PromoteBody,
+    RailList,
+    UndoBody,
+    UndoTo,
+    VersionList,
+    VersionView,
+)
 from gateway.state import Caller, GatewayState, State
+from retrieval.versions import UndoGoal as KnowledgeUndoGoal
+from serving.versions import Pointer, UndoGoal
 
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
 
@@ -72,23 +83,57 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
 @router.post("/{rail}:undo")
 async def undo(rail: Rail, key: Releaser, state: State, body: UndoBody | None = None) -> dict[str, Any]:
     """Take back the last move of this rail, and of this rail only. Undoing an undo is a redo."""
-    what = body.what if body else None
+    wanted = body or UndoBody()
     if rail is Rail.KNOWLEDGE:
-        undone = await state.knowledge.undo(key.tenant, what)
-        state.live.forget()
-        moved: dict[str, Any] = {"what": undone.what, "before": undone.before, "after": undone.after}
+        undone = await state.knowledge.undo(
+            key.tenant,
+            wanted.what,
+            expected_revision=wanted.expected_revision,
+            expected_snapshot=wanted.expected_snapshot,
+        )
+        moved = {"what": undone.what, "before": undone.before, "after": undone.after}
     else:
-        if what == "publish":
+        moved = await _undo_model(state, wanted)
+    state.live.forget()
+    return {"undone": moved, "pointer": (await _pointer(state, key, rail)).model_dump(mode="json")}
+
+
+async def _undo_model(state: GatewayState, wanted: UndoBody) -> dict[str, Any]:
+    for field in ("what", "expected_snapshot"):
+        if getattr(wanted, field) not in (None, "version"):
             raise InvalidFieldError(
                 "The model rail has no publishes.",
-                field="what",
-                fix="Leave `what` out, or undo the knowledge rail.",
+                field=field,
+                fix=f"Leave `{field}` out, or undo the knowledge rail.",
             )
-        before = await state.models.pointer()
-        after = await state.models.undo()
-        state.live.forget()
-        moved = {"what": "version", "before": before.stable, "after": after.stable}
-    return {"undone": moved, "pointer": (await _pointer(state, key, rail)).model_dump(mode="json")}
+    before = await state.models.pointer()
+    goal = await state.models.undo_goal()
+    # Never past the state that is checked here, also when the caller expects none.
+    expected = before.revision if wanted.expected_revision is None else wanted.expected_revision
+    if goal is not None and expected == before.revision and not wanted.force:
+        for version in {goal.stable, goal.canary} - {before.stable, before.canary, None}:
+            await _require_served(state, version, field="rail")
+    after = await state.models.undo(expected_revision=expected)
+    return {"what": "version", "before": _moved(before, after), "after": _moved(after, before)}
+
+
+def _moved(one: Pointer, other: Pointer) -> str:
+    """The version of `one` that makes the difference: its stable, or if that is the same, its canary."""
+    return one.stable if one.stable != other.stable else one.canary or one.stable
+
+
+async def _require_served(state: GatewayState, version_id: str | None, *, field: str) -> None:
+    """Refuse to send traffic where no engine answers."""
+    if version_id is None:
+        return
+    version = await state.models.version(version_id)
+    if not await state.engines.ready(version.served_name):
+        listed = ", ".join(sorted(state.engines.served())) or "nothing"
+        raise NotServedError(
+            f"No engine serves {version_id} under its name {version.served_name}; they list {listed}.",
+            field=field,
+            fix="Have an engine serve it first, or send `force: true` (on the command line `--force`).",
+        )
 
 
 @router.post("/{rail}:canary")
@@ -98,8 +143,12 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
         raise InvalidFieldError(
             "A weight without a version.", field="weight_bp", fix="Send 0, or name a version."
         )
-    owner = state.knowledge if rail is Rail.KNOWLEDGE else state.models
-    await owner.set_canary(body.version, body.weight_bp)
+    if rail is Rail.KNOWLEDGE:
+        await state.knowledge.set_canary(body.version, body.weight_bp)
+    else:
+        if not body.force:
+            await _require_served(state, body.version, field="version")
+        await state.models.set_canary(body.version, body.weight_bp)
     state.live.forget()
     return await _pointer(state, key, rail)
 
@@ -107,8 +156,12 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
 @router.post("/{rail}:promote")
 async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) -> PointerView:
     """Make a version stable. The stable one becomes previous, where undo finds it."""
-    owner = state.knowledge if rail is Rail.KNOWLEDGE else state.models
-    await owner.promote(body.version)
+    if rail is Rail.KNOWLEDGE:
+        await state.knowledge.promote(body.version)
+    else:
+        if not body.force:
+            await _require_served(state, body.version, field="version")
+        await state.models.promote(body.version)
     state.live.forget()
     return await _pointer(state, key, rail)
 
@@ -123,6 +176,7 @@ async def _pointer(state: GatewayState, key: ApiKey, rail: Rail) -> PointerView:
             canary_weight_bp=knowledge.canary_weight_bp,
             previous=knowledge.previous,
             shadow=knowledge.shadow,
+            undo_to=_undo_to(await state.knowledge.undo_goal()),
             revision=knowledge.revision,
             snapshot=await state.knowledge.snapshot(key.tenant),
         )
@@ -135,5 +189,12 @@ async def _pointer(state: GatewayState, key: ApiKey, rail: Rail) -> PointerView:
         previous=model.previous,
         shadow=model.shadow,
         fallback=model.fallback,
+        undo_to=_undo_to(await state.models.undo_goal()),
         revision=model.revision,
     )
+
+
+def _undo_to(goal: UndoGoal | KnowledgeUndoGoal | None) -> UndoTo | None:
+    if goal is None:
+        return None
+    return UndoTo(stable=goal.stable, canary=goal.canary, canary_weight_bp=goal.canary_weight_bp)

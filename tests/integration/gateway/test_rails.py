@@ -60,12 +60,75 @@ async def test_canary_promote_and_undo(gateway: Gateway) -> None:
         ("model:canary", {"version": "m-nope", "weight_bp": 10_001}, 422, "weight_bp"),
         ("knowledge:promote", {"version": "k-nope"}, 404, "version"),
         ("model:undo", {"what": "publish"}, 422, "what"),
+        ("model:undo", {"expected_snapshot": 1}, 422, "expected_snapshot"),
+        ("model:undo", {"expected_revision": -1}, 422, "expected_revision"),
         ("colour:undo", {}, 422, "rail"),
     ],
 )
 async def test_bad_moves(gateway: Gateway, path: str, body: dict[str, Any], status: int, field: str) -> None:
     got, problem, _ = await gateway.post(f"/v1/rails/{path}", body, key=gateway.keys.release)
     assert (got, problem["field"]) == (status, field), problem
+
+
+async def test_an_undo_that_is_sent_again_is_refused(gateway: Gateway) -> None:
+    key = gateway.keys.release
+    _, seen, _ = await gateway.post("/v1/rails/model:promote", {"version": gateway.canary}, key=key)
+    assert seen["undo_to"] == {"stable": gateway.stable, "canary": None, "canary_weight_bp": 0}
+    body = {"expected_revision": seen["revision"]}
+    assert (await gateway.post("/v1/rails/model:undo", body, key=key))[0] == 200
+    status, problem, _ = await gateway.post("/v1/rails/model:undo", body, key=key)
+    assert (status, problem["type"]) == (409, "urn:twinrail:problem:pointer-moved")
+
+    _, rails = await gateway.get("/v1/rails", key=key)
+    knowledge, model = rails["rails"]
+    assert model["stable"] == gateway.stable
+    body = {"expected_revision": knowledge["revision"], "expected_snapshot": knowledge["snapshot"]}
+    status, undone, _ = await gateway.post("/v1/rails/knowledge:undo", body, key=key)
+    assert (status, undone["undone"]) == (200, {"what": "publish", "before": "1", "after": "0"})
+    status, problem, _ = await gateway.post("/v1/rails/knowledge:undo", body, key=key)
+    assert (status, problem["type"]) == (409, "urn:twinrail:problem:pointer-moved")
+
+
+async def test_undo_of_a_canary_says_what_came_back(gateway: Gateway) -> None:
+    key = gateway.keys.release
+    canary = {"version": gateway.canary, "weight_bp": 500}
+    await gateway.post("/v1/rails/model:canary", canary, key=key)
+    for before, after, share in ((gateway.canary, gateway.stable, 0), (gateway.stable, gateway.canary, 500)):
+        _, undone, _ = await gateway.post("/v1/rails/model:undo", {}, key=key)
+        assert undone["undone"] == {"what": "version", "before": before, "after": after}
+        assert undone["pointer"]["canary_weight_bp"] == share
+
+
+async def test_no_traffic_goes_where_no_engine_answers_unless_forced(gateway: Gateway) -> None:
+    """Promote, canary and undo alike; what is left alone by a move is not asked for."""
+    key = gateway.keys.release
+    await gateway.post("/v1/rails/model:promote", {"version": gateway.canary}, key=key)
+    del gateway.vllm.models[gateway.stable]
+    _, before = await gateway.get("/v1/rails", key=key)
+    moves: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("promote", {"version": gateway.stable}, "version"),
+        ("canary", {"version": gateway.stable, "weight_bp": 500}, "version"),
+        ("undo", {}, "rail"),
+    )
+    for action, body, field in moves:
+        status, problem, _ = await gateway.post(f"/v1/rails/model:{action}", body, key=key)
+        assert (status, problem["type"]) == (409, "urn:twinrail:problem:not-served"), problem
+        assert problem["field"] == field
+        assert f"they list {', '.join(sorted((gateway.fallback, gateway.canary)))}" in problem["detail"]
+        assert "--force" in problem["fix"]
+    assert (await gateway.get("/v1/rails", key=key))[1] == before
+    status, _, _ = await gateway.post(
+        "/v1/rails/model:canary", {"version": gateway.fallback, "weight_bp": 500}, key=key
+    )
+    assert status == 200
+    assert (await gateway.post("/v1/rails/model:undo", {}, key=key))[0] == 200
+    status, pointer, _ = await gateway.post(
+        "/v1/rails/model:promote", {"version": gateway.stable, "force": True}, key=key
+    )
+    assert (status, pointer["stable"]) == (200, gateway.stable)
+    assert (await gateway.post("/v1/rails/model:undo", {}, key=key))[0] == 200
+    status, undone, _ = await gateway.post("/v1/rails/model:undo", {"force": True}, key=key)
+    assert (status, undone["pointer"]["stable"]) == (200, gateway.stable)
 
 
 async def test_undo_of_one_rail_under_load_changes_nothing_on_the_other(gateway: Gateway) -> None:

@@ -1,0 +1,62 @@
+"""`twinrail undo`, `promote` and `canary` against a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.cli import main
+from deploy.output import Output
+from tests.integration.gateway.conftest import Gateway
+
+
+class Command:
+    """The command line with the address and the release key of a gateway."""
+
+    def __init__(self, gateway: Gateway, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TWINRAIL_HOME", str(home))
+        monkeypatch.setenv("TWINRAIL_URL", gateway.url)
+        monkeypatch.setenv("TWINRAIL_API_KEY", gateway.keys.release)
+
+    async def __call__(self, *arguments: str) -> tuple[int, Any, str]:
+        stdout, stderr = io.StringIO(), io.StringIO()
+        code = await asyncio.to_thread(main, [*arguments, "--json"], Output(stdout=stdout, stderr=stderr))
+        said = stdout.getvalue()
+        return code, json.loads(said) if said else None, stderr.getvalue()
+
+
+@pytest.fixture
+def twinrail(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(gateway, tmp_path / "home", monkeypatch)
+
+
+async def test_a_plan_says_what_the_undo_then_does(gateway: Gateway, twinrail: Command) -> None:
+    await twinrail("canary", "model", gateway.canary, "--percent", "5")
+    _, plan, _ = await twinrail("undo", "model", "--dry-run")
+    assert plan["plan"] == f"would end the canary {gateway.canary}"
+    code, moved, _ = await twinrail("undo", "model")
+    assert (code, moved["after"]["canary"]) == (0, None)
+    _, plan, _ = await twinrail("undo", "model", "--dry-run")
+    assert plan["plan"] == f"would give {gateway.canary} 5 % again"
+    await twinrail("promote", "model", gateway.canary)
+    _, plan, _ = await twinrail("undo", "model", "--dry-run")
+    assert plan["plan"] == f"would make {gateway.stable} stable in place of {gateway.canary}"
+    code, moved, _ = await twinrail("undo", "model")
+    assert (code, moved["after"]["stable"]) == (0, gateway.stable)
+    code, moved, _ = await twinrail("undo", "knowledge")
+    assert (code, moved["before"]["snapshot"], moved["after"]["snapshot"]) == (0, 1, 0)
+
+
+async def test_a_version_that_no_engine_serves_needs_force(gateway: Gateway, twinrail: Command) -> None:
+    del gateway.vllm.models[gateway.canary]
+    code, data, log = await twinrail("promote", "model", gateway.canary)
+    assert (code, data) == (1, None)
+    assert f"No engine serves {gateway.canary}" in log
+    assert "--force" in log
+    code, moved, _ = await twinrail("promote", "model", gateway.canary, "--force")
+    assert (code, moved["after"]["stable"]) == (0, gateway.canary)
