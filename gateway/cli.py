@@ -123,6 +123,7 @@ async def _run(settings: GatewaySettings, knowledge: RetrievalSettings, models: 
             ),
         )
         address = listening.getsockname()
+        await stack.enter_async_context(state.readiness.watched())
         logger.info("listening", extra={"action": "listening", "host": address[0], "port": address[1]})
         await serve(create_app(state), settings, state.readiness, listening)
 

@@ -44,6 +44,7 @@ CONTEXT_DOCUMENTS = "twinrail.context.documents"
 CONTEXT_TOKENS = "twinrail.context.tokens"
 CONTEXT_TRUNCATED = "twinrail.context.truncated"
 REASON = "reason"
+RAIL = "twinrail.rail"
 QUESTION = "twinrail.question"
 ANSWER = "twinrail.answer"
 #: Events: what was assigned (feature flags) and what a check found.
@@ -113,6 +114,11 @@ context_tokens = meter.create_histogram(
     unit="{token}",
     description="Tokens of the rendered prompt.",
     explicit_bucket_boundaries_advisory=[64, 128, 256, 384, 512, 640, 768, 1024, 2048, 4096],
+)
+rail_ready = meter.create_gauge(
+    "twinrail.rail.ready",
+    unit="{rail}",
+    description="1 if this gateway can serve the stable version of the rail, else 0.",
 )
 turns_pending = meter.create_up_down_counter(
     "twinrail.turns.pending", unit="{turn}", description="Turns that are not in the database yet."

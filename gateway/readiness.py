@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gateway import instruments as names
 from gateway.database import Database
 from gateway.errors import GatewayError
 from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
+from gateway.rollouts.assignment import Rail
 from retrieval.errors import RetrievalError
 from serving.errors import ServingError
 
+logger = logging.getLogger(__name__)
+
 #: A part that does not answer within this time is not ready: the check itself must never hang.
 _TIMEOUT_S = 2.0
+#: How often the rails are asked without anybody calling: the metric must not depend on who probes.
+_WATCH_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +49,32 @@ class Readiness:
         """Whether it is ready, and the state of each part."""
         states = await asyncio.gather(*(self._state(part) for part in self._parts.values()))
         parts = dict(zip(self._parts, states, strict=True))
+        for rail in Rail:
+            if rail in parts:
+                names.rail_ready.set(int(parts[rail]["ok"]), {names.RAIL: rail.value})
         if self.draining:
             parts["process"] = {"ok": False, "required": True, "detail": "shutting down"}
         ready = all(state["ok"] for state in parts.values() if state["required"])
         return ready, {"ready": ready, "parts": parts}
+
+    @asynccontextmanager
+    async def watched(self, *, every_s: float = _WATCH_S) -> AsyncIterator[None]:
+        """Ask again and again within the block, for the metric."""
+        task = asyncio.create_task(self._watch(every_s), name="readiness")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self, every_s: float) -> None:
+        while True:
+            try:
+                await self.report()
+            except Exception:  # a defect in one round must not end the watch
+                logger.exception("readiness not known", extra={"action": "readiness_failed"})
+            await asyncio.sleep(every_s)
 
     @staticmethod
     async def _state(part: Part) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def _row(title: str, *, y: int, number: int) -> dict[str, Any]:
 
 def _panel(panel: Panel, *, x: int, y: int, number: int) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    if panel.good_from is not None:
+        steps = [{"color": "red", "value": None}, {"color": "green", "value": panel.good_from}]
     if panel.bad_from is not None:
         steps.append({"color": "red", "value": panel.bad_from})
     defaults: dict[str, Any] = {

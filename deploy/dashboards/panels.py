@@ -42,6 +42,8 @@ class Panel:
     decimals: int | None = None
     #: Value from which a single number turns red.
     bad_from: float | None = None
+    #: Value from which it is green; below, it is red.
+    good_from: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,15 @@ def _golden_path() -> Row:
                 about="More abstained: look at Retrieval. More fallback: look at Generation.",
                 unit="reqps",
                 series=one(rate(ANSWERS, by="twinrail_answer_status"), "{{twinrail_answer_status}}"),
-                width=12,
+            ),
+            Panel(
+                title="Rails ready",
+                about="1: some gateway can serve the stable version of the rail. 0: read /readyz.",
+                unit="short",
+                series=one("max by (twinrail_rail) (twinrail_rail_ready)", "{{twinrail_rail}}"),
+                kind="stat",
+                width=4,
+                good_from=1,
             ),
             Panel(
                 title="Degraded",
