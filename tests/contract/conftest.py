@@ -18,12 +18,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from deploy.models import ModelFolders
 from serving.engines import EnginePool, engine_command, engine_environment
 from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, prepare_base
 from tests.fakes.vllm_server import FakeVllm
+from tests.prepared import MODELS
 
 NAMES = ("m-contract-00000001", "m-contract-00000002")
 BOOT_TIMEOUT_S = 400.0
+#: Of one test on a real engine, its boot and the conversion of the model left aside.
+TEST_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,9 @@ class Wire:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base model; TWINRAIL_TEST_MODELS keeps it between sessions."""
-    kept = os.environ.get("TWINRAIL_TEST_MODELS")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("models")
-    return prepare_base(folder / "contract-base").path
+def model_folder() -> Path:
+    """The base model, the same that the end-to-end tests serve."""
+    return prepare_base(ModelFolders(MODELS).base).path
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +97,12 @@ def real_url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
         stop_group(process)
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.e2e)])
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("real", marks=[pytest.mark.e2e, pytest.mark.timeout(BOOT_TIMEOUT_S + TEST_TIMEOUT_S)]),
+    ]
+)
 async def wire(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Wire]:
     """Each contract test runs against both."""
     async with aiohttp.ClientSession() as session:

@@ -24,12 +24,20 @@ import pytest
 from deploy.home import Home
 from deploy.ports import free_ports
 from deploy.watchdog import postmaster_pid
+from tests.prepared import MODELS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-MODELS = Path(os.environ.get("TWINRAIL_TEST_MODELS", ROOT / ".twinrail" / "models"))
 #: Generous: two shared cores, models converted on the first run.
 READY_S = 900.0
 GONE_S = 120.0
+#: A test starts up to two stacks; it must be our own limits that end it, because they say what did not come.
+TEST_TIMEOUT_S = 2 * (READY_S + GONE_S) + 600.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder the time that their stacks may take."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
