@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
 
 from gateway.citations import Source
 from gateway.turn import Question
@@ -12,6 +13,9 @@ from retrieval.hits import Hit
 from serving.errors import PromptBudgetError
 from serving.prompting import Message, Passage, fit, render
 from serving.versions import RegisteredVersion
+
+#: Texts whose count of tokens is kept.
+_REMEMBERED_COUNTS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,15 @@ class Context:
     def rows(self) -> list[dict[str, Any]]:
         """The packed passages as the turn records them; one that the caller gave has no document."""
         return [
-            {**asdict(source.passage), "document_id": source.hit.document_id if source.hit else ""}
+            {
+                "n": source.passage.n,
+                "title": source.passage.title,
+                "text": source.passage.text,
+                "start": source.passage.start,
+                "end": source.passage.end,
+                "effective_from": source.passage.effective_from,
+                "document_id": source.hit.document_id if source.hit else "",
+            }
             for source in self.sources.values()
         ]
 
@@ -38,6 +50,8 @@ class Assembler:
 
     def __init__(self, *, count_tokens: Callable[[str], int], history_messages: int) -> None:
         self._count_tokens = count_tokens
+        # The system message of a version and the windows of the articles come again and again.
+        self._count_known = lru_cache(maxsize=_REMEMBERED_COUNTS)(count_tokens)
         self._history_messages = history_messages
 
     def assemble(self, question: Question, version: RegisteredVersion, hits: Sequence[Hit]) -> Context:
@@ -53,7 +67,7 @@ class Assembler:
                     wanted,
                     question.text,
                     prompt_budget_tokens=version.version.prompt_budget_tokens,
-                    count_tokens=self._count_tokens,
+                    count_tokens=self._count_known,
                     history=history,
                 )
             except PromptBudgetError:
@@ -63,13 +77,14 @@ class Assembler:
             if not history or (passages or not wanted):
                 break
             history = history[1:]
-        messages = render(template, passages, question.text, history)
+        system, *said = messages = render(template, passages, question.text, history)
         return Context(
             candidates=candidates,
             sources={p.n: Source(passage=p, hit=candidates[p.n].hit) for p in passages},
             passages=passages,
             messages=messages,
-            tokens=sum(self._count_tokens(message.content) for message in messages),
+            tokens=self._count_known(system.content)
+            + sum(self._count_tokens(message.content) for message in said),
         )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import accumulate
+from operator import or_
 
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|approx|Mr|Mrs|Ms|Dr|No|Inc|Ltd|St|a\.m|p\.m)|\b[A-Z])\.$"
@@ -104,27 +107,33 @@ def best_window(text: str, question: str, *, max_words: int) -> tuple[int, int]:
         return (0, 0)
     if sum(lengths) <= max_words:
         return (units[0].start, units[-1].end)
-    asked = {word: 1.0 / taken.found[word] for word in set(content_stems(question)) if word in taken.found}
-    shared = [stems & asked.keys() for stems in taken.stems]
+    asked = {word: 1.0 / taken.found[word] for word in _asked_for(question) if word in taken.found}
+    # The asked words of each unit as bits, so that a window is one `or` a unit.
+    shared = [sum(1 << n for n, word in enumerate(asked) if word in stems) for stems in taken.stems]
+    ends = list(accumulate(lengths))
 
     best: tuple[float, int, int, int] | None = None
     for first in range(len(units)):
-        size, seen = 0, set[str]()
-        for last in range(first, len(units)):
-            size += lengths[last]
-            if size > max_words:
-                break
-            seen |= shared[last]
-            if last == len(units) - 1 or size + lengths[last + 1] > max_words:
-                score = sum(weight for word, weight in asked.items() if word in seen)
-                key = (score, size, -first, last)
-                if best is None or key > best:
-                    best = key
+        before = ends[first] - lengths[first]
+        last = bisect_right(ends, before + max_words) - 1
+        if last < first:
+            continue
+        seen = reduce(or_, shared[first : last + 1])
+        score = sum(weight for n, weight in enumerate(asked.values()) if seen >> n & 1)
+        key = (score, ends[last] - before, -first, last)
+        if best is None or key > best:
+            best = key
     if best is None:
         return _cut(text, units[0], max_words)
     first, last = -best[2], best[3]
     first = _with_table_header(text, units, lengths, first, last, max_words)
     return (units[first].start, units[last].end)
+
+
+@lru_cache(maxsize=256)
+def _asked_for(question: str) -> frozenset[str]:
+    """Kept, because a question is held against every candidate, with every size of window."""
+    return frozenset(content_stems(question))
 
 
 @dataclass(frozen=True, slots=True)
