@@ -1,7 +1,8 @@
 """One draft of an answer: the model writes, each sentence is checked, and only checked sentences come out.
 
-A sentence is released when it is complete and its check has passed. The first one that fails ends the draft
-and, by closing the stream, the generation behind it.
+A sentence is released when it is complete and its check has passed; one that claims nothing waits for a claim
+that holds, because "Yes, you can." is an answer too. The first sentence that fails ends the draft and, by
+closing the stream, the generation behind it.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class Drafter:
         """The released pieces of one draft, then its result."""
         progress = _Progress()
         refused: str | None = None
+        waiting: list[str] = []
         try:
             async with aclosing(self._sentences(order, progress)) as sentences:
                 async for sentence in sentences:
@@ -114,8 +116,10 @@ class Drafter:
                     if refused is None and not checked.released:
                         refused = sentence.strip()
                     if refused is None:
-                        if checked.text:  # blanks alone would be shown as an answer
-                            yield Released(sentence)
+                        waiting.append(sentence)
+                        if checked.support.is_claim or checked.support.is_fixed:
+                            yield Released("".join(waiting))
+                            waiting.clear()
                     elif not order.finish:
                         break
         except EngineError as exc:

@@ -122,6 +122,6 @@ def _grounded(result: DraftResult) -> float | None:
 
 
 def _lacks_citation(result: DraftResult, accepted: Accepted) -> bool:
-    """An answer that claims something and cannot show where it stands."""
-    claims = any(sentence.support.is_claim for sentence in result.sentences)
-    return claims and not accepted.citations.cited and status_of(accepted.parsed) is Status.ANSWERED
+    """An answer that is not fixed wording and cannot show where it stands: "Yes, you can." is one."""
+    own_words = any(not sentence.support.is_fixed for sentence in result.sentences)
+    return own_words and not accepted.citations.cited and status_of(accepted.parsed) is Status.ANSWERED

@@ -98,3 +98,17 @@ async def test_blanks_are_never_released() -> None:
     released, result = await draft(answer="  ", citations=[], follow_up="Is it the yearly plan?")
     assert released == []
     assert result.parsed is not None
+
+
+async def test_what_claims_nothing_waits_for_a_claim_that_holds() -> None:
+    released, _ = await draft(answer=f"Yes, you can. {TEXT}")
+    assert released == [f"Yes, you can. {TEXT}"]
+    released, _ = await draft(answer="Yes, you can.")
+    assert released == []
+    released, _ = await draft(answer="Yes, you can. It costs $5.")
+    assert released == []
+
+
+async def test_fixed_wording_does_not_wait() -> None:
+    released, _ = await draft(answer=load_wording().passing_on, citations=[])
+    assert released == [load_wording().passing_on]

@@ -81,6 +81,52 @@ def test_what_claims_nothing_passes(sentence: str) -> None:
     assert not support.is_claim
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Yes, it is free.",
+        "Yes, unlimited.",
+        "It is free, is that all right?",
+        "Did you know that guests are free?",
+        "Monthly renewals are refunded.",
+        "Yearly renewals are not refunded within 30 days.",
+        "Sync does not work with HTTP proxies.",
+    ],
+)
+def test_short_hidden_and_reversed_claims_are_claims(sentence: str) -> None:
+    support = check_sentence(sentence, PASSAGES)
+    assert support.is_claim
+    assert not support.supported
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "You have been refunded.",
+        "I have cancelled it.",
+        "We've now refunded your yearly renewal in full.",
+        "Your refund was approved today.",
+        "Your yearly renewal is now refunded.",
+    ],
+)
+def test_a_deed_is_not_supported_by_an_article_about_such_deeds(sentence: str) -> None:
+    support = check_sentence(sentence, PASSAGES)
+    assert support.unsupported
+    assert not support.supported
+
+
+def test_a_case_is_no_deed() -> None:
+    sentence = "Once your yearly renewal was refunded, the refund arrives in 5 to 10 working days."
+    assert check_sentence(sentence, PASSAGES).supported
+
+
+@pytest.mark.parametrize(
+    "sentence", ["If you pay yearly, which plan is it?", "OK, was this your first payment?"]
+)
+def test_a_question_may_lead_in(sentence: str) -> None:
+    assert not check_sentence(sentence, PASSAGES).is_claim
+
+
 def test_a_question_that_smuggles_in_a_value_is_a_claim() -> None:
     assert not check_sentence("Did you know that you have 90 days?", PASSAGES).supported
 
