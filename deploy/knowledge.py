@@ -6,12 +6,13 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
 from deploy.database import pool
-from deploy.errors import UsageError
+from deploy.errors import GateRefusedError, UsageError
 from retrieval.embedding import Embedder, HttpEmbedder, OnnxEmbedder
 from retrieval.ingest import IngestProgress, IngestReport, ingest
 from retrieval.settings import RetrievalSettings
@@ -54,20 +55,37 @@ async def ingest_source(
     say: Callable[[str], None],
     name: str = HELP_CENTRE,
     dry_run: bool = False,
+    replace: bool = True,
 ) -> IngestReport:
-    """Publish a source as one snapshot of the tenant: the documents of that name become equal to it."""
+    """Publish a source as one snapshot of the tenant: the documents of that name become equal to it.
+
+    Without `replace`, one that would take away most of them is refused: it is a part, or another help centre.
+    """
     async with embedder(settings, embedder_folder) as model, pool(database_url) as connections:
         store = KnowledgeStore(connections)
         await store.check()
-        return await ingest(
+        run = partial(
+            ingest,
             store,
             model,
             source,
             tenant=tenant,
             on_progress=_Narrator(say),
             source_name=name,
-            dry_run=dry_run,
             max_document_bytes=settings.max_document_bytes,
+        )
+        if not replace:
+            refuse_mass_removal(await run(dry_run=True))
+        return await run(dry_run=dry_run)
+
+
+def refuse_mass_removal(planned: IngestReport) -> None:
+    """Raise if an ingest would remove more than half of what its source holds."""
+    held = planned.documents - planned.added + planned.removed
+    if planned.removed * 2 > held:
+        raise GateRefusedError(
+            f"source: would remove {planned.removed} of the {held} documents of {planned.source!r} and add "
+            f"{planned.added}; publish beside them under another --name, or confirm with --replace"
         )
 
 

@@ -25,13 +25,19 @@ def add(commands: CommandLine) -> None:
         _ingest,
         summary="Publish a help centre as one new snapshot; unchanged documents cost nothing.",
         example="twinrail ingest ./articles",
-        exit_codes="0 published or unchanged, 1 published without the files listed as unreadable",
+        exit_codes="0 published or unchanged, "
+        "1 published without the files listed as unreadable, or refused: --replace is missing",
     )
     ingest.add_argument(
         "source", type=Path, help="folder of .md, .html, .txt, .jsonl files, or one .jsonl file"
     )
     ingest.add_argument(
         "--name", help="name of the source; those of other names stay (default: the one help centre)"
+    )
+    ingest.add_argument(
+        "--replace",
+        action="store_true",
+        help="go on although more than half of the source's documents would be removed",
     )
     ingest.add_argument("--tenant", help="default: TWINRAIL_TENANT")
     ingest.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
@@ -73,6 +79,7 @@ async def _ingest(args: argparse.Namespace, context: Context) -> int:
             name=args.name or HELP_CENTRE,
             say=context.out.note,
             dry_run=args.dry_run,
+            replace=args.replace,
         )
     for failure in report.failures:
         context.out.note(f"left out {failure}")
