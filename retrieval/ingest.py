@@ -66,6 +66,8 @@ class IngestReport:
     snapshot: int
     versions: tuple[str, ...]
     dry_run: bool
+    #: Those of the versions that take no traffic yet, because other tenants have content that they lack.
+    waiting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +121,20 @@ async def ingest(
     chunks = [staged for target in targets for staged in _cut(target, difference.changed)]
     missing = await _missing(publisher, [*fills, *chunks])
     snapshot = position.head
+    waiting: list[str] = []
     if not dry_run:
         await _embed(publisher, embedders, missing, on_progress)
         on_progress(IngestProgress(stage="publish", done=0, total=len(chunks)))
         if fills:
-            await publisher.publish(Publication(source=name, position=position, chunks=fills))
+            await publisher.publish(
+                Publication(source=name, position=position, targets=targets, chunks=fills)
+            )
         if difference.changed or difference.removed or difference.access:
             snapshot = await publisher.publish(
                 Publication(
                     source=name,
                     position=position,
+                    targets=targets,
                     documents=difference.changed,
                     removed=difference.removed,
                     access=difference.access,
@@ -137,8 +143,9 @@ async def ingest(
                 )
             )
         for target in targets:
-            if target.version.state is VersionState.BUILDING:
-                await publisher.mark_ready(target.version.id)
+            version = target.version
+            if version.state is VersionState.BUILDING and not await publisher.mark_ready(version.id):
+                waiting.append(version.id)
         await store.promote_first(targets[0].version.id)
         on_progress(IngestProgress(stage="publish", done=len(chunks), total=len(chunks)))
     return IngestReport(
@@ -156,6 +163,7 @@ async def ingest(
         snapshot=snapshot,
         versions=tuple(target.version.id for target in targets),
         dry_run=dry_run,
+        waiting=tuple(waiting),
     )
 
 

@@ -7,6 +7,7 @@ and die in another, so an undo only moves the head, and a search at an older sna
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from retrieval.sql import named_queries
 from retrieval.store import QUERIES as STORE_QUERIES
 from retrieval.store import KnowledgeStore, version_of
 from retrieval.versions import KnowledgeVersion, VersionState
+
+logger = logging.getLogger(__name__)
 
 QUERIES = named_queries("retrieval.sql", "publishing.sql")
 #: From this many new chunks on, the planner's statistics are renewed at once.
@@ -109,6 +112,8 @@ class Publication:
 
     source: str
     position: Position
+    #: Every index version that traffic can reach; `chunks` has the chunks of each.
+    targets: Sequence[Target]
     chunks: Sequence[StagedChunk]
     #: New or changed documents.
     documents: Sequence[ParsedDocument] = ()
@@ -140,10 +145,7 @@ class Publisher:
     async def targets(self) -> list[Target]:
         """The index versions that a publish must write."""
         async with self._entered() as conn:
-            cursor = await conn.execute(QUERIES["targets"])
-            names = [column.name for column in cursor.description or ()]
-            rows = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-        return [Target(number=row.pop("number"), version=version_of(row)) for row in rows]
+            return await _targets(conn)
 
     async def live_documents(self, position: Position) -> dict[str, LiveDocument]:
         """Every document that the tenant ever had, by id."""
@@ -205,18 +207,37 @@ class Publisher:
         """Write it all or nothing; return the snapshot that is live afterwards."""
         async with self._entered() as conn:
             await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
+            await conn.execute(QUERIES["lock_versions_shared"])
             if await self._position(conn) != publication.position:
                 raise PublishConflictError
+            written = {target.number for target in publication.targets}
+            for target in await _targets(conn):
+                if target.number not in written:
+                    raise PublishConflictError(
+                        f"index version {target.version.id} was registered meanwhile: run the ingest again"
+                    )
             number = await self._write(conn, publication)
         if len(publication.chunks) >= MANY_CHUNKS:
             async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
                 await conn.execute(QUERIES["analyze_chunks"])
         return number
 
-    async def mark_ready(self, version: str) -> None:
-        """Say that an index version is filled."""
+    async def mark_ready(self, version: str) -> bool:
+        """Declare an index version filled, if it is so for every tenant: it will serve all at once."""
         async with self._entered() as conn:
+            # A publish that runs may know nothing of the version. It ends first, and is seen here.
+            await conn.execute(QUERIES["lock_versions"])
+            (lacking,) = await row_of(conn, STORE_QUERIES["unfilled_tenants"], {"version": version})
+            if lacking:
+                logger.warning(
+                    "index version %s takes no traffic yet: run an ingest of %s too",
+                    version,
+                    ", ".join(lacking),
+                    extra={"action": "mark_ready"},
+                )
+                return False
             await conn.execute(STORE_QUERIES["set_state"], {"id": version, "state": VersionState.READY})
+            return True
 
     async def _write(self, conn: Connection, publication: Publication) -> int:
         position = publication.position
@@ -224,6 +245,7 @@ class Publisher:
         params = {"tenant": self._tenant, "new": new, "head": position.head, "source": publication.source}
         names = {name for parsed in publication.documents for name in parsed.document.principals}
         names.update(name for principals in publication.access.values() for name in principals)
+        await conn.execute(QUERIES["add_tenant"], params)
         await conn.execute(QUERIES["add_principals"], {"tenant": self._tenant, "names": sorted(names)})
         await conn.execute(STORE_QUERIES["enter_with_all_principals"])
         await self._stage(conn, publication)
@@ -282,6 +304,13 @@ class Publisher:
             await conn.execute(STORE_QUERIES["enter"], {"tenant": self._tenant})
             await conn.execute(STORE_QUERIES["enter_with_all_principals"])
             yield conn
+
+
+async def _targets(conn: Connection) -> list[Target]:
+    cursor = await conn.execute(QUERIES["targets"])
+    names = [column.name for column in cursor.description or ()]
+    rows = [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+    return [Target(number=row.pop("number"), version=version_of(row)) for row in rows]
 
 
 def _document_row(parsed: ParsedDocument) -> tuple[object, ...]:

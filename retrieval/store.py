@@ -293,10 +293,14 @@ class KnowledgeStore:
             raise UnknownVersionError(
                 f"version: no index version {version}; known: {', '.join(known) or 'none'}"
             )
-        if known[str(version)].state is not VersionState.READY:
-            raise VersionNotReadyError(
-                f"version: {version} is {known[str(version)].state}; run an ingest to fill it first"
-            )
+        state = known[str(version)].state
+        if state is VersionState.READY:
+            return
+        (lacking,) = await row_of(conn, QUERIES["unfilled_tenants"], {"version": version})
+        told = f"; {len(lacking)} tenant(s) have content that it lacks" if lacking else ""
+        raise VersionNotReadyError(
+            f"version: {version} is {state}{told}: run an ingest of each tenant to fill it first"
+        )
 
 
 async def _versions(conn: Connection) -> list[KnowledgeVersion]:

@@ -2,6 +2,16 @@
 -- One publish at a time per tenant; searches and undo wait for nobody.
 SELECT pg_advisory_xact_lock(hashtextextended('retrieval.publish:' || %(tenant)s, 0))
 
+-- name: lock_versions_shared
+-- Held by every publish while it writes: meanwhile no version is declared filled.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('retrieval.versions', 0))
+
+-- name: lock_versions
+SELECT pg_advisory_xact_lock(hashtextextended('retrieval.versions', 0))
+
+-- name: add_tenant
+INSERT INTO retrieval.tenant (name) VALUES (%(tenant)s) ON CONFLICT DO NOTHING
+
 -- name: position
 SELECT coalesce((SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(tenant)s), 0) AS head,
        (SELECT previous FROM retrieval.snapshot_head WHERE tenant = %(tenant)s) AS previous,

@@ -43,6 +43,9 @@ RETURNING retrieval.create_partition(number, dims)
 -- name: set_state
 UPDATE retrieval.index_version SET state = %(state)s WHERE id = %(id)s
 
+-- name: unfilled_tenants
+SELECT retrieval.unfilled_tenants(%(version)s)
+
 -- name: retire_replaced
 -- The version that a promote pushes out gets no writes any more, so it may not come back without being filled.
 UPDATE retrieval.index_version SET state = 'retired'
@@ -66,7 +69,7 @@ RETURNING stable, canary, canary_weight_bp, previous, shadow, salt, revision
 
 -- name: promote_first
 UPDATE retrieval.pointer SET stable = %(version)s, revision = revision + 1, moved_seq = nextval('retrieval.move_seq')
-WHERE stable IS NULL
+WHERE stable IS NULL AND EXISTS (SELECT FROM retrieval.index_version WHERE id = %(version)s AND state = 'ready')
 
 -- name: set_canary
 UPDATE retrieval.pointer

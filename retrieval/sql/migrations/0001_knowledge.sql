@@ -14,6 +14,10 @@ CREATE TABLE retrieval.principal (
     CONSTRAINT principal_name_v1 UNIQUE (tenant, name)
 );
 
+-- Everybody who ever published, by name and nothing else. The one list across tenants: an index version serves all
+-- of them, so whether it is filled is a question about all of them.
+CREATE TABLE retrieval.tenant (name text PRIMARY KEY CHECK (name <> ''));
+
 CREATE TABLE retrieval.document (
     tenant text NOT NULL CHECK (tenant <> ''),
     id text NOT NULL CHECK (id <> ''),
@@ -260,6 +264,35 @@ BEGIN
     EXECUTE format('CREATE INDEX %I ON retrieval.%I USING hnsw ((embedding::halfvec(%s)) halfvec_ip_ops)',
                    partition || '_embedding', partition, p_dims);
     EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
+END $$;
+
+-- Tenants with content that an index version lacks, at the live snapshot or at the one that an undo leads to.
+-- Takes each tenant's eyes in turn, since row-level security shows one at a time, and leaves with nobody's.
+CREATE FUNCTION retrieval.unfilled_tenants(p_version text) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_number constant int := (SELECT number FROM retrieval.index_version WHERE id = p_version);
+    v_tenant text;
+    v_unfilled text[] := '{}';
+BEGIN
+    FOR v_tenant IN SELECT name FROM retrieval.tenant ORDER BY name LOOP
+        PERFORM set_config('retrieval.tenant', v_tenant, true);
+        PERFORM set_config('retrieval.principals',
+                           (SELECT coalesce(array_agg(id), '{}')::text FROM retrieval.principal), true);
+        IF EXISTS (
+            SELECT FROM retrieval.snapshot_head h
+            JOIN retrieval.document_release r ON r.tenant = h.tenant
+                AND (r.born <= h.snapshot AND (r.died IS NULL OR r.died > h.snapshot)
+                     OR r.born <= h.previous AND (r.died IS NULL OR r.died > h.previous))
+            WHERE h.tenant = v_tenant
+              AND NOT EXISTS (SELECT FROM retrieval.chunk c WHERE c.index_number = v_number AND c.tenant = r.tenant
+                              AND c.document_id = r.document_id AND c.document_version = r.document_version
+                              AND c.born = r.born)
+        ) THEN
+            v_unfilled := v_unfilled || v_tenant;
+        END IF;
+    END LOOP;
+    PERFORM set_config('retrieval.tenant', '', true), set_config('retrieval.principals', '', true);
+    RETURN v_unfilled;
 END $$;
 
 -- The ids of those of the named principals that the tenant knows, as an array literal for `retrieval.principals`.

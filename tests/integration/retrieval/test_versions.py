@@ -13,10 +13,12 @@ from retrieval.errors import (
     NoStableVersionError,
     NothingToUndoError,
     PointerMovedError,
+    PublishConflictError,
     UnknownVersionError,
     VersionNotReadyError,
 )
 from retrieval.hits import SearchRequest
+from retrieval.publishing import Publication, Publisher
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion, Pointer, UndoGoal
@@ -60,6 +62,43 @@ async def test_new_version_is_filled_by_the_next_ingest(
         request = SearchRequest(question="red blue", access=PUBLIC, version=version.id, snapshot=snapshot)
         hits = (await retriever.search(request)).hits
         assert {hit.document_id: hit.text for hit in hits} == expected
+
+
+async def test_a_version_takes_no_traffic_before_every_tenant_is_in_it(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": {"text": "red", "visibility": "internal"}}, tenant="other")
+    await publish({"a": "green"}, tenant="acme")
+    version = second(embedder)
+    await store.register(version)
+    assert (await publish({"a": "green"}, tenant="acme")).waiting == (version.id,)
+    for move in (store.promote(version.id), store.set_canary(version.id, 500)):
+        with pytest.raises(VersionNotReadyError, match=r"1 tenant\(s\) have content .* run an ingest"):
+            await move
+    assert (await publish({"a": "green", "b": "blue"}, tenant="acme")).waiting == (version.id,)
+    assert (await publish({"a": "yellow"}, tenant="third")).waiting == (version.id,)
+    assert (await publish({"a": {"text": "red", "visibility": "internal"}}, tenant="other")).waiting == ()
+    assert (await store.promote(version.id)).stable == version.id
+    for tenant, principal, text in (("other", "staff", "red"), ("acme", "public", "green")):
+        access = Access(tenant=tenant, principals=(principal,))
+        hits = (await retriever.search(SearchRequest(question=text, access=access, version=version.id))).hits
+        assert hits[0].text == text
+
+
+async def test_a_publish_that_does_not_know_a_version_is_refused(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    """Else the version would become ready without what that publish wrote."""
+    await publish({"a": "red"})
+    publisher = Publisher(store, "acme")
+    position, targets = await publisher.position(), await publisher.targets()
+    version = second(embedder)
+    await store.register(version)
+    with pytest.raises(PublishConflictError, match=f"{version.id} was registered meanwhile"):
+        await publisher.publish(
+            Publication(source="help", position=position, targets=targets, chunks=(), removed=("a",))
+        )
+    assert await store.snapshot("acme") == 1
 
 
 async def test_publishes_reach_every_version_that_can_be_undone_to(
