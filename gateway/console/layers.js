@@ -34,6 +34,7 @@ export function turnOf(turn) {
 }
 
 const RETRIEVAL_PARTS = new Set(["retrieval", "embed", "search", "rerank", "rewrite"]);
+const REFUSED = "Not asked: the request was refused.";
 const number = (value, digits = 2) => (typeof value === "number" ? value.toFixed(digits) : null);
 const degradation = (part) => (part === "retrieval" || part === "generation" ? "degraded" : `degraded: ${part}`);
 const took = (pairs) => pairs.filter(([, value]) => typeof value === "number");
@@ -42,11 +43,15 @@ function timingsOf(turn) {
   return turn.used.timings_ms || {};
 }
 
-// A problem (RFC 9457) names no layer; it belongs to the first one that did not finish its work.
+// A problem (RFC 9457) names no layer. A refusal is the request's fault, so neither's; else it belongs to the layer
+// that did not finish its work. What fails before retrieval is the model rail: without knowledge a turn goes on.
 function problemLayer(turn) {
-  if (!turn.used.problem) return null;
-  return timingsOf(turn).assemble === undefined ? "retrieval" : "generation";
+  if (!turn.used.problem || turn.status === "rejected") return null;
+  const { retrieval: searched, assemble: assembled } = timingsOf(turn);
+  return searched !== undefined && assembled === undefined ? "retrieval" : "generation";
 }
+
+export const refusalOf = (turn) => (turn.status === "rejected" && turn.used.problem ? problemText(turn) : null);
 
 const problemText = (turn) => turn.used.problem.title || turn.used.problem.detail || "failed";
 
@@ -55,7 +60,10 @@ function retrieval(turn) {
   const total = timingsOf(turn).retrieval;
   const cited = new Set(turn.citations.map((citation) => citation.n));
   const hits = (turn.used.hits || []).map((hit) => ({ ...hit, cited: cited.has(hit.rank) }));
-  const skipped = turn.pinned && total === undefined ? "Not asked: this turn was pinned to given passages or to none." : "";
+  const skipped = total !== undefined || turn.degraded.includes("retrieval") ? ""
+    : turn.status === "rejected" ? REFUSED
+    : turn.pinned && turn.status !== "failed" ? "Not asked: this turn was pinned to given passages or to none."
+    : "Retrieval was not asked.";
   const least = used.abstain_below;
   const weak = typeof confidence === "number" && turn.status === "abstained" && !(turn.used.drafts || []).length;
   return {
@@ -78,15 +86,16 @@ function generation(turn) {
   const usage = turn.used.usage || {};
   const drafts = turn.used.drafts || [];
   const ran = drafts.length > 0 || turn.status === "client_cancelled" && timings.assemble !== undefined;
+  const left = turn.status === "client_cancelled";
   const grounded = turn.used.grounded;
   const rejected = drafts.filter((draft) => draft.failure);
   return {
     version: turn.versions.model, arm: turn.arms.model, status: turn.status,
     total_ms: ran ? timings.generation : undefined,
     stages: ran ? took([["first token", timings.first_token], ["generation", timings.generation], ["verify", timings.verify]]) : [],
-    tokens: ran ? `${usage.prompt_tokens ?? "–"} in, ${usage.completion_tokens ?? "–"} out` : null,
+    tokens: ran && !left ? `${usage.prompt_tokens ?? "–"} in, ${usage.completion_tokens ?? "–"} out` : null,
     grounded: typeof grounded === "number" ? `${Math.round(grounded * 100)} % of the claims` : null,
-    skipped: ran ? "" : turn.status === "abstained" ? "Not asked: retrieval gave too little to answer from." : "The model was not asked.",
+    skipped: ran ? "" : turn.status === "rejected" ? REFUSED : turn.status === "abstained" ? "Not asked: retrieval gave too little to answer from." : "The model was not asked.",
     prompt: turn.used.prompt || [], drafts,
     checks: checks(turn),
     errors: [
@@ -94,7 +103,7 @@ function generation(turn) {
       ...new Set(rejected.map((draft) => (draft.failure === "engine" ? "engine failed" : `draft ${draft.failure}`))),
     ],
     degraded: turn.degraded.filter((part) => !RETRIEVAL_PARTS.has(part)).map(degradation),
-    summary: ran ? [drafts.at(-1)?.model || turn.versions.model, `${usage.completion_tokens ?? "–"} tokens`, duration(timings.generation)] : ["not asked"],
+    summary: ran ? [drafts.at(-1)?.model || turn.versions.model, left ? "the client left" : `${usage.completion_tokens ?? "–"} tokens`, duration(timings.generation)] : ["not asked"],
   };
 }
 
@@ -114,7 +123,7 @@ function checks(turn) {
 
 function duration(value) {
   if (typeof value !== "number") return null;
-  return value >= 995 ? `${(value / 1000).toFixed(1)} s` : `${Math.round(value)} ms`;
+  return value >= 995 ? `${(value / 1000).toFixed(1)}\u00a0s` : `${Math.round(value)}\u00a0ms`;
 }
 
 export function layersOf(turn) {

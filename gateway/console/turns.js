@@ -2,7 +2,7 @@
 // and removes rows and whatever the reader has open, focused or selected stays as it is.
 
 import { copyable, el, facts, link, ms, pill, score } from "./elements.js";
-import { layersOf } from "./layers.js";
+import { layersOf, refusalOf } from "./layers.js";
 
 const TONES = { answered: "good", abstained: "warn", clarify: "warn", escalated: "warn", fallback: "bad", failed: "bad", client_cancelled: "plain" };
 
@@ -27,11 +27,11 @@ function strip(name, layer) {
 }
 
 function stages(timings) {
-  const total = timings.reduce((sum, [, value]) => sum + value, 0);
+  const longest = Math.max(...timings.map(([, value]) => value));
   if (!timings.length) return null;
   return el("ul", { class: "stages" }, timings.map(([name, value]) => {
     const bar = el("span", { class: "stage-bar" });
-    bar.style.width = `${total > 0 ? Math.max(1, (100 * value) / total) : 0}%`;
+    bar.style.width = `${longest > 0 ? Math.max(1, (100 * value) / longest) : 0}%`;
     return el("li", {}, el("span", { class: "stage-name" }, name), el("span", { class: "stage-track" }, bar), el("span", { class: "num" }, ms(value)));
   }));
 }
@@ -59,7 +59,7 @@ function retrievalCard(layer) {
       ["Arm", layer.arm ? pill(layer.arm, layer.arm === "canary" ? "canary" : "plain") : null],
       ["Confidence", layer.confidence],
       ["Found by", layer.found],
-      ["Time", ms(layer.total_ms)],
+      ["Time", layer.total_ms === undefined ? null : ms(layer.total_ms)],
     ]),
     stages(layer.stages), hitsTable(layer));
 }
@@ -91,6 +91,13 @@ function inner(title, content) {
   return el("details", { class: "inner" }, el("summary", {}, title), content);
 }
 
+function unanswered(turn) {
+  const { problem } = turn.used;
+  if (turn.status === "client_cancelled") return el("p", { class: "muted" }, "The client left before the answer was complete.");
+  if (!problem) return el("p", { class: "muted" }, "Nothing was sent.");
+  return [el("p", { class: "said" }, `${problem.title} (${problem.status}): ${problem.detail}`), problem.fix ? el("p", { class: "muted" }, problem.fix) : null];
+}
+
 function answerCard(turn) {
   const quotes = turn.citations.map((citation) => el("li", { value: citation.n },
     el("blockquote", {}, citation.quote || ""),
@@ -98,7 +105,7 @@ function answerCard(turn) {
       citation.snapshot ? ` · snapshot @${citation.snapshot}` : "", citation.start === undefined ? "" : ` · characters ${citation.start}–${citation.end}`)));
   return el("section", { class: "answer" },
     el("h4", {}, "As the customer saw it"),
-    turn.said ? el("p", { class: "said" }, turn.said) : el("p", { class: "muted" }, "Nothing was sent."),
+    turn.said ? el("p", { class: "said" }, turn.said) : unanswered(turn),
     quotes.length ? el("ol", { class: "quotes" }, quotes) : null,
     facts([
       ["Turn", copyable(turn.id, "turn id")],
@@ -115,6 +122,7 @@ function row(turn, onOpen) {
       el("span", { class: "turn-head" },
         el("span", { class: "question" }, turn.question || "(no question text)"),
         el("span", { class: "turn-meta" }, turn.pinned ? pill("pinned", "plain", "Evaluation: never counted in metrics") : null,
+          refusalOf(turn) ? pill(refusalOf(turn)) : null,
           pill(turn.status, TONES[turn.status] || "plain"), clock(turn.created_at))),
       el("span", { class: "strips" }, strip("retrieval", retrieval), strip("generation", generation))),
     body);

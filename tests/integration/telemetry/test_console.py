@@ -101,6 +101,19 @@ async def test_turns_show_their_two_layers_apart(observed: Observed, page: Page,
     assert [True, False] in [[bool(left), bool(right)] for left, right in counted]
     assert [False, True] in [[bool(left), bool(right)] for left, right in counted]
 
+    # A refusal is the request's fault, so it stands at the status and on neither layer.
+    await gateway.ask("Whose fault is a refusal?", pin={"model": gateway.fallback})
+    refused = row("Whose fault")
+    await page.until(refused)
+    assert await page.evaluate(f"({marks})({refused}).join()") == "0,0"
+    meta = await page.evaluate(f"{refused}.querySelector('.turn-meta').innerText")
+    assert "The key does not allow this" in meta
+    await page.evaluate(f"{refused}.open = true")
+    await page.until(f"{refused}.querySelector('.layer.generation')")
+    opened = await page.evaluate(f"{refused}.querySelector('.turn-body').innerText")
+    assert opened.count("Not asked: the request was refused.") == 2
+    assert "scope eval" in opened
+
     # A customer's markup is text.
     assert await page.evaluate("document.title") == "Twinrail console"
     assert await page.evaluate("document.querySelectorAll('main img, main script').length") == 0
