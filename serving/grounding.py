@@ -238,24 +238,30 @@ def _best_place(sentence: str, wanted: set[str], seen: Sequence[_Read]) -> _Plac
 
     anywhere = (1 - _NEAR) * share(reduce(or_, chain(titles, *held), 0))
 
+    # Each set of words once: most units say nothing of the sentence, and hardly any says the contrary.
+    said = {unit for units in agreeing for unit in units}
+    contrary = {
+        unit & ~agree
+        for units, agrees in zip(held, agreeing, strict=True)
+        for unit, agree in zip(units, agrees, strict=True)
+        if unit != agree
+    }
     contradicted = 0.0
-    for clause in polarity.clauses:
+    for clause in polarity.clauses if contrary else ():
         mask = sum(bit for word, bit in bits.items() if word in clause)
-        said = max((share(unit & mask) for units in agreeing for unit in units), default=0.0)
-        denial = max(
-            (
-                share(unit & ~agree & mask)
-                for units, agrees in zip(held, agreeing, strict=True)
-                for unit, agree in zip(units, agrees, strict=True)
-            ),
-            default=0.0,
-        )
-        if denial > max(said, _SAME_CLAUSE * share(mask)):
+        agreed = max((share(unit & mask) for unit in said), default=0.0)
+        denial = max((share(unit & mask) for unit in contrary), default=0.0)
+        if denial > max(agreed, _SAME_CLAUSE * share(mask)):
             contradicted = max(contradicted, denial / share(mask))
 
     best: _Place | None = None
     for one, units, title in zip(seen, held, titles, strict=True):
-        for first in range(len(units)):
+        silent = False
+        for first, unit in enumerate(units):
+            if not unit & ~title:
+                if silent:
+                    continue  # as good as the first one that says nothing
+                silent = True
             words = title
             for last in range(first, min(first + _WINDOW, len(units))):
                 if last > first and not units[last] & ~words:
@@ -265,7 +271,7 @@ def _best_place(sentence: str, wanted: set[str], seen: Sequence[_Read]) -> _Plac
                 if best is None or score > best.score:
                     start, end = one.units[first].start, one.units[last].end
                     best = _Place(score, one.passage, start, end)
-                if last == first and words == title:
+                if words == title:
                     break  # without this first unit it is as good and shorter
     if best is not None and contradicted:
         best = replace(best, score=max(0.0, best.score - _NEGATION_COST * contradicted))
