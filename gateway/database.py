@@ -34,13 +34,9 @@ class Database:
                 conn.cursor(row_factory=dict_row) as cursor,
             ):
                 yield cursor
-        except (
-            psycopg.OperationalError,
-            psycopg.InterfaceError,
-            PoolTimeout,
-            PoolClosed,
-            TooManyRequests,
-        ) as exc:
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+            raise  # about the statement; everything else is about the server: gone, read-only, full
+        except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests) as exc:
             raise RecordsUnavailableError from exc
 
     @asynccontextmanager

@@ -95,23 +95,36 @@ class TurnRecorder:
         await self._idle.wait()
 
     async def _work(self) -> None:
+        """Rounds until the recorder closes; an error that nobody thought of ends its round and no more."""
         while True:
-            timeout = _RETRY_S if self._spooled else None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._wake.wait()
-            if not self._closing and self._queue:
-                await asyncio.sleep(self._flush_s / 2)  # let a batch gather
-            self._wake.clear()
-            while self._queue:
-                batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
-                await self._write(batch)
-            if self._spooled:
-                await self._replay()
-            if not self._queue:
-                self._idle.set()
+            try:
+                if await self._round():
+                    return
+            except Exception:
+                logger.exception("recording failed, going on", extra={"action": "record_failed"})
                 if self._closing:
                     return
+                self._wake.set()
+                await asyncio.sleep(_RETRY_S)
+
+    async def _round(self) -> bool:
+        """Write what is queued and replay what is spooled; whether that was the last round."""
+        timeout = _RETRY_S if self._spooled else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        if not self._closing and self._queue:
+            await asyncio.sleep(self._flush_s / 2)  # let a batch gather
+        self._wake.clear()
+        while self._queue:
+            batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
+            await self._write(batch)
+        if self._spooled:
+            await self._replay()
+        if self._queue:
+            return False
+        self._idle.set()
+        return self._closing
 
     async def _write(self, batch: Sequence[Row]) -> None:
         # While the database is known to be away only the replay asks it, so that a queue does not pile up
@@ -126,6 +139,8 @@ class TurnRecorder:
             except UnstorableTurnError:
                 await self._write_one_by_one(batch)
                 return
+            except Exception:
+                logger.exception("turns not written", extra={"action": "spool_begin"})
             else:
                 self._forget(batch)
                 return
@@ -135,14 +150,14 @@ class TurnRecorder:
         for row in batch:
             try:
                 await self._store.write([row])
-            except UnstorableTurnError as exc:
+            except RecordsUnavailableError:
+                await self._to_spool([row])
+                continue
+            except Exception as exc:
                 logger.exception(
                     "turn refused by the database", extra={"action": "turn_refused", "turn": row["id"]}
                 )
                 await self._keep_refused(row, str(exc))
-            except RecordsUnavailableError:
-                await self._to_spool([row])
-                continue
             self._forget([row])
 
     async def _keep_refused(self, row: Row, reason: str) -> None:
@@ -166,8 +181,23 @@ class TurnRecorder:
             await asyncio.sleep(_RETRY_S)
             self._database_away = False
             return
+        except (TypeError, ValueError):
+            await self._spool_one_by_one(batch)
+            return
         names.turns_spooled.add(len(batch))
         self._spooled = True
+
+    async def _spool_one_by_one(self, batch: Sequence[Row]) -> None:
+        """A turn that cannot even be written as JSON is lost; the others are not."""
+        for row in batch:
+            try:
+                await asyncio.to_thread(self._spool.append, [row])
+            except (TypeError, ValueError):
+                logger.exception("turn not kept", extra={"action": "turn_lost", "turn": row["id"]})
+                self._forget([row])
+            else:
+                names.turns_spooled.add(1)
+                self._spooled = True
 
     async def _replay(self) -> None:
         rows = await asyncio.to_thread(self._spool.take)
@@ -177,7 +207,8 @@ class TurnRecorder:
                 await self._store.write(batch)
             except RecordsUnavailableError:
                 return
-            except UnstorableTurnError:
+            except Exception:  # one by one, so that a turn that cannot be written holds up no other
+                logger.exception("turns not replayed", extra={"action": "replay_failed"})
                 await self._write_one_by_one(batch)
             self._forget(batch)
         await asyncio.to_thread(self._spool.done)

@@ -180,3 +180,23 @@ async def test_a_hanging_engine_meets_the_deadline(gateway: Gateway) -> None:
     assert (status, body["status"]) == (200, "fallback")
     await asyncio.wait_for(gateway.vllm.idle(), 10)
     assert gateway.vllm.aborted == 2
+
+
+async def test_a_database_that_only_reads_keeps_turns_in_the_spool(
+    gateway: Gateway, postgres: TestServer, database_url: str
+) -> None:
+    """As after a failover to a replica: psycopg calls that an internal error, not an operational one."""
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    name = sql.Identifier(database_url.rsplit("/", 1)[1].split("?")[0])
+    read_only = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+    postgres.execute(read_only.format(name, sql.SQL("on")))
+    await gateway.records.drain()
+    _, first, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    await gateway.until(lambda: bool(list(gateway.spool.glob("*.jsonl"))))
+
+    postgres.execute(read_only.format(name, sql.SQL("off")))
+    await gateway.records.drain()
+    _, second, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    await gateway.until(lambda: gateway.state.recorder.waiting == 0 and not list(gateway.spool.iterdir()))
+    for body in (first, second):
+        assert (await gateway.turn(body["id"]))["answer"] == body

@@ -27,8 +27,12 @@ class Store:
         self.batches: list[int] = []
         self.away = False
         self.refused: set[str] = set()
+        self.failure: Exception | None = None
 
     async def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
         if self.away:
             raise RecordsUnavailableError
         if any(row["id"] in self.refused for row in rows):
@@ -100,6 +104,30 @@ async def test_one_refused_turn_does_not_hold_up_the_others(tmp_path: Path) -> N
     assert set(store.rows) == {rows[0]["id"], rows[2]["id"]}
     kept = orjson.loads((tmp_path / "turns.refused.jsonl").read_bytes())
     assert kept["turn"]["id"] == rows[1]["id"]
+
+
+async def test_an_error_that_nobody_listed_loses_no_turn(tmp_path: Path) -> None:
+    store = Store()
+    async with TurnRecorder(store, Spool(tmp_path), flush_s=0.01) as recorder:
+        store.failure = RuntimeError("not thought of")
+        first, second = row(), row()
+        recorder.record(first)
+        await recorder.flushed()
+        recorder.record(second)
+        await recorder.flushed()
+    assert set(store.rows) == {first["id"], second["id"]}
+
+
+async def test_a_turn_that_is_no_json_is_lost_alone(tmp_path: Path) -> None:
+    store = Store()
+    entries = [row(), row() | {"answer": object()}]
+    async with TurnRecorder(store, Spool(tmp_path), flush_s=0.01) as recorder:
+        store.failure = RuntimeError("not thought of")
+        for entry in entries:
+            recorder.record(entry)
+        await recorder.flushed()
+    assert set(store.rows) == {entries[0]["id"]}
+    assert recorder.waiting == 0
 
 
 async def test_neither_database_nor_disk_keeps_turns_in_memory(tmp_path: Path) -> None:
