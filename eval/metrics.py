@@ -59,17 +59,17 @@ METRICS: tuple[Metric, ...] = (
         scorer=scorers.score_format,
     ),
     Metric(
-        name="hallucination_served",
-        title="served answer says something unsupported",
-        group=Group.HALLUCINATION,
-        scorer=scorers.score_hallucination_served,
-        higher_is_better=False,
-    ),
-    Metric(
         name="hallucination_draft",
         title="model's draft says something unsupported",
         group=Group.HALLUCINATION,
         scorer=scorers.score_hallucination_draft,
+        higher_is_better=False,
+    ),
+    Metric(
+        name="hallucination_served",
+        title="served answer says something unsupported",
+        group=Group.HALLUCINATION,
+        scorer=scorers.score_hallucination_served,
         higher_is_better=False,
     ),
     Metric(

@@ -52,11 +52,13 @@ BrokenToneRules = Callable[[str], Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
-    """What the scorers need from outside: output checks of the model rail and the task's schema."""
+    """What the scorers need from outside: output checks, the task's schema and its fixed wordings."""
 
     unsupported: Unsupported
     broken_tone_rules: BrokenToneRules
     schema: Mapping[str, Any]
+    #: Texts of the deployment that claim nothing, verbatim.
+    wordings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +180,11 @@ def score_hallucination_draft(subject: Subject, scoring: Scoring) -> Outcome:
 
 
 def score_hallucination_served(subject: Subject, scoring: Scoring) -> Outcome:
-    """Whether the customer was told anything that the context does not say. Fixed wordings claim nothing."""
-    if subject.seen.status in ("abstained", "fallback"):
+    """Whether the customer was told anything that the context does not say.
+
+    The text decides, not the status: an abstention in the model's own words is checked like any answer.
+    """
+    if _spaced(subject.seen.answer) in map(_spaced, scoring.wordings):
         return Score(0.0, "fixed wording")
     return _hallucination(subject.seen.answer, subject, scoring)
 
@@ -199,6 +204,10 @@ def _hallucination(text: str, subject: Subject, scoring: Scoring) -> Outcome:
         if broken:
             return Score(1.0, f"{', '.join(broken)} in: {sentence}")
     return Score(0.0)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _draft_answer(text: str, schema: Mapping[str, Any]) -> str | None:

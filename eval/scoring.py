@@ -36,4 +36,4 @@ def build_scoring(*, schema: Path, wording: Path | None = None) -> Scoring:
         fixed = load_wording(wording or DEFAULT_WORDING).all()
     except ServingError as exc:
         raise RunError(f"--schema {schema}: {exc}") from exc
-    return Scoring(unsupported=_Grounding(fixed), broken_tone_rules=check_tone, schema=loaded)
+    return Scoring(unsupported=_Grounding(fixed), broken_tone_rules=check_tone, schema=loaded, wordings=fixed)

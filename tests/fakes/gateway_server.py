@@ -89,7 +89,14 @@ class FakeGateway:
         return guard
 
     async def _rails(self, _: web.Request) -> web.Response:
-        empty = {"canary": None, "canary_weight_bp": 0, "previous": None, "shadow": None, "revision": 1}
+        empty = {
+            "canary": None,
+            "canary_weight_bp": 0,
+            "previous": None,
+            "shadow": None,
+            "undo_to": None,
+            "revision": 1,
+        }
         return web.json_response(
             {
                 "rails": [

@@ -57,7 +57,9 @@ def tuned(question: str) -> CannedAnswer:
 def base(question: str) -> CannedAnswer:
     """Wrong and badly written on two questions of three."""
     good = int(question.split()[-1]) % 3 == 0
-    return CannedAnswer(answer=RIGHT if good else WRONG, draft=None if good else "Sure! " + WRONG)
+    return CannedAnswer(
+        answer=RIGHT if good else WRONG, draft=None if good else json.dumps({"answer": "Sure! " + WRONG})
+    )
 
 
 @pytest.fixture
@@ -130,6 +132,10 @@ def test_three_arms_five_metrics_and_a_record(
     assert base_metrics["format_valid"]["k"] == 16, "the served answers are fine, the drafts were not"
     assert tuned_metrics["hallucination_served"]["k"] == 0
     assert base_metrics["hallucination_served"]["k"] == 24
+    assert base_metrics["hallucination_draft"]["k"] == 24
+    compared = {c["metric"] for c in report["comparisons"]}
+    assert "hallucination_draft" in compared, "the gateway enforces its own check on what is served"
+    assert "hallucination_served" not in compared
     assert base_metrics["would_be_corrected"]["k"] == 24
     assert report["arms"]["prompt_only"]["metrics"]["hit"]["n"] == 0
     assert report["retrieval"][0]["ndcg_at_10"] == 1.0

@@ -33,6 +33,7 @@ SCORING = Scoring(
     unsupported=unsupported,
     broken_tone_rules=lambda text: ("exclamation",) if "!" in text else (),
     schema=SCHEMA,
+    wordings=("A colleague will reply.  I found nothing on $7.",),
 )
 CASE = Case(
     id="q1",
@@ -170,8 +171,14 @@ def test_hallucination_of_what_was_served() -> None:
     assert value(invented) == 1
     assert isinstance(invented, Score)
     assert "$7" in invented.detail
-    abstained = subject(status="abstained", answer="$7")
-    assert value(scorers.score_hallucination_served(abstained, SCORING)) == 0
+
+
+@pytest.mark.parametrize("status", ["abstained", "fallback", "escalated", "answered"])
+def test_only_a_fixed_wording_word_for_word_claims_nothing_by_itself(status: str) -> None:
+    fixed = subject(status=status, answer="A colleague will reply. I found nothing on $7.", packed=())
+    assert scorers.score_hallucination_served(fixed, SCORING) == Score(0.0, "fixed wording")
+    own_words = subject(status=status, answer="I can't find that, but Plus is $7.")
+    assert value(scorers.score_hallucination_served(own_words, SCORING)) == 1
 
 
 def test_hallucination_of_the_draft_even_if_it_was_not_served() -> None:
