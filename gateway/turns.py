@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 import psycopg
 
+from gateway.access import ApiKey, Scope
 from gateway.database import Cursor, Database
 from gateway.errors import GatewayError, RecordsUnavailableError
 from gateway.sql import queries
@@ -53,16 +54,23 @@ class TurnStore:
 
         return await self._database.read(tenant, select)
 
-    async def latest(self, tenant: str, *, limit: int) -> list[Row]:
-        """The tenant's last turns, newest first, without their texts."""
+    async def latest(self, key: ApiKey, *, limit: int) -> list[Row]:
+        """The last turns of the key's tenant that the key may see, newest first, without their texts."""
 
         async def select(cursor: Cursor) -> list[Row]:
             await cursor.execute(
-                queries["latest_turns"], {"limit": limit, "question_characters": QUESTION_CHARACTERS}
+                queries["latest_turns"],
+                {
+                    "limit": limit,
+                    "question_characters": QUESTION_CHARACTERS,
+                    "key_id": key.id,
+                    "principals": list(key.principals),
+                    "sees_all": key.allows(Scope.ADMIN),
+                },
             )
             return list(await cursor.fetchall())
 
-        return await self._database.read(tenant, select)
+        return await self._database.read(key.tenant, select)
 
     async def give_feedback(
         self,

@@ -26,7 +26,7 @@ from gateway.turns import QUESTION_CHARACTERS
 
 router = APIRouter(prefix="/v1/turns", tags=["turns"])
 
-#: Scopes that see all turns of the tenant; `ask` alone sees its own.
+#: Scopes that see the turns of other keys too, where those saw nothing that this key may not see.
 _OVERSEERS = (Scope.REVIEW, Scope.EVAL)
 
 AnyCaller = Annotated[ApiKey, Depends(Caller(Scope.ASK, *_OVERSEERS))]
@@ -35,7 +35,8 @@ Reviewer = Annotated[ApiKey, Depends(Caller(Scope.REVIEW))]
 
 @router.get("/{turn_id}")
 async def read_turn(turn_id: UUID, key: AnyCaller, state: State) -> TurnView:
-    """One turn, from the moment of its answer on. A key with only `ask` sees the turns that it made."""
+    """One turn, from the moment of its answer on. A key with only `ask` sees the turns that it made,
+    one with `review` or `eval` also those of keys whose principals it has."""
     row = await find_turn(state, key, turn_id)
     pending = state.recorder.pending(turn_id) is not None
     feedback = [] if pending else await state.turns.feedback(key.tenant, turn_id)
@@ -47,8 +48,8 @@ async def latest_turns(
     key: Reviewer, state: State, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> TurnList:
     """The tenant's latest turns at a glance, newest first."""
-    pending = state.recorder.pending_of(key.tenant)[:limit]
-    stored = await state.turns.latest(key.tenant, limit=limit)
+    pending = [row for row in state.recorder.pending_of(key.tenant) if _may_see(key, row)][:limit]
+    stored = await state.turns.latest(key, limit=limit)
     seen = {str(row["id"]) for row in pending}
     rows = [*pending, *(row for row in stored if str(row["id"]) not in seen)]
     rows.sort(key=lambda row: str(row["id"]), reverse=True)  # ids are UUIDv7: ordered by time
@@ -60,11 +61,18 @@ async def find_turn(state: GatewayState, key: ApiKey, turn_id: UUID) -> Mapping[
     row = state.recorder.pending(turn_id)
     if row is None or row["tenant"] != key.tenant:
         row = await state.turns.read(key.tenant, turn_id)
-    if row is None or not (key.allows(*_OVERSEERS) or str(row["key_id"]) == str(key.id)):
+    if row is None or not _may_see(key, row):
         raise NotFoundError(
             f"There is no turn {turn_id}.", field="id", fix="Use the id of an answer of this key."
         )
     return row
+
+
+def _may_see(key: ApiKey, row: Mapping[str, Any]) -> bool:
+    """A turn holds the passages that its asker was shown, so its reader needs the asker's principals."""
+    if str(row["key_id"]) == str(key.id) or key.allows(Scope.ADMIN):
+        return True
+    return key.allows(*_OVERSEERS) and set(row["used"]["principals"]) <= set(key.principals)
 
 
 def _view(row: Mapping[str, Any], *, feedback: list[FeedbackView] | None = None) -> TurnView:

@@ -44,6 +44,30 @@ async def test_ask_alone_sees_only_its_own_turns(gateway: Gateway) -> None:
     assert [turn["id"] for turn in listed["turns"]] == [body["id"]]
 
 
+async def test_who_reads_a_turn_needs_the_principals_of_who_asked(gateway: Gateway) -> None:
+    """The turn of a staff key holds staff passages: no key that may not see those sees it."""
+    store = KeyStore(gateway.database)
+    public = await store.create(
+        name="public-review", tenant="acme", principals=["public"], scopes=["review", "eval"]
+    )
+    admin = await store.create(name="boss", tenant="acme", principals=["public"], scopes=["admin"])
+    _, body, _ = await gateway.post(
+        "/v1/answers", {"question": "What may agents credit without approval?"}, key=gateway.keys.staff
+    )
+    for flushed in (False, True):
+        if flushed:
+            await gateway.state.recorder.flushed()
+        for secret, sees in ((public.secret, False), (admin.secret, True), (gateway.keys.staff, True)):
+            status, _ = await gateway.get(f"/v1/turns/{body['id']}", key=secret)
+            assert status == (200 if sees else 404)
+            _, listed = await gateway.get("/v1/turns", key=secret)
+            assert [turn["id"] for turn in listed["turns"]] == ([body["id"]] if sees else [])
+        status, _, _ = await gateway.post(
+            "/v1/feedback", {"turn_id": body["id"], "rating": "up"}, key=public.secret
+        )
+        assert status == 404
+
+
 async def test_the_list_is_slim_and_the_same_before_and_after_the_turn_is_written(gateway: Gateway) -> None:
     gateway.vllm.program(gateway.stable, answer=reply(REFUND))
     long = {"question": " ".join([REFUND_QUESTION] * 6)}
