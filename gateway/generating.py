@@ -92,6 +92,9 @@ class Generating:
                 keep_for_fallback=attempt != "fallback" and stand_in is not None,
                 failed=failed if attempt == "repair" else None,
             )
+            turn.prompt = order.request.messages
+            if used is not context:
+                turn.passages = used.rows()
             result: DraftResult | None = None
             async with aclosing(self._drafter.write(order)) as pieces:
                 async for piece in pieces:

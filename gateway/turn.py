@@ -109,10 +109,11 @@ class TurnDraft:
     retrieval: dict[str, Any] = field(default_factory=dict)
     confidence: float | None = None
     grounded: float | None = None
+    #: The prompt of the last generation, which is the accepted one if one was accepted.
     prompt: Sequence[Message] = ()
-    #: What the prompt shows, as it was trimmed: number, document, text and offsets of each passage.
+    #: What that prompt shows, as it was trimmed: number, document, text and offsets of each passage.
     passages: Sequence[Mapping[str, Any]] = ()
-    #: Every generation: version, text, how it ended, why it was not used.
+    #: Every generation: version, prompt, passages, text, how it ended, why it was not used.
     drafts: list[dict[str, Any]] = field(default_factory=list)
     #: Every sentence that was checked.
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -191,6 +192,15 @@ class TurnDraft:
             "used": self._used(),
         }
 
+    def _draft_row(self, draft: Mapping[str, Any]) -> dict[str, Any]:
+        """A draft with its prompt and passages, null where they are the turn's own: most turns have one."""
+        prompt, passages = draft["prompt"], draft["passages"]
+        return {
+            **draft,
+            "prompt": None if prompt == self.prompt else _prompt_rows(prompt),
+            "passages": None if passages == self.passages else [dict(passage) for passage in passages],
+        }
+
     def _used(self) -> dict[str, Any]:
         return {
             "principals": list(self.key.principals),
@@ -202,14 +212,18 @@ class TurnDraft:
             "retrieval": self.retrieval,
             "hits": [_hit_row(hit) for hit in self.hits],
             "passages": [dict(passage) for passage in self.passages],
-            "prompt": [{"role": message.role, "content": message.content} for message in self.prompt],
-            "drafts": self.drafts,
+            "prompt": _prompt_rows(self.prompt),
+            "drafts": [self._draft_row(draft) for draft in self.drafts],
             "checks": self.checks,
             "flags": self.flags,
             "usage": self.usage.model_dump(),
             "timings_ms": {name: round(value, 2) for name, value in self.timings_ms.items()},
             "problem": dict(self.problem) if self.problem else None,
         }
+
+
+def _prompt_rows(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def _hit_row(hit: Hit) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Verifier:
                 "finish_reason": result.finish_reason,
                 "failure": failure,
                 "detail": detail,
+                "prompt": turn.prompt,
+                "passages": turn.passages,
             }
         )
         return accepted

@@ -80,6 +80,12 @@ async def test_what_cannot_be_repaired_goes_to_the_fallback_model(gateway: Gatew
     assert body["answer"] == "Sync Plus costs $9 a month."
     assert body["versions"]["model"] == gateway.fallback
     assert body["versions"]["prompt"] == "strong_prompt"
+    used = (await gateway.turn(body["id"]))["used"]
+    sent = [request["messages"] for request in gateway.vllm.requests]
+    assert [draft["attempt"] for draft in used["drafts"]] == ["first", "repair", "fallback"]
+    assert [draft["prompt"] or used["prompt"] for draft in used["drafts"]] == sent
+    assert used["prompt"] == sent[-1]
+    assert used["drafts"][-1]["prompt"] is None
 
 
 async def test_what_no_model_gets_right_becomes_fixed_wording_and_a_ticket(gateway: Gateway) -> None:
