@@ -127,9 +127,7 @@ class Answering:
         try:
             await self._live.knowledge_version(version_id)
         except UnknownVersionError as exc:
-            raise InvalidFieldError(
-                str(exc), field="pin.knowledge", fix="Use an id of `GET /v1/rails/knowledge/versions`."
-            ) from exc
+            raise _unknown_pin(exc) from exc
 
     async def _model_version(self, turn: TurnDraft) -> RegisteredVersion:
         try:
@@ -154,13 +152,15 @@ class Answering:
                 raise
             except NoStableVersionError:
                 turn.degrade("retrieval")
-            except UnknownVersionError:
+            except UnknownVersionError as exc:
+                if turn.knowledge.arm is Arm.PINNED:
+                    raise _unknown_pin(exc) from exc
                 # The pointer moved and the version is gone: read it again and try once more.
                 self._live.forget()
                 try:
                     turn.knowledge = await self._live.assign_knowledge(question.unit)
                     return await self._search(question, turn, deadline)
-                except RetrievalError:
+                except (RetrievalError, TimeoutError):
                     turn.degrade("retrieval")
             except (RetrievalError, TimeoutError):
                 turn.degrade("retrieval")
@@ -225,6 +225,12 @@ class Answering:
             if question.pin is None:
                 names.context_tokens.record(context.tokens, {names.MODEL_VERSION: version.id})
         return context
+
+
+def _unknown_pin(error: UnknownVersionError) -> InvalidFieldError:
+    return InvalidFieldError(
+        str(error), field="pin.knowledge", fix="Use an id of `GET /v1/rails/knowledge/versions`."
+    )
 
 
 def _is_hopeless(turn: TurnDraft, result: SearchResult | tuple[()]) -> bool:

@@ -6,6 +6,7 @@ somebody gives it a place of its own. What is not known at all is a 500 that say
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from gateway import errors as gw
 from retrieval import errors as kn
 from serving import errors as mo
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -170,15 +173,28 @@ def from_error(error: BaseException, *, trace_id: str) -> Problem:
     retry_after = getattr(error, "retry_after_s", None)
     if retry_after is None and kind.status == 503:
         retry_after = 2.0
-    known = isinstance(error, gw.GatewayError | kn.RetrievalError | mo.ServingError)
     return Problem(
         kind=kind,
-        detail=str(error) if known else "An unexpected error; the trace id finds it in the logs.",
+        detail=_detail(error, kind, trace_id=trace_id),
         field=getattr(error, "field", None) or hint[0],
         fix=getattr(error, "fix", None) or hint[1],
         trace_id=trace_id,
         retry_after_s=retry_after,
     )
+
+
+def _detail(error: BaseException, kind: Kind, *, trace_id: str) -> str:
+    """What the caller reads. What failed inside names hosts, ports and roles: that is for the log."""
+    if isinstance(error, gw.GatewayError):
+        return str(error)
+    if not isinstance(error, kn.RetrievalError | mo.ServingError):
+        return "An unexpected error; the trace id finds it in the logs."
+    if kind.status < 500:
+        return str(error)
+    logger.warning(
+        "%s: %s", type(error).__name__, error, extra={"action": "rail_failed", "trace_id": trace_id}
+    )
+    return f"{kind.title}; the trace id finds the cause in the logs."
 
 
 def from_validation(error: ValidationError, *, trace_id: str) -> Problem:

@@ -141,7 +141,9 @@ class SearchBody(Body):
     k: int = Field(default=8, ge=1, le=50, description="Hits wanted.")
     filters: dict[ShortText, FilterValue] = Field(default_factory=dict, max_length=20)
     conversation_id: ConversationId | None = None
-    as_of: date | None = Field(default=None, description="Day whose facts count; today if not given.")
+    as_of: date | None = Field(
+        default=None, description="Day whose facts count; today if not given; scope `eval` or `review` only."
+    )
     version: str | None = Field(
         default=None,
         pattern=r"^k-[A-Za-z0-9._-]+(@\d+)?$",

@@ -29,6 +29,8 @@ class Searching:
     async def search(self, raw: Any, key: ApiKey, deadline: Deadline, *, trace_id: str) -> bytes:
         """The response body for a request body."""
         body = SearchBody.model_validate(raw)
+        if body.as_of is not None:
+            key.require(Scope.EVAL, Scope.REVIEW, field="as_of")  # tomorrow's prices are not for customers
         version, _, snapshot = (body.version or "").partition("@")
         if version:
             key.require(Scope.EVAL, field="version")

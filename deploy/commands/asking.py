@@ -120,7 +120,7 @@ async def _search(args: argparse.Namespace, context: Context) -> int:
     body: dict[str, Any] = {"question": args.question, "k": args.k}
     if args.as_of:
         body["as_of"] = args.as_of
-    async with context.gateway(args.asker or "customer") as gateway:
+    async with context.gateway(args.asker or ("eval" if args.as_of else "customer")) as gateway:
         found = await gateway.post("/v1/search", body)
     context.out.result(found, _hits(found["hits"]))
     context.out.note(

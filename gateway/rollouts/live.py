@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gateway.rails import KnowledgeRail, ModelRail
@@ -44,6 +43,8 @@ class Remembered(Generic[T]):
         self._value: T | None = None
         self._stale_at = float("-inf")
         self._reading: asyncio.Task[T] | None = None
+        #: Rises with each `forget`, so that a read that began before does not count as fresh after.
+        self._generation = 0
         #: The value is older than it should be, because reading fails.
         self.is_static = False
 
@@ -58,33 +59,32 @@ class Remembered(Generic[T]):
 
     def forget(self) -> None:
         """Read again at the next `get`; the value stays as what to fall back on."""
+        self._generation += 1
         self._stale_at = float("-inf")
+        self._reading = None
 
     async def _refresh(self) -> T:
+        generation = self._generation
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                self._value = await self._read()
+                value = await self._read()
+            if generation != self._generation and self._value is not None:
+                return value  # for those who asked before; what is read now is newer
+            self._value = value
             self.is_static = False
         except (RetrievalError, ServingError, TimeoutError):
             if self._value is None:
                 raise
-            self.is_static = True
-        self._stale_at = self._clock() + self._max_age_s
+            self.is_static = self.is_static or generation == self._generation
+        if generation == self._generation:
+            self._stale_at = self._clock() + self._max_age_s
         return self._value
 
     def _done(self, task: asyncio.Task[T]) -> None:
-        self._reading = None
+        if self._reading is task:
+            self._reading = None
         if not task.cancelled():
             task.exception()  # seen here, in case that every waiter has left
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assigned:
-    """One arm of each rail for one turn, and the model version that stands in when the assigned one fails."""
-
-    knowledge: Assignment
-    model: Assignment
-    fallback: str | None
 
 
 class LiveRails:

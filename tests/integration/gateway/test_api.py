@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.integration.gateway.conftest import PRICE_QUESTION, Gateway
+from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, Gateway
 
 
 async def test_search_shows_scores_and_how_it_found(gateway: Gateway) -> None:
@@ -27,6 +27,20 @@ async def test_search_shows_scores_and_how_it_found(gateway: Gateway) -> None:
         "/v1/search", pinned | {"version": "k-nope-1"}, key=gateway.keys.evaluation
     )
     assert (status, problem["field"]) == (422, "version")
+
+
+async def test_a_customer_cannot_look_ahead(gateway: Gateway) -> None:
+    """What takes effect next year is in the store today."""
+    ahead = {"question": REFUND_QUESTION, "as_of": "2027-03-01"}
+    status, problem, _ = await gateway.post("/v1/search", ahead)
+    assert (status, problem["field"]) == (403, "as_of")
+    for key in (gateway.keys.staff, gateway.keys.evaluation):
+        status, body, _ = await gateway.post("/v1/search", ahead, key=key)
+        assert status == 200, body
+    pinned = {"question": REFUND_QUESTION, "pin": {"as_of": "2027-03-01"}}
+    for key in (gateway.keys.customer, gateway.keys.staff):
+        status, problem, _ = await gateway.post("/v1/answers", pinned, key=key)
+        assert (status, problem["field"]) == (403, "pin")
 
 
 async def test_openapi_describes_every_path_with_examples(gateway: Gateway) -> None:

@@ -12,6 +12,8 @@ from psycopg import sql
 from gateway.recorder import TurnRecorder
 from gateway.spool import Spool
 from gateway.turns import TurnStore
+from retrieval.store import KnowledgeStore
+from retrieval.versions import KnowledgeVersion
 from serving.wording import load_wording
 from tests.conftest import TestServer
 from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, Gateway, reply
@@ -32,7 +34,8 @@ class Outage:
         self._allow(connections=False)
         with psycopg.connect(self._server.admin_url, autocommit=True) as conn:
             conn.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._database]
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                [self._database],
             )
 
     def end(self) -> None:
@@ -54,7 +57,7 @@ def outage(postgres: TestServer, database_url: str) -> Outage:
 
 async def test_the_database_goes_away_in_mid_request(gateway: Gateway, outage: Outage) -> None:
     """Retrieval is done, the model writes, PostgreSQL goes: the answer comes, its turn is spooled."""
-    gateway.vllm.program(gateway.stable, answer=reply(REFUND), first_token_s=0.5)
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND), first_token_s=2.0)
     asking = asyncio.create_task(gateway.post("/v1/answers", {"question": REFUND_QUESTION}))
     await asyncio.wait_for(gateway.vllm.busy(), 10)
     await asyncio.to_thread(outage.begin)
@@ -200,3 +203,18 @@ async def test_a_database_that_only_reads_keeps_turns_in_the_spool(
     await gateway.until(lambda: gateway.state.recorder.waiting == 0 and not list(gateway.spool.iterdir()))
     for body in (first, second):
         assert (await gateway.turn(body["id"]))["answer"] == body
+
+
+async def test_a_pinned_version_that_is_gone_is_no_other_version(gateway: Gateway) -> None:
+    gone = KnowledgeVersion.make(name="gone", embedder="words", dims=256)
+    await KnowledgeStore(gateway.chunks).register(gone)
+
+    async def pinned(version: str) -> tuple[int, str]:
+        body = {"question": REFUND_QUESTION, "pin": {"knowledge": version}}
+        status, problem, _ = await gateway.post("/v1/answers", body, key=gateway.keys.evaluation)
+        return status, problem.get("field", problem.get("status"))
+
+    assert await pinned("k-nope-00000000") == (422, "pin.knowledge")  # the list is read, and remembered
+    async with gateway.chunks.connection() as conn:
+        await conn.execute("DELETE FROM retrieval.index_version WHERE id = %s", [gone.id])
+    assert await pinned(gone.id) == (422, "pin.knowledge")

@@ -14,8 +14,14 @@ import serving.errors
 from gateway.errors import OverloadedError
 from gateway.problems import KINDS, from_error, kind_of
 from gateway.schemas import AnswerRequest
-from retrieval.errors import FilterError, StoreFullError
-from serving.errors import EngineStreamError, EngineUnavailableError
+from retrieval.errors import FilterError, RetrievalError, StoreFullError, StoreUnavailableError
+from serving.errors import (
+    EngineStreamError,
+    EngineUnavailableError,
+    ModelNotServedError,
+    RegistryUnavailableError,
+    ServingError,
+)
 
 ROOTS = {
     gateway.errors: gateway.errors.GatewayError,
@@ -45,6 +51,25 @@ def test_the_nearest_class_decides() -> None:
 def test_the_inside_stays_inside() -> None:
     problem = from_error(ZeroDivisionError("secret path /srv"), trace_id="t")
     assert b"secret" not in problem.encoded()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailableError('connection to "db.internal", port 5432 failed: user "twinrail"'),
+        RegistryUnavailableError("db.internal"),
+        EngineUnavailableError("http://10.0.0.7:8000: db.internal"),
+        ModelNotServedError("http://db.internal"),
+    ],
+)
+def test_what_failed_inside_is_for_the_log(
+    error: RetrievalError | ServingError, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = from_error(error, trace_id="t")
+    assert problem.kind.title in problem.detail
+    for inside in (b"internal", b"10.0.0.7", b"5432"):
+        assert inside not in problem.encoded()
+    assert "db.internal" in caplog.text
 
 
 def test_retry_after_is_a_header_in_whole_seconds() -> None:
