@@ -142,7 +142,7 @@ async def test_connections_lost_to_a_restart_are_replaced(
     assert len((await retriever.search(asked)).hits) == 1
     with psycopg.connect(postgres.admin_url, autocommit=True) as admin:
         admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [postgres.role]
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", [postgres.role]
         )
     assert len((await retriever.search(asked)).hits) == 1
 

@@ -162,3 +162,13 @@ def test_the_customers_own_words_may_be_repeated() -> None:
     sentence = "Your yearly renewal from 12 June is refunded in full."
     assert check_sentence(sentence, PASSAGES).unsupported == ("12 June",)
     assert check_sentence(sentence, PASSAGES, question="I paid the renewal on 12 June").supported
+
+
+def test_a_span_begins_and_ends_with_what_the_sentence_says() -> None:
+    text = "Fern is a garden app. Refunds are paid within 30 days. Ask the owner first. Snow is white."
+    passage = Passage(n=1, title="Help", text=text, start=100, end=100 + len(text))
+    support = check_sentence("Refunds are paid within 30 days, but ask the owner.", [passage])
+    assert support.start is not None
+    assert support.end is not None
+    shown = text[support.start - 100 : support.end - 100]
+    assert shown == "Refunds are paid within 30 days. Ask the owner first."
