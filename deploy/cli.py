@@ -51,8 +51,6 @@ CODES: dict[type[BaseException], int] = {
     model_errors.RegistryError: REFUSED,
     model_errors.RegistryUnavailableError: DEPENDENCY,
     model_errors.UnknownModelVersionError: USAGE,
-    model_errors.SupervisionError: DEPENDENCY,
-    model_errors.PortInUseError: USAGE,
     model_errors.EngineError: DEPENDENCY,
 }
 #: Commands that are another package's program; everything after them is that program's own command line.

@@ -170,18 +170,19 @@ def _pool(url: str, size: int) -> Pool:
 
 def _spool(settings: GatewaySettings) -> Spool:
     """The spool, after a look whether it can be written at all: the first outage is too late to find out."""
+    folder = settings.spool_dir.expanduser()
     try:
-        settings.spool_dir.mkdir(parents=True, exist_ok=True)
-        probe = settings.spool_dir / f".probe-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
         probe.write_bytes(b"twinrail")
         probe.unlink()
     except OSError as exc:
         raise SettingsError(
-            f"cannot write to {settings.spool_dir} ({exc.strerror})",
+            f"cannot write to {folder} ({exc.strerror})",
             field="GATEWAY_SPOOL_DIR",
             fix="set a folder that this user may write to, on a disk with space",
         ) from exc
-    return Spool(settings.spool_dir)
+    return Spool(folder)
 
 
 def _embedder(

@@ -28,7 +28,7 @@ class GatewaySettings(BaseSettings):
     )
     knowledge_pool_size: int = Field(default=8, ge=1, le=256, description="Connections for retrieval.")
     spool_dir: Path = Field(
-        default=Path("spool"), description="Folder that holds turns while PostgreSQL is away."
+        default=Path("~/.twinrail/spool"), description="Folder that holds turns while PostgreSQL is away."
     )
 
     deadline_s: float = Field(

@@ -82,6 +82,7 @@ class Verifier:
             access=question.key.access,
             snapshot=turn.snapshot,
         )
+        _note(turn, citations)
         return citations.cited
 
     async def _cite(
@@ -97,13 +98,18 @@ class Verifier:
         citations = await self._desk.cite(
             evidence, context.sources, access=question.key.access, snapshot=turn.snapshot
         )
-        turn.flags.extend([*flags, *citations.flags])
-        if citations.unverified:
-            turn.degrade("citations")
+        turn.flags.extend(flags)
+        _note(turn, citations)
         invalid = len(flags) + citations.invalid
         if invalid and question.pin is None:
             names.citations_invalid.add(invalid, {names.MODEL_VERSION: turn.model.version or ""})
         return Accepted(parsed=parsed, citations=citations)
+
+
+def _note(turn: TurnDraft, citations: Citations) -> None:
+    turn.flags.extend(citations.flags)
+    if citations.unverified:
+        turn.degrade("citations")
 
 
 def _record_generation(turn: TurnDraft, result: DraftResult) -> None:

@@ -34,8 +34,6 @@ from serving.prompting import Message
 from serving.sse import EventParser
 from serving.versions import Decoding
 
-#: No connection was made, so another attempt on the same engine would fail alike.
-_UNREACHABLE = (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError)
 _MAX_ERROR_BYTES = 64 << 10
 _MAX_MESSAGE_CHARS = 500
 

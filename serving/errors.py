@@ -4,7 +4,6 @@ ServingError
 ├── TaskSchemaError, PromptFileError, PromptBudgetError, ExampleError, WeightsError, WordingError   bad input
 ├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, NothingToUndoError,
 │                  WeightError, CanaryError, PointerMovedError, VersionConflictError, RegistryUnavailableError
-├── SupervisionError: PortInUseError, EngineStartError      an engine process of ours
 ├── AdapterError: AdapterNotFoundError, AdapterExistsError
 └── EngineError: EngineUnavailableError (EngineStreamError), EngineTimeoutError, EngineRejectedError,
                    ModelNotServedError
@@ -97,21 +96,6 @@ class RegistryUnavailableError(RegistryError):
     """The database of the model rail does not answer."""
 
     retryable = True
-
-
-# ---- engine processes ----------------------------------------------------------------------------
-
-
-class SupervisionError(ServingError):
-    """An engine process is in trouble."""
-
-
-class PortInUseError(SupervisionError):
-    """The engine's port is taken by another process."""
-
-
-class EngineStartError(SupervisionError):
-    """The engine did not become ready."""
 
 
 # ---- adapters ------------------------------------------------------------------------------------
