@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def headers(stack: Stack, name: str = "customer") -> dict[str, str]:
 
 def check_answer(answer: dict[str, Any], articles: Path = ARTICLES) -> None:
     """What holds for every answer, however well the small model does."""
-    assert answer["status"] in {"answered", "clarify", "escalated", "fallback"}
+    assert answer["status"] in {"answered", "abstained", "clarify", "escalated", "fallback"}
     assert answer["answer"].strip()
     assert answer["versions"]["knowledge"].startswith("k-")
     assert "@" in answer["versions"]["knowledge"]
@@ -43,7 +44,8 @@ async def test_json_answer_is_cited_and_stamped_by_both_rails(stack: Stack) -> N
             assert response.status == 200
             answer = await response.json()
         check_answer(answer)
-        assert answer["citations"], "an answerable question cites its sources"
+        # The small model may say that it does not know; whatever it does say is cited.
+        assert answer["citations"] or answer["status"] == "abstained"
         assert {"retrieval", "generation", "total"} <= set(answer["timings_ms"])
         async with session.get(f"/v1/turns/{answer['id']}") as response:
             turn = await response.json()
@@ -114,7 +116,8 @@ async def test_a_mistake_names_the_field_and_the_fix(stack: Stack) -> None:
 def test_ask_prints_sources_and_both_stamps(stack: Stack) -> None:
     done = stack.twinrail("ask", QUESTION)
     assert done.code in (0, 4), done.log
-    assert "Sources\n  [1] " in done.data
+    if done.code == 0:
+        assert re.search(r"^Sources\n  \[\d\] ", done.data, re.MULTILINE)
     assert "\nknowledge k-" in done.data
     assert "\nmodel     m-" in done.data
     streamed = stack.twinrail("ask", "--stream", "--json", QUESTION)
