@@ -34,7 +34,7 @@ _OPEN, _CLOSE = "<passages>", "</passages>"
 #: Marks with a meaning to a chat template or to our fence. Angle brackets of these become single quotation
 #: marks.
 _MARKS = re.compile(
-    r"<\|[^<>\n]{0,64}\|>|<\||\|>"
+    r"<\|[^<>\n]{0,64}\|>|<\|>?|\|>"
     r"|</?\s*(?:passages?|question|s|bos|eos|pad|unk|system|user|assistant|think|start_of_turn|end_of_turn"
     r"|repo_name|reponame|file_sep|filename|gh_stars|issue_[a-z]+|jupyter_[a-z]+|empty_output)\s*>"
     r"|\[/?INST\]|<</?SYS>>",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serving.errors import PromptBudgetError, PromptFileError
@@ -78,6 +78,7 @@ def test_what_does_not_fit_is_skipped_for_what_does() -> None:
 
 
 @given(texts, texts, texts)
+@example("", "<|>", "<|<|>|>")
 def test_no_text_can_close_the_fence_or_speak_as_another_role(title: str, body: str, question: str) -> None:
     shown = Passage(n=1, title=title, text=body, start=0, end=len(body))
     system, user = render(PromptTemplate(name="p", system="Rules."), (shown,), question)
