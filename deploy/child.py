@@ -12,13 +12,14 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from deploy.errors import ProcessDiedError
+from deploy.errors import DeployError, ProcessDiedError
 from deploy.guard import Guard
 from deploy.logfile import open_log
 
 #: Linux: a signal for the child when its parent dies. The watchdog covers what this cannot.
 PR_SET_PDEATHSIG = 1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+READY_PAUSE_S = 0.1
 #: A child that lived this long had a good start: the next pause is the first again.
 GOOD_LIFE_S = 60.0
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
@@ -54,19 +55,22 @@ class Child:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self, ready: Callable[[], Awaitable[bool]], *, timeout_s: float) -> None:
-        """Start, wait until `ready`, then keep it running. An early death is an error with its last words."""
+        """Start, wait until `ready`, then keep it running. An early death is an error with its last words.
+
+        `ready` is asked until it says yes after every later start too: it may have to set the process up.
+        """
         await self._spawn()
         try:
             async with asyncio.timeout(timeout_s):
                 while not await ready():
                     if self.pid is None:
                         raise ProcessDiedError(self._last_words())
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(READY_PAUSE_S)
         except TimeoutError as exc:
             raise ProcessDiedError(
                 f"{self.name}: not ready after {timeout_s:.0f} s; {self.log} says why"
             ) from exc
-        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+        self._keeper = asyncio.create_task(self._keep(ready), name=f"keep {self.name}")
 
     async def stop(self) -> None:
         """SIGTERM, wait, and SIGKILL for the whole group if that did not do."""
@@ -87,7 +91,7 @@ class Child:
         self._guard.forget(group)
         self._process = None
 
-    async def _keep(self) -> None:
+    async def _keep(self, ready: Callable[[], Awaitable[bool]]) -> None:
         """Start it again whenever it dies; pause longer each time it dies young or does not start."""
         pause_s = FIRST_PAUSE_S
         loop = asyncio.get_running_loop()
@@ -103,6 +107,20 @@ class Child:
                 f"{self.name} ended ({_ending(code)}); starting it again in {pause_s:g} s; log: {self.log}"
             )
             pause_s = await self._spawn_after(pause_s)
+            await self._until(ready)
+
+    async def _until(self, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until it is ready again or has died; what keeps it from being ready is said once."""
+        said = ""
+        while self.pid is not None:
+            try:
+                if await ready():
+                    return
+            except (DeployError, OSError) as exc:
+                if str(exc) != said:
+                    said = str(exc)
+                    self._say(f"{self.name} is not ready: {said}")
+            await asyncio.sleep(READY_PAUSE_S)
 
     async def _spawn_after(self, pause_s: float) -> float:
         """Try until there is a process again, whatever the machine lacks just now; returns the next pause."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import aiohttp
 
 from deploy.child import Child
+from deploy.errors import DeployError
 from deploy.guard import Guard
 from deploy.placement import Placement
+from serving.adapters import AdapterLoader
 from serving.engines import engine_command, engine_environment, traces_endpoint
+from serving.errors import AdapterError, AdapterExistsError, EngineUnavailableError
 from serving.settings import ServingSettings
 
 
@@ -32,10 +35,13 @@ def vllm_process(
         port=port,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
+        runtime_adapters=bool(placed.adapters),
         compiled=settings.compile,
         traces=traces_endpoint(os.environ),
     )
-    environment = engine_environment(os.environ, kv_cache_gib=settings.kv_cache_gib)
+    environment = engine_environment(
+        os.environ, kv_cache_gib=settings.kv_cache_gib, runtime_adapters=bool(placed.adapters)
+    )
     child = Child(
         f"engine on port {port}",
         command,
@@ -44,29 +50,66 @@ def vllm_process(
         guard=guard,
         say=say,
     )
-    return EngineChild(child, f"http://127.0.0.1:{port}/health", session, settings.start_timeout_s)
+    url = f"http://127.0.0.1:{port}"
+    return EngineChild(
+        child,
+        url,
+        session,
+        adapters=placed.adapters,
+        loader=AdapterLoader(url, session),
+        timeout_s=settings.start_timeout_s,
+    )
 
 
 class EngineChild:
-    """A child process that is ready when /health says so."""
+    """A child process that is ready when it answers and has every adapter of its placement.
 
-    def __init__(self, child: Child, health: str, session: aiohttp.ClientSession, timeout_s: float) -> None:
+    Adapters are loaded at run time, so a process that was started again has none until they are given back.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        url: str,
+        session: aiohttp.ClientSession,
+        *,
+        adapters: Mapping[str, Path],
+        loader: AdapterLoader,
+        timeout_s: float,
+    ) -> None:
         self._child = child
-        self._health = health
+        self._url = url
         self._session = session
+        self._adapters = adapters
+        self._loader = loader
         self._timeout_s = timeout_s
 
     async def start(self) -> None:
-        """Return when it answers."""
-        await self._child.start(self._answers, timeout_s=self._timeout_s)
+        """Return when it is ready."""
+        await self._child.start(self._ready, timeout_s=self._timeout_s)
 
     async def stop(self) -> None:
         """End it."""
         await self._child.stop()
 
+    async def _ready(self) -> bool:
+        """Whether it answers, and has its adapters: one that has just begun to answer is given them."""
+        if not await self._answers():
+            return False
+        for version_id, folder in self._adapters.items():
+            try:
+                await self._loader.load(version_id, folder)
+            except AdapterExistsError:
+                continue
+            except EngineUnavailableError:
+                return False
+            except AdapterError as exc:
+                raise DeployError(f"adapter {folder}: not loaded ({exc})") from exc
+        return True
+
     async def _answers(self) -> bool:
         try:
-            async with self._session.get(self._health) as response:
+            async with self._session.get(f"{self._url}/health") as response:
                 return response.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             return False

@@ -110,6 +110,8 @@ class LocalStack:
         self._gateway = gateway
         self._progress = progress
         self._guard = guard
+        self._serving = load(ServingSettings)
+        self._retrieval = load(RetrievalSettings)
         self._resources = AsyncExitStack()
         self._state = StackState(
             pid=os.getpid(),
@@ -126,6 +128,7 @@ class LocalStack:
         self._tell()
         preparation = Preparation(
             self._context.models,
+            form=self._serving.tuned_as,
             guard=self._guard,
             log=self._context.home.logs / "models.log",
             on_step=lambda text: self._progress.note("models", text),
@@ -194,14 +197,13 @@ class LocalStack:
             step.detail = str((await preparation.embedder()).parent)
 
     def _engines(self, models: LocalModels, session: aiohttp.ClientSession) -> Engines:
-        serving = load(ServingSettings)
-        if serving.engine_urls:
-            return GivenEngines(serving, session)
+        if self._serving.engine_urls:
+            return GivenEngines(self._serving, session)
         return OwnEngines(
             models,
             partial(
                 vllm_process,
-                settings=serving,
+                settings=self._serving,
                 session=session,
                 logs=self._context.home.logs,
                 guard=self._guard,
@@ -227,7 +229,7 @@ class LocalStack:
         home, settings = self._context.home, self._context.settings
         await prepared
         with self._progress.step("articles") as step:
-            step.detail = await Articles(home, load(RetrievalSettings), models.folders.embedder).publish(
+            step.detail = await Articles(home, self._retrieval, models.folders.embedder).publish(
                 url,
                 self._options.source,
                 tenant=settings.tenant,

@@ -135,7 +135,7 @@ class OwnEngines:
             raise UsageError("model rail: nothing is placed; `release` comes first")
         placed, port = self._placements[0]
         await self._start(placed, port)
-        return f"{', '.join(placed.served)} on port {port}"
+        return f"{', '.join(placed.answers_as)} on port {port}"
 
     def start_others(self) -> None:
         """Start the other placements, one after the other: two at once would be slower than in turn."""
@@ -156,7 +156,7 @@ class OwnEngines:
             arms = " and ".join(placed.arms)
             try:
                 await self._start(placed, port)
-                self._say(f"engine for {arms} is ready too: {', '.join(placed.served)} on port {port}")
+                self._say(f"engine for {arms} is ready too: {', '.join(placed.answers_as)} on port {port}")
             except (DeployError, ServingError, OSError) as exc:
                 self._say(f"engine for {arms} did not start: {exc}")
 

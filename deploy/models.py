@@ -18,7 +18,9 @@ from deploy.child import die_with_parent, signal_group
 from deploy.errors import DeployError, DiskFullError, ProcessDiedError
 from deploy.guard import Guard
 from deploy.logfile import open_log
+from deploy.placement import EngineWeights
 from serving.prompting import PROMPTS, load_prompt
+from serving.settings import Form
 from serving.versions import SCHEMAS, ModelVersion, load_task_schema
 
 #: The adapter that this release ships, with the manifest of its training.
@@ -51,6 +53,10 @@ class ModelFolders:
         """The base with the adapter folded in."""
         return self.root / f"merged-{base_digest[:8]}-{adapter_digest[:8]}"
 
+    def adapter(self, adapter_digest: str) -> Path:
+        """The adapter alone, for an engine that runs on the base."""
+        return self.root / f"adapter-{adapter_digest[:8]}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalModels:
@@ -62,17 +68,21 @@ class LocalModels:
     adapter_digest: str | None
     #: How the adapter was made.
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    #: How engines serve it.
+    form: Form = Form.MERGED
 
-    def weights_of(self, version: ModelVersion) -> Path | None:
-        """The folder that an engine loads for the version, None when it is not on this machine."""
+    def weights_of(self, version: ModelVersion) -> EngineWeights | None:
+        """What an engine loads for the version, None when it is not on this machine."""
         if version.base_digest != self.base_digest:
             return None
-        folder = (
-            self.folders.base
-            if version.adapter_digest is None
-            else self.folders.merged(version.base_digest, version.adapter_digest)
-        )
-        return folder if (folder / "config.json").exists() else None
+        model, adapter = self.folders.base, None
+        if version.adapter_digest is not None:
+            if self.form is Form.ADAPTER:
+                adapter = self.folders.adapter(version.adapter_digest)
+            else:
+                model = self.folders.merged(version.base_digest, version.adapter_digest)
+        there = (model / "config.json").exists() and (adapter is None or adapter.exists())
+        return EngineWeights(model, adapter) if there else None
 
     def base_version(self) -> ModelVersion:
         """The base model with a strong prompt: what a tuned model has to beat, and what stands in for it."""
@@ -110,9 +120,16 @@ class Preparation:
     """
 
     def __init__(
-        self, folders: ModelFolders, *, guard: Guard, log: Path, on_step: Callable[[str], None]
+        self,
+        folders: ModelFolders,
+        *,
+        form: Form,
+        guard: Guard,
+        log: Path,
+        on_step: Callable[[str], None],
     ) -> None:
         self._folders = folders
+        self._form = form
         self._guard = guard
         self._log = log
         self._on_step = on_step
@@ -155,6 +172,7 @@ class Preparation:
                 "deploy.prepare",
                 str(self._folders.root),
                 str(SHIPPED_ADAPTER),
+                self._form,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -183,7 +201,7 @@ class Preparation:
         if "step" in said:
             self._on_step(said["step"])
         elif "base_digest" in said:
-            self._weights.set_result(LocalModels(folders=self._folders, **said))
+            self._weights.set_result(LocalModels(folders=self._folders, form=self._form, **said))
         elif "embedder" in said:
             self._embedder.set_result(self._folders.embedder)
 

@@ -1,4 +1,4 @@
-"""`python -m deploy.prepare MODELS ADAPTER`: make the models of one machine, once; tells in JSON lines.
+"""`python -m deploy.prepare MODELS ADAPTER [FORM]`: make a machine's models, once; tells in JSON lines.
 
 A process of its own because it needs torch, whose memory the long-lived processes should not carry.
 """
@@ -18,15 +18,17 @@ from deploy.models import ModelFolders
 from retrieval.errors import RetrievalError
 from retrieval.minilm import prepare_minilm
 from serving.errors import ServingError, WeightsError
-from serving.weights import digest_folder, merge_adapter, prepare_base
+from serving.settings import Form
+from serving.weights import digest_folder, keep_adapter, merge_adapter, prepare_base
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0 done, 1 not."""
     signal.signal(signal.SIGTERM, _leave)
     folders, adapter = ModelFolders(Path(argv[0])), Path(argv[1])
+    form = Form(argv[2]) if len(argv) > 2 else Form.MERGED
     try:
-        prepare(folders, adapter)
+        prepare(folders, adapter, form)
     except (RetrievalError, ServingError, OSError) as exc:
         full = any(getattr(each, "errno", None) == errno.ENOSPC for each in (exc, exc.__cause__))
         _say(error="disk full" if full else " ".join(str(exc).split()))
@@ -34,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def prepare(folders: ModelFolders, adapter: Path) -> None:
+def prepare(folders: ModelFolders, adapter: Path, form: Form) -> None:
     """Base model, tuned model, embedder, in this order; each is skipped when it is there."""
     base = prepare_base(folders.base, on_step=_step)
     adapter_digest, manifest = None, {}
@@ -42,7 +44,10 @@ def prepare(folders: ModelFolders, adapter: Path) -> None:
         manifest = json.loads((adapter / "manifest.json").read_text(encoding="utf-8"))
         adapter_digest = digest_folder(adapter)
         _check(manifest, base.digest, adapter_digest, adapter)
-        merge_adapter(base.path, adapter, folders.merged(base.digest, adapter_digest), on_step=_step)
+        if form is Form.ADAPTER:
+            keep_adapter(adapter, folders.adapter(adapter_digest), on_step=_step)
+        else:
+            merge_adapter(base.path, adapter, folders.merged(base.digest, adapter_digest), on_step=_step)
     _say(base_digest=base.digest, adapter_digest=adapter_digest, manifest=manifest)
     if not folders.embedder.exists():
         _step("converting the embedding model")

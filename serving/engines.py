@@ -14,8 +14,8 @@ from serving.pool import EngineHealth, EnginePool
 
 __all__ = ["EngineHealth", "EnginePool", "engine_command", "engine_environment", "traces_endpoint"]
 
-#: Stable, canary and shadow on one engine; fewer and a canary cannot be loaded beside stable.
-MIN_ADAPTER_SLOTS = 3
+#: Stable, canary and shadow in one batch; with fewer, one of them waits for the others.
+ADAPTER_SLOTS = 3
 
 #: Compact JSON: white space between fields costs tokens, and a model may loop on it until max_tokens.
 _STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
@@ -31,7 +31,6 @@ def engine_command(
     max_model_len: int = 2048,
     max_num_seqs: int = 8,
     compiled: bool = False,
-    adapters: Mapping[str, Path] | None = None,
     runtime_adapters: bool = False,
     max_lora_rank: int = 16,
     traces: str | None = None,
@@ -39,8 +38,8 @@ def engine_command(
 ) -> list[str]:
     """Arguments of one vLLM process that serves the model under each of the names.
 
-    With `adapters` (version id -> folder) or `runtime_adapters` it can serve LoRA adapters; that alone
-    slows decoding on CPU, so leave both away for merged weights. `host` stays loopback: vLLM has routes
+    With `runtime_adapters` it also serves the LoRA adapters that an `AdapterLoader` gives it; that alone
+    slows decoding on CPU, so leave it away for merged weights. `host` stays loopback: vLLM has routes
     without authentication.
     """
     command = [
@@ -58,11 +57,8 @@ def engine_command(
     ]  # fmt: skip
     if not compiled:
         command.append("--enforce-eager")
-    if adapters or runtime_adapters:
-        slots = max(MIN_ADAPTER_SLOTS, len(adapters or ()))
-        command += ["--enable-lora", "--max-loras", str(slots), "--max-lora-rank", str(max_lora_rank)]
-    if adapters:
-        command += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]
+    if runtime_adapters:
+        command += ["--enable-lora", "--max-loras", str(ADAPTER_SLOTS), "--max-lora-rank", str(max_lora_rank)]
     if traces:
         command += ["--otlp-traces-endpoint", traces]
     return command

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Form(StrEnum):
+    """How a local engine serves a tuned version."""
+
+    #: Weights of its own, the adapter folded in: fast everywhere, one engine for each.
+    MERGED = "merged"
+    #: The adapter on the base that all versions share: one engine for all, several times slower on CPU.
+    ADAPTER = "adapter"
 
 
 class ServingSettings(BaseSettings):
@@ -21,6 +31,8 @@ class ServingSettings(BaseSettings):
     models_ttl_s: float = Field(default=5.0, gt=0)
     #: Seconds for a TCP connection to an engine.
     connect_timeout_s: float = Field(default=1.0, gt=0)
+    #: How a local engine serves tuned versions.
+    tuned_as: Form = Form.MERGED
     #: Memory in GiB for the KV cache of a local engine.
     kv_cache_gib: int = Field(default=1, ge=1)
     #: Longest prompt + answer in tokens of a local engine.

@@ -126,6 +126,22 @@ def merge_adapter(
     return adapter_sha
 
 
+def keep_adapter(adapter: Path, target: Path, *, on_step: Callable[[str], None] = lambda _step: None) -> str:
+    """Copy an adapter to where engines load it from; returns its digest. Once; later calls are instant.
+
+    An engine reads the folder again whenever it is started again: by then the original may be another one.
+    """
+    adapter_sha = digest_folder(adapter)
+    if target.exists() and digest_folder(target) == adapter_sha:
+        return adapter_sha
+    _check_adapter(adapter)
+    on_step(f"copying adapter {adapter_sha[:8]}")
+    with _replacing(target) as folder:
+        for name in (ADAPTER_CONFIG, ADAPTER_FILE):
+            shutil.copyfile(adapter / name, folder / name)
+    return adapter_sha
+
+
 def _check_adapter(adapter: Path) -> None:
     if not (adapter / ADAPTER_FILE).exists() or not (adapter / ADAPTER_CONFIG).exists():
         raise WeightsError(f"{adapter}: must hold {ADAPTER_FILE} and {ADAPTER_CONFIG}")

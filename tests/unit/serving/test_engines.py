@@ -26,18 +26,17 @@ def test_merged_weights_are_served_without_lora_on_loopback_and_compact_json() -
     assert "--otlp-traces-endpoint" not in command
 
 
-def test_adapters_get_their_ids_as_names_and_room_for_a_canary_and_a_shadow() -> None:
+def test_an_engine_that_takes_adapters_has_room_for_a_canary_and_a_shadow() -> None:
     command = engine_command(
         model=Path("base"),
         served_names=("m-base",),
         port=8001,
         compiled=True,
-        adapters={"m-support-1": Path("one")},
+        runtime_adapters=True,
         traces="http://127.0.0.1:4318/v1/traces",
     )
     assert "--enable-lora" in command
     assert option(command, "--max-loras") == "3"
-    assert option(command, "--lora-modules") == "m-support-1=one"
     assert option(command, "--otlp-traces-endpoint") == "http://127.0.0.1:4318/v1/traces"
     assert "--enforce-eager" not in command
 
@@ -69,6 +68,7 @@ def test_the_environment_is_offline_and_bounded() -> None:
     assert started["HF_HUB_OFFLINE"] == "1"
     assert started["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert started["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "0"
+    assert engine_environment({}, runtime_adapters=True)["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
 
 
 def test_engine_urls_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
