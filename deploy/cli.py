@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -119,15 +120,17 @@ def _forward(name: str, arguments: list[str]) -> int:
         return code
     from eval.cli import main as evaluate
 
-    return evaluate(arguments, settings=_eval_settings())
+    return evaluate(arguments, settings=eval_settings())
 
 
-def _eval_settings() -> EvalSettings:
+def eval_settings() -> EvalSettings:
     """Evaluation's settings; what the environment leaves open comes from this machine's stack."""
     ours, given = load(DeploySettings), load(EvalSettings)
     home = Home(ours.home)
     keys, state = home.keys(), home.state()
-    known: dict[str, str | SecretStr] = {}
+    known: dict[str, str | SecretStr | Path] = {}
+    if "runs" not in given.model_fields_set:
+        known["runs"] = home.runs
     if "gateway_url" not in given.model_fields_set and state:
         known["gateway_url"] = state.gateway_url
     for field, key in (("api_key", "eval"), ("staff_api_key", "eval_staff")):

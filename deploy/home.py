@@ -50,6 +50,11 @@ class Home:
         return self.root / "spool"
 
     @property
+    def runs(self) -> Path:
+        """Runs of `twinrail eval`; made by the first one."""
+        return self.root / "runs"
+
+    @property
     def keys_file(self) -> Path:
         return self.root / "keys.json"
 

@@ -35,7 +35,7 @@ _RUN_EXAMPLE = """examples:
   twinrail eval run                                  three arms on the demo's dev questions
   twinrail eval run --split holdout --arms rag_base,rag_tuned
   twinrail eval run --arm old=knowledge:previous,model:stable --arm new=knowledge:stable,model:stable
-  twinrail eval run --run .twinrail/runs/20260301-120000   goes on with an interrupted run
+  twinrail eval run --run ~/.twinrail/runs/20260301-120000   goes on with an interrupted run
 
 exit codes: 0 done, 2 bad usage or settings, 3 gateway down (resume with --run), 4 not enough evidence"""
 
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser(
         "score",
         help="score a run again, without the gateway",
-        epilog="example: twinrail eval score .twinrail/runs/20260301-120000 --json",
+        epilog="example: twinrail eval score ~/.twinrail/runs/20260301-120000 --json",
     )
     score.set_defaults(command=_score)
     score.add_argument("folder", type=Path, metavar="RUN")

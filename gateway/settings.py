@@ -27,8 +27,14 @@ class GatewaySettings(BaseSettings):
         default=4, ge=1, le=64, description="Connections for keys, turns and rails."
     )
     knowledge_pool_size: int = Field(default=8, ge=1, le=256, description="Connections for retrieval.")
+    home: Path = Field(
+        default=Path("~/.twinrail"),
+        validation_alias="TWINRAIL_HOME",
+        description="Folder that everything is written under where no other one is set.",
+    )
     spool_dir: Path = Field(
-        default=Path("~/.twinrail/spool"), description="Folder that holds turns while PostgreSQL is away."
+        default_factory=lambda data: data["home"] / "spool",
+        description="Folder that holds turns while PostgreSQL is away; `spool` in TWINRAIL_HOME if unset.",
     )
 
     deadline_s: float = Field(

@@ -1,18 +1,22 @@
-"""Settings errors name the variable and the fix."""
+"""Settings errors name the variable and the fix; what is written follows TWINRAIL_HOME."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from deploy.cli import eval_settings
 from deploy.errors import UsageError
+from deploy.home import Home
 from deploy.settings import DeploySettings, load
 from gateway.settings import GatewaySettings
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TWINRAIL_HOME", "TWINRAIL_URL", "DATABASE_URL", "TWINRAIL_MODELS", "GATEWAY_PORT"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(("TWINRAIL_", "GATEWAY_", "EVAL_")) or name == "DATABASE_URL":
+            monkeypatch.delenv(name)
 
 
 def test_home_is_absolute_wherever_it_is_given_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -50,3 +54,17 @@ def test_database_url_is_secret_and_accepted_under_its_usual_name(monkeypatch: p
     settings = load(DeploySettings)
     assert settings.database_url.get_secret_value() == "postgresql://u:hidden@h/d"
     assert "hidden" not in repr(settings)
+
+
+def test_whatever_is_written_follows_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TWINRAIL_HOME", str(tmp_path))
+    assert load(GatewaySettings).spool_dir == Home(load(DeploySettings).home).spool == tmp_path / "spool"
+    assert eval_settings().runs == tmp_path / "runs"
+    monkeypatch.setenv("GATEWAY_SPOOL_DIR", "/elsewhere/spool")
+    monkeypatch.setenv("EVAL_RUNS", "/elsewhere/runs")
+    assert load(GatewaySettings).spool_dir == Path("/elsewhere/spool")
+    assert eval_settings().runs == Path("/elsewhere/runs")
+
+
+def test_without_a_home_the_spool_is_in_the_users_folder() -> None:
+    assert load(GatewaySettings).spool_dir.expanduser() == Path.home() / ".twinrail" / "spool"

@@ -49,7 +49,7 @@ def settings(package: str) -> Iterator[Setting]:
     kind = settings_class(package)
     prefix = kind.model_config.get("env_prefix", "")
     for name, field in kind.model_fields.items():
-        yield Setting(variables=_variables(prefix, name, field), default=_default(field))
+        yield Setting(variables=_variables(prefix, name, field), default=_default(kind, field))
 
 
 def _variables(prefix: str, name: str, field: FieldInfo) -> tuple[str, ...]:
@@ -62,9 +62,10 @@ def _variables(prefix: str, name: str, field: FieldInfo) -> tuple[str, ...]:
             return (f"{prefix}{name}".upper(),)
 
 
-def _default(field: FieldInfo) -> str:
+def _default(kind: type[BaseSettings], field: FieldInfo) -> str:
     """The default as the page writes it: code, or `unset` for what is empty."""
-    value = field.get_default(call_default_factory=True)
+    others = {name: other.default for name, other in kind.model_fields.items()}
+    value = field.get_default(call_default_factory=True, validated_data=others)
     match value:
         case None | "" | SecretStr() if not value:
             return "unset"
