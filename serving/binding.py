@@ -9,9 +9,10 @@ the same passages (words and values alone find 6 %).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 from serving.sentences import content_stems, sentences
 from serving.values import KnownValues, Value, known_values
@@ -50,8 +51,28 @@ def _places_of(unit: str) -> tuple[ValuePlace, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ValuePlaces:
+    """Places, and which of them have values or a stem."""
+
+    places: tuple[ValuePlace, ...]
+    with_values: Sequence[int]
+    with_stem: Mapping[str, Sequence[int]]
+
+    @classmethod
+    def of(cls, places: Iterable[ValuePlace]) -> Self:
+        """Number the places."""
+        numbered = tuple(places)
+        with_stem: dict[str, list[int]] = {}
+        for number, place in enumerate(numbered):
+            for stem in place.stems:
+                with_stem.setdefault(stem, []).append(number)
+        with_values = [number for number, place in enumerate(numbered) if place.values.keys]
+        return cls(numbered, with_values, with_stem)
+
+
 def misplaced_values(
-    sentence: str, values: Sequence[Value], places: Sequence[ValuePlace], *, said: KnownValues
+    sentence: str, values: Sequence[Value], places: ValuePlaces, *, said: KnownValues
 ) -> tuple[str, ...]:
     """Those of the sentence's values, as written, that the passages hold only beside other words. `said` ones
     are exempt."""
@@ -59,37 +80,37 @@ def misplaced_values(
     if not judged:
         return ()
     own = {stem for value in values for stem in content_stems(value.text)}
-    whole = _fit(set(content_stems(sentence)) - own, places)
+    whole = _fits(set(content_stems(sentence)) - own, places)
     if whole is None:
         return ()
-    return tuple(
-        value.text
-        for value in judged
-        if _best(value, places, (whole, _fit(_clause_stems(sentence, value) - own, places) or whole))
-        < THRESHOLD
-    )
+    misplaced: list[str] = []
+    for value in judged:
+        clause = _fits(_clause_stems(sentence, value) - own, places) or whole
+        if _best(value, places, whole, clause) < THRESHOLD:
+            misplaced.append(value.text)
+    return tuple(misplaced)
 
 
-_Fit = Callable[[ValuePlace], float]
-
-
-def _best(value: Value, places: Iterable[ValuePlace], fits: Sequence[_Fit]) -> float:
+def _best(value: Value, places: ValuePlaces, whole: Sequence[float], clause: Sequence[float]) -> float:
     """How well the value's best place fits; 1 where the passages do not hold it (that is another finding)."""
-    scores = [sum(fit(place) for fit in fits) / len(fits) for place in places if place.values.hold(value)]
+    scores = [
+        (whole[number] + clause[number]) / 2
+        for number in places.with_values
+        if places.places[number].values.hold(value)
+    ]
     return max(scores, default=1.0)
 
 
-def _fit(wanted: set[str], places: Sequence[ValuePlace]) -> _Fit | None:
-    """How much of the wanted words a place has, next to the place that has most; rarer words count more."""
-    weight = {
-        stem: 1.0 / (1.0 + seen) for stem in wanted if (seen := sum(stem in place.stems for place in places))
-    }
-
-    def held(place: ValuePlace) -> float:
-        return sum(one for stem, one in weight.items() if stem in place.stems)
-
-    most = max(map(held, places), default=0.0)
-    return (lambda place: held(place) / most) if most else None
+def _fits(wanted: set[str], places: ValuePlaces) -> list[float] | None:
+    """How much of the wanted words each place has, next to the place that has most; rarer words count
+    more."""
+    held = [0.0] * len(places.places)
+    for stem in wanted:
+        with_stem = places.with_stem.get(stem, ())
+        for number in with_stem:
+            held[number] += 1.0 / (1.0 + len(with_stem))
+    most = max(held, default=0.0)
+    return [one / most for one in held] if most else None
 
 
 def _clause_stems(sentence: str, value: Value) -> set[str]:

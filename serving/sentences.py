@@ -71,7 +71,7 @@ def sentences(text: str) -> list[Span]:
 
 def words(text: str) -> list[str]:
     """Words in lower case; numbers, codes (`S-101`), prices and dates with inner marks stay whole."""
-    return [match.group().lower() for match in _WORD.finditer(text)]
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 @lru_cache(maxsize=1 << 16)
