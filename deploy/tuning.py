@@ -7,6 +7,10 @@ Every row is packed exactly as the gateway packs a live question. Three kinds of
 citing the first) and `removed` (the answer taken out of the passages, so that it must say that it does not
 know). A row whose facts are not in its passages gets the passage that holds them put in; no fact is ever
 taught from memory.
+
+The wanted answer is, unless `--answers written` says otherwise, the fewest sentences of the articles that
+hold the facts, word for word: a model of 135M parameters learns to choose and copy from some hundred rows,
+and invents when it is taught to rephrase from as few (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +36,32 @@ from retrieval.hits import Hit, SearchRequest
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from serving.prompting import PROMPTS, Passage, PromptTemplate, fit, load_prompt
+from serving.sentences import content_stems, sentences
 from serving.wording import load_wording
 
 QUESTIONS = Path(__file__).parent / "demo" / "questions"
 #: Share of the answered questions that are also shown without their answer. Abstaining is one sentence that
 #: is always the same, so a small model falls back on it as soon as it sees it often.
-REMOVED_SHARE = 0.15
+REMOVED_SHARE = 0.05
+#: Share of the answered questions that are shown a second time, in another order.
+MOVED_SHARE = 0.5
+_NUMBERED = re.compile(r"^\d+\.\s+")
 WANTED_FIELDS = ("answer", "citations", "intent", "escalate", "escalation_reason", "follow_up")
+
+
+class Answers(StrEnum):
+    """Where the wanted answers come from."""
+
+    QUOTED = "quoted"
+    WRITTEN = "written"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted:
+    """Sentences of passages that hold all facts of a question, and the passages' numbers."""
+
+    text: str
+    cited: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +86,59 @@ def facts_stand_in(facts: Sequence[Sequence[str]], text: str) -> bool:
     return all(any(spelling.casefold() in folded for spelling in fact) for fact in facts)
 
 
+def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | None:
+    """The fewest sentences and table rows of `passages` that hold the question's facts, None if some are
+    nowhere.
+
+    Of sentences that hold as many facts, the one closest to the written answer is taken.
+    """
+    aim = set(content_stems(f"{question['text']} {question['answer']}"))
+    units = [
+        (passage.n, passage.text[span.start : span.end].lstrip("-*\u2022 ").strip())
+        for passage in passages
+        for span in sentences(passage.text)
+    ]
+    units = [(n, _NUMBERED.sub("", unit)) for n, unit in units if len(content_stems(unit)) > 1]
+    taken: list[tuple[int, str]] = []
+    open_facts = list(question["facts"])
+    while open_facts and units:
+        best = max(
+            units,
+            key=lambda unit: (
+                sum(facts_stand_in([fact], unit[1]) for fact in open_facts),
+                len(aim & set(content_stems(unit[1]))),
+                -len(unit[1]),
+            ),
+        )
+        left = [fact for fact in open_facts if not facts_stand_in([fact], best[1])]
+        if len(left) == len(open_facts):
+            return None
+        taken.append(best)
+        open_facts = left
+    if not taken:
+        return None
+    text = " ".join(unit if unit[-1] in ".!?" else f"{unit}." for _, unit in taken)
+    return Quoted(text=text, cited=tuple(sorted({n for n, _ in taken})))
+
+
 class RowBuilder:
     """Turns one question and its hits into training rows."""
 
     def __init__(
-        self, template: PromptTemplate, count_tokens: Callable[[str], int], *, budget_tokens: int, seed: int
+        self,
+        template: PromptTemplate,
+        count_tokens: Callable[[str], int],
+        *,
+        budget_tokens: int,
+        seed: int,
+        answers: Answers = Answers.QUOTED,
     ) -> None:
+        self._answers = answers
         self._template = template
         self._count_tokens = count_tokens
         self._budget_tokens = budget_tokens
         self._seed = seed
-        self._not_found = load_wording().not_in_help_centre
+        self._wording = load_wording()
 
     def rows(self, question: dict[str, Any], hits: Sequence[Hit]) -> list[dict[str, Any]]:
         """All rows of one question; the draws depend on the seed and its id alone."""
@@ -82,15 +149,15 @@ class RowBuilder:
             served = self._show(question, self._with_gold(question, hits, gold, draw))
         if gold and not self._holds(question, served):
             return []
-        rows = [self._row(question, served, "served")]
+        rows = self._row(question, served, "served")
         front = list(hits[: len(served.passages)])
         if gold:
             front = [hit for document in served.documents for hit in hits if hit.document_id == document][:3]
-        if len(front) > 1 and question["status"] != "abstained":
+        if len(front) > 1 and question["status"] != "abstained" and draw.random() < MOVED_SHARE:
             draw.shuffle(front)
             moved = self._show(question, front)
             if not gold or self._holds(question, moved):
-                rows.append(self._row(question, moved, "moved"))
+                rows += self._row(question, moved, "moved")
         if gold and question["status"] == "answered" and question["facts"] and draw.random() < REMOVED_SHARE:
             others = [
                 hit
@@ -99,7 +166,7 @@ class RowBuilder:
                 and not any(facts_stand_in([fact], hit.text) for fact in question["facts"])
             ]
             if others:
-                rows.append(self._row(self._unanswerable(question), self._show(question, others), "removed"))
+                rows += self._row(self._unanswerable(question), self._show(question, others), "removed")
         return rows
 
     def _show(self, question: dict[str, Any], hits: Sequence[Hit]) -> Shown:
@@ -141,17 +208,30 @@ class RowBuilder:
         draw.shuffle(front)
         return [*front, *rest[3 - len(holding) :]]
 
-    def _row(self, question: dict[str, Any], shown: Shown, kind: str) -> dict[str, Any]:
-        cited = self._cited(question, shown)
-        wanted = {name: question[name] for name in WANTED_FIELDS if name != "citations"} | {
-            "citations": cited
-        }
-        return {
-            "id": f"{question['id']}/{kind}",
-            "question": question["text"],
-            "passages": [asdict(passage) for passage in shown.passages],
-            "wanted": {name: wanted[name] for name in WANTED_FIELDS},
-        }
+    def _row(self, question: dict[str, Any], shown: Shown, kind: str) -> list[dict[str, Any]]:
+        """The row, or none where the facts stand in no sentence."""
+        wanted = {name: question[name] for name in WANTED_FIELDS if name != "citations"}
+        if question["facts"] and self._answers is Answers.QUOTED:
+            gold = [
+                passage
+                for passage, document in zip(shown.passages, shown.documents, strict=True)
+                if document in question["gold"]
+            ]
+            quoted = quote(question, gold)
+            if quoted is None:
+                return []
+            passed_on = f" {self._wording.passing_on}" if question["status"] == "escalated" else ""
+            wanted |= {"answer": quoted.text + passed_on, "citations": list(quoted.cited), "follow_up": ""}
+        else:
+            wanted["citations"] = self._cited(question, shown)
+        return [
+            {
+                "id": f"{question['id']}/{kind}",
+                "question": question["text"],
+                "passages": [asdict(passage) for passage in shown.passages],
+                "wanted": {name: wanted[name] for name in WANTED_FIELDS},
+            }
+        ]
 
     @staticmethod
     def _cited(question: dict[str, Any], shown: Shown) -> list[int]:
@@ -175,7 +255,7 @@ class RowBuilder:
 
     def _unanswerable(self, question: dict[str, Any]) -> dict[str, Any]:
         return question | {
-            "gold": [], "facts": [], "answer": self._not_found, "escalate": True,
+            "gold": [], "facts": [], "answer": self._wording.not_in_help_centre, "escalate": True,
             "escalation_reason": "not_in_help_centre", "follow_up": "",
         }  # fmt: skip
 
@@ -189,6 +269,7 @@ async def build(arguments: argparse.Namespace) -> int:
         token_counter(arguments.tokenizer),
         budget_tokens=arguments.budget_tokens,
         seed=arguments.seed,
+        answers=arguments.answers,
     )
     embedder = OnnxEmbedder(arguments.embedder)
     questions = read_questions(arguments.questions, arguments.split)
@@ -213,13 +294,8 @@ async def build(arguments: argparse.Namespace) -> int:
                 for row in builder.rows(question, hits):
                     out.write(json.dumps(row, ensure_ascii=False) + "\n")
                     written += 1
-                print(
-                    f"\r{done}/{len(questions)} questions, {written} rows",
-                    end="",
-                    file=sys.stderr,
-                    flush=True,
-                )
-    print(file=sys.stderr)
+                if done % 20 == 0 or done == len(questions):
+                    print(f"{done}/{len(questions)} questions, {written} rows", file=sys.stderr, flush=True)
     return written
 
 
@@ -236,7 +312,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="train")
     parser.add_argument("--tenant", default="demo")
     parser.add_argument(
-        "--budget-tokens", type=int, default=430, help="whole prompt; smaller trains and answers faster"
+        "--budget-tokens", type=int, default=560, help="whole prompt; smaller trains and answers faster"
+    )
+    parser.add_argument(
+        "--answers", type=Answers, choices=list(Answers), default=Answers.QUOTED, help="wanted answers"
     )
     parser.add_argument("--seed", type=int, default=7)
     return 0 if asyncio.run(build(parser.parse_args(argv))) else 2

@@ -69,7 +69,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prompt-budget-tokens",
         type=int,
-        default=430,
+        default=560,
         help="budget that the rows were packed into, for the manifest",
     )
     parser.add_argument("--parent", default=None, help="id of the model version that this one follows")
