@@ -85,6 +85,24 @@ async def test_a_version_takes_no_traffic_before_every_tenant_is_in_it(
         assert hits[0].text == text
 
 
+async def test_a_tenant_without_documents_holds_no_version_up(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"}, tenant="gone")
+    await store.undo("gone", "publish")
+    await publish({"a": "green"}, tenant="acme")
+    version = second(embedder)
+    await store.register(version)
+    assert (await publish({"a": "green"}, tenant="acme")).waiting == ()
+    assert (await store.promote(version.id)).stable == version.id
+    # It comes back after all: from its next ingest on it is served like everybody else.
+    await store.undo("gone", "publish")
+    await publish({"a": "red"}, tenant="gone")
+    access = Access(tenant="gone", principals=("public",))
+    hits = (await retriever.search(SearchRequest(question="red", access=access, version=version.id))).hits
+    assert [hit.text for hit in hits] == ["red"]
+
+
 async def test_a_publish_that_does_not_know_a_version_is_refused(
     store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
 ) -> None:
