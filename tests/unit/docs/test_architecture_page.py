@@ -1,4 +1,4 @@
-"""docs/architecture.md is the contract between packages: each line is true, nothing that crosses is missing."""
+"""docs/architecture.md is the contract between packages: all of it is true, and nothing is missing."""
 
 from __future__ import annotations
 
