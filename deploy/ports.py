@@ -17,6 +17,11 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """A port that is free now."""
+    return free_ports(1)[0]
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that are free now, all different."""
     probes = [socket.socket() for _ in range(count)]

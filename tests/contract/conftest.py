@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ import aiohttp
 import pytest
 
 from deploy.models import ModelFolders
+from deploy.ports import free_port
 from serving.engines import EnginePool, engine_command, engine_environment
 from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, prepare_base
 from tests.fakes.vllm_server import FakeVllm
@@ -145,12 +145,6 @@ def write_random_adapter(base: Path, folder: Path) -> Path:
     lora |= {"bias": "none", "task_type": "CAUSAL_LM", "base_model_name_or_path": None}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(lora), encoding="utf-8")
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_ready(root: str, process: subprocess.Popen[bytes], log: Path) -> None:

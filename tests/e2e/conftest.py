@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from deploy.home import Home
-from deploy.ports import free_ports
+from deploy.ports import free_port
 from deploy.watchdog import postmaster_pid
 from tests.prepared import MODELS, ROOT
 
@@ -130,7 +130,7 @@ def environment(home: Path, port: int, **more: str) -> dict[str, str]:
 @contextlib.contextmanager
 def running(home: Path, log: Path, *arguments: str, port: int | None = None, **more: str) -> Iterator[Stack]:
     """`twinrail up` in a session of its own, as a terminal would have it; ended at the end."""
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy", "up", *arguments],

@@ -68,6 +68,6 @@ async def test_the_tuned_version_answers_as_an_adapter_that_is_in_use(folder: Pa
     assert written[tuned] != written[base]
     assert answer["arms"]["model"] == "stable"
     assert turn["used"]["drafts"][0]["model"] == tuned
-    # The base stands in where what the tuned model wrote does not pass the checks: its business, not this test's.
+    # The base stands in where what the tuned model wrote does not pass the checks: not the business here.
     assert answer["versions"]["model"] == (base if answer["status"] == "fallback" else tuned)
     assert turn["versions"] == answer["versions"]

@@ -16,7 +16,7 @@ from deploy.child import Child
 from deploy.engine_process import EngineChild
 from deploy.errors import DeployError
 from deploy.guard import Guard
-from deploy.ports import free_ports
+from deploy.ports import free_port
 from serving.adapters import AdapterLoader
 from serving.pool import EnginePool
 from tests.fakes.vllm_server import FakeVllm
@@ -47,7 +47,7 @@ def engine(
 
 
 async def test_an_engine_that_was_started_again_gets_its_adapters_back(tmp_path: Path) -> None:
-    (port,), said = free_ports(1), list[str]()
+    port, said = free_port(), list[str]()
     url = f"http://127.0.0.1:{port}"
     fake = ("-m", "tests.fakes.vllm_server", "--port", str(port), "--model", BASE)
     with Guard() as guard:

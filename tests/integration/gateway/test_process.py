@@ -14,12 +14,12 @@ import aiohttp
 import psycopg
 import pytest
 
+from deploy.ports import free_port
 from gateway.cli import main
 from tests.integration.telemetry.running_gateway import (
     ROOT,
     SLOW,
     RunningGateway,
-    free_port,
     running_gateway,
 )
 

@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +21,7 @@ from typing import Any
 import aiohttp
 from psycopg_pool import AsyncConnectionPool
 
+from deploy.ports import free_port
 from gateway.access import create_key
 from gateway.database import Database
 from retrieval.embedding import HttpEmbedder
@@ -241,14 +241,6 @@ async def until_ready(
     except TimeoutError:
         pass
     raise AssertionError(f"the gateway is not ready: {last}\n{log.read_text(encoding='utf-8')}")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def model_version(name: str) -> ModelVersion:

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 import yaml
 
+from deploy.ports import free_port
 from tests.deploy.expressions import PROMETHEUS, RULES, panel_expressions, rule_expressions
 from tests.integration.telemetry.conftest import Observed
 from tests.integration.telemetry.load import every_outcome
-from tests.integration.telemetry.running_gateway import free_port
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
