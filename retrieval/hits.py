@@ -44,7 +44,7 @@ class Hit:
     text: str
     start: int
     end: int
-    #: Weighted sum of both normalised leg scores, 0 to 1 within an index version.
+    #: Both legs' scores in one by the version's fusion, 0 to 1; compare it within one search only.
     score: float
     #: Cosine similarity, exact.
     dense_score: float

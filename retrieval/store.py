@@ -56,6 +56,8 @@ class Found:
     underfilled: bool
     #: Best cosine among all candidates; None when there is none.
     top_dense: float | None
+    #: What BM25 squared is divided by under fusion `coverage-1`.
+    lexical_unit: float
 
 
 class KnowledgeStore:
@@ -344,6 +346,7 @@ def _found(answer: str) -> Found:
         candidates=body["candidates"],
         underfilled=body["underfilled"],
         top_dense=body["top_dense"],
+        lexical_unit=body["lexical_unit"],
     )
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Self
 
+#: What a new version ranks by; the search function in `sql/` knows the formula, and decision 006 the reason.
+FUSION = "coverage-1"
+
 
 class VersionState(StrEnum):
     """Whether a version may take traffic. Not part of its identity."""
@@ -28,6 +31,8 @@ class KnowledgeVersion:
     dims: int
     chunker: str
     lexer: str
+    #: How both legs' scores become one: `coverage-1`, or `min-max` of versions made before 0004.
+    fusion: str
     #: Share of the dense leg in the score, 0 to 1; the lexical leg has the rest.
     dense_weight: float
     #: Tokens of an average chunk for BM25: fixed, so that stored rows never need a rewrite.
@@ -48,7 +53,7 @@ class KnowledgeVersion:
         dims: int,
         chunker: str = "structure-200",
         lexer: str = "english-1",
-        dense_weight: float = 0.6,
+        dense_weight: float = 0.55,
         avgdl: float = 220.0,
         abstain_below: float = 0.1,
         confidence_midpoint: float = 0.36,
@@ -60,6 +65,7 @@ class KnowledgeVersion:
             "dims": dims,
             "chunker": chunker,
             "lexer": lexer,
+            "fusion": FUSION,
             "dense_weight": dense_weight,
             "avgdl": avgdl,
             "abstain_below": abstain_below,

@@ -52,6 +52,7 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
                     "dims": version.dims,
                     "chunker": version.chunker,
                     "lexer": version.lexer,
+                    "fusion": version.fusion,
                     "dense_weight": version.dense_weight,
                     "abstain_below": version.abstain_below,
                 },

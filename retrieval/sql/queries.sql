@@ -28,14 +28,14 @@ SELECT retrieval.text_spans(%(tenant)s, %(principals)s::text[], %(documents)s::t
 SELECT stable, canary, canary_weight_bp, previous, shadow, salt, revision FROM retrieval.pointer
 
 -- name: versions
-SELECT id, name, embedder, dims, chunker, lexer, dense_weight, avgdl, abstain_below, confidence_midpoint,
+SELECT id, name, embedder, dims, chunker, lexer, fusion, dense_weight, avgdl, abstain_below, confidence_midpoint,
        confidence_slope, state
 FROM retrieval.index_version ORDER BY number
 
 -- name: register
-INSERT INTO retrieval.index_version (id, name, embedder, dims, chunker, lexer, dense_weight, avgdl, abstain_below,
-                                     confidence_midpoint, confidence_slope, state)
-VALUES (%(id)s, %(name)s, %(embedder)s, %(dims)s, %(chunker)s, %(lexer)s, %(dense_weight)s, %(avgdl)s,
+INSERT INTO retrieval.index_version (id, name, embedder, dims, chunker, lexer, fusion, dense_weight, avgdl,
+                                     abstain_below, confidence_midpoint, confidence_slope, state)
+VALUES (%(id)s, %(name)s, %(embedder)s, %(dims)s, %(chunker)s, %(lexer)s, %(fusion)s, %(dense_weight)s, %(avgdl)s,
         %(abstain_below)s, %(confidence_midpoint)s, %(confidence_slope)s, 'building')
 ON CONFLICT (id) DO NOTHING
 RETURNING retrieval.create_partition(number, dims)

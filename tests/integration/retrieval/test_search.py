@@ -22,6 +22,7 @@ from retrieval.hits import SearchRequest, SearchResult
 from retrieval.lexing import bm25_weights, lex, term_id
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
+from retrieval.versions import KnowledgeVersion
 from tests.fakes.embedding import WordEmbedder
 from tests.integration.retrieval.conftest import Publish
 
@@ -54,20 +55,67 @@ async def test_both_scores_are_exact_for_every_hit(
     assert len(result.hits) == 4
     question = await embedder.embed_query("red sky")
     tokens = {key: lex(f"{key}\n{text}") for key, text in texts.items()}
+    rarity = {word: idf(word, list(tokens.values())) for word in ("red", "sky", "red sky")}
     for hit in result.hits:
         vector = await embedder.embed_query(f"{hit.document_id}\n{hit.text}")
         assert hit.dense_score == pytest.approx(float(np.dot(question, vector)), abs=0.01)
         weights = bm25_weights(tokens[hit.document_id], avgdl=220.0)
-        expected = 0.0
-        for word in ("red", "sky", "red sky"):
-            df = sum(word in entry for entry in tokens.values())
-            expected += math.log(1 + (4 - df + 0.5) / (df + 0.5)) * weights.get(term_id(word), 0.0)
+        expected = sum(weight * weights.get(term_id(word), 0.0) for word, weight in rarity.items())
         assert hit.lexical_score == pytest.approx(expected, rel=1e-3)
     assert [hit.rank for hit in result.hits] == [1, 2, 3, 4]
     scores = [hit.score for hit in result.hits]
     assert scores == sorted(scores, reverse=True)
-    assert all(0 <= score <= 1 for score in scores)
     assert result.hits[0].text == texts[result.hits[0].document_id]
+    # Fusion `coverage-1`: rare words matched, times the share of the question matched.
+    low, high = min(hit.dense_score for hit in result.hits), max(hit.dense_score for hit in result.hits)
+    unit = sum(rarity.values()) * idf("nowhere", list(tokens.values()))
+    weight = KnowledgeVersion.make(name="any", embedder="any", dims=1).dense_weight
+    for hit in result.hits:
+        fused = weight * (hit.dense_score - low) / (high - low) + (1 - weight) * hit.lexical_score**2 / unit
+        assert hit.score == pytest.approx(fused / (1 + fused), rel=1e-3, abs=1e-9)
+
+
+async def test_a_page_with_the_questions_own_words_wins(
+    retriever: Retriever, store: KnowledgeStore, publish: Publish
+) -> None:
+    """The nearest vector is another page's, but a long one holds the question word for word."""
+    heading = "how do I pair a courier drive"
+    padding = " ".join(f"filler{number}" for number in range(60))
+    others = {f"other-{number}": f"something else {number}" for number in range(20)}
+    await publish({"near": "pair drive courier", "long": f"{padding} {heading} {padding}", **others})
+    version = (await store.pointer()).stable
+    request = SearchRequest(question=heading, access=PUBLIC, version=version, k=2)
+    assert ids(await retriever.search(request, legs="dense"))[0] == "near"
+    assert ids(await retriever.search(request))[0] == "long"
+
+
+async def test_a_version_of_a_previous_release_ranks_as_it_did(
+    retriever: Retriever, store: KnowledgeStore, publish: Publish, database_url: str
+) -> None:
+    """It names no fusion when it registers a version, and gets both scores between worst and best."""
+    old = KnowledgeVersion.make(name="old", embedder="fake-words-32", dims=32, dense_weight=0.6)
+    row = {name: value for name, value in old.row().items() if name != "fusion"} | {"state": "building"}
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(
+            "WITH made AS (INSERT INTO retrieval.index_version"  # type: ignore[arg-type]  # names of our own
+            f" ({', '.join(row)}) VALUES ({', '.join(f'%({name})s' for name in row)}) RETURNING number, dims)"
+            " SELECT retrieval.create_partition(number, dims) FROM made",
+            row,
+        )
+    await publish({"a": "the red fox and the red hen", "b": "blue sky", "c": "a red sky", "d": "other"})
+    assert [version.fusion for version in await store.versions()] == ["min-max"]
+    result = await search(retriever, store, "red sky")
+    assert (result.version, len(result.hits)) == (old.id, 4)
+    dense, lexical = [[getattr(hit, leg) for hit in result.hits] for leg in ("dense_score", "lexical_score")]
+    for hit in result.hits:
+        near = (hit.dense_score - min(dense)) / (max(dense) - min(dense))
+        assert hit.score == pytest.approx(0.6 * near + 0.4 * hit.lexical_score / max(lexical), rel=1e-6)
+
+
+def idf(word: str, chunks: list[list[str]]) -> float:
+    """Inverse document frequency as BM25 has it."""
+    df = sum(word in chunk for chunk in chunks)
+    return math.log(1 + (len(chunks) - df + 0.5) / (df + 0.5))
 
 
 async def test_codes_and_amounts_are_found_whole(

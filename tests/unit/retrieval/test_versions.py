@@ -23,6 +23,7 @@ def test_id_follows_from_the_parts_and_from_nothing_else() -> None:
     assert KnowledgeVersion.make(name="plain", embedder="e", dims=3, dense_weight=0.7).id != VERSION.id
     other_name = KnowledgeVersion.make(name="other", embedder="e", dims=3)
     assert other_name.id.rsplit("-", 1)[1] == VERSION.id.rsplit("-", 1)[1]
+    assert VERSION.fusion == "coverage-1"
     assert replace(VERSION, state=VersionState.READY).id == VERSION.id
 
 
