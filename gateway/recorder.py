@@ -218,6 +218,5 @@ class TurnRecorder:
             logger.info("spool replayed", extra={"action": "spool_replayed", "turns": len(rows)})
 
     def _forget(self, batch: Sequence[Row]) -> None:
-        for row in batch:
-            if self._pending.pop(UUID(row["id"]), None) is not None:
-                names.turns_pending.add(-1)
+        known = [self._pending.pop(UUID(row["id"]), None) is not None for row in batch]
+        names.turns_pending.add(-sum(known))

@@ -12,7 +12,8 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal, assert_never
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -194,35 +195,44 @@ class _Clock:
         """Bound a step before the first token."""
         if self._total_at < self._first_at:
             return self._total()
-        seconds = self._request.first_token_timeout_s
-        return _Deadline(self._first_at, "first_token", f"no first token within {seconds:g} s")
+        return _Deadline(self._first_at, "first_token", self._request)
 
     def until_next_token(self) -> _Deadline:
         """Bound the wait for a token after the first."""
         idle_at = time.monotonic() + self._idle_s
         if self._total_at < idle_at:
             return self._total()
-        return _Deadline(
-            idle_at, "idle", f"the engine was silent for {self._idle_s:g} s in the middle of its answer"
-        )
+        return _Deadline(idle_at, "idle", self._request)
 
     def _total(self) -> _Deadline:
-        return _Deadline(
-            self._total_at, "total", f"the generation took longer than {self._request.timeout_s:g} s"
-        )
+        return _Deadline(self._total_at, "total", self._request)
 
 
 class _Deadline:
     """A moment, and what it means to miss it. As a context it is an `asyncio.timeout` that says so."""
 
-    __slots__ = ("_message", "_stage", "_timeout", "at")
+    __slots__ = ("_request", "_stage", "_timeout", "at")
 
-    def __init__(self, at: float, stage: str, message: str) -> None:
-        self.at, self._stage, self._message = at, stage, message
+    def __init__(
+        self, at: float, stage: Literal["first_token", "idle", "total"], request: ChatRequest
+    ) -> None:
+        self.at, self._stage, self._request = at, stage, request
 
     def missed(self) -> EngineTimeoutError:
-        """The error."""
-        return EngineTimeoutError(self._message, stage=self._stage)
+        """The error; its words are made here, because a deadline a token is set and hardly one is missed."""
+        request = self._request
+        match self._stage:
+            case "first_token":
+                message = f"no first token within {request.first_token_timeout_s:g} s"
+            case "idle":
+                message = (
+                    f"the engine was silent for {request.idle_timeout_s:g} s in the middle of its answer"
+                )
+            case "total":
+                message = f"the generation took longer than {request.timeout_s:g} s"
+            case _:
+                assert_never(self._stage)
+        return EngineTimeoutError(message, stage=self._stage)
 
     async def __aenter__(self) -> None:
         self._timeout = asyncio.timeout(self.at - time.monotonic())
@@ -421,6 +431,7 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
+@lru_cache(maxsize=64)
 def _address(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

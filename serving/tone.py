@@ -10,9 +10,9 @@ from serving.sentences import sentences, words
 MAX_WORDS = 45
 MAX_SENTENCES = 3
 
-#: Rule -> what breaks it.
+#: Rule -> what breaks it, in lower case: to fold the text once is cheaper than searches that ignore case.
 _BROKEN_BY: dict[str, re.Pattern[str]] = {
-    rule: re.compile("|".join(patterns), re.IGNORECASE)
+    rule: re.compile("|".join(patterns))
     for rule, patterns in {
         "exclamation_mark": ("!",),
         "emoji": ("[\U0001f300-\U0001faff\u2600-\u27bf]",),
@@ -36,7 +36,8 @@ _BROKEN_BY: dict[str, re.Pattern[str]] = {
 def check_tone(text: str, *, whole: bool = False) -> tuple[str, ...]:
     """Names of the rules that the text breaks. `whole` adds those of a whole answer: neither empty nor too
     long."""
-    broken = [rule for rule, pattern in _BROKEN_BY.items() if pattern.search(text)]
+    folded = text.lower()
+    broken = [rule for rule, pattern in _BROKEN_BY.items() if pattern.search(folded)]
     if whole:
         count = len(words(text))
         if not count:
