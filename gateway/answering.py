@@ -27,7 +27,7 @@ from gateway.generating import Generating
 from gateway.rails import KnowledgeRail, Searcher, SentenceCheck
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
-from gateway.schemas import Status
+from gateway.schemas.answers import Status
 from gateway.turn import Question, TurnDraft
 from gateway.verifying import Verifier
 from retrieval.errors import NoStableVersionError, RetrievalError, UnknownVersionError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gateway.drafting import CheckedSentence
 from gateway.rails import KnowledgeRail, SentenceCheck
-from gateway.schemas import Citation
+from gateway.schemas.answers import Citation
 from retrieval.documents import Access, TextSpan
 from retrieval.errors import RetrievalError
 from retrieval.hits import Hit

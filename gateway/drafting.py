@@ -18,7 +18,7 @@ from jsonschema.protocols import Validator
 from gateway.answer_text import FieldReader
 from gateway.outcome import FOLLOW_UP_FIELD, Parsed, Unfit, is_question, parse_draft, status_of
 from gateway.rails import ChatModel, SentenceCheck, ToneCheck
-from gateway.schemas import Status
+from gateway.schemas.answers import Status
 from gateway.sentences import SentenceSplitter, split_sentences
 from serving.client import ChatRequest
 from serving.errors import EngineError

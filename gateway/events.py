@@ -10,7 +10,7 @@ from opentelemetry import trace
 
 from gateway import instruments as names
 from gateway.citations import Cited
-from gateway.schemas import AnswerBody, Confidence, Status
+from gateway.schemas.answers import AnswerBody, Confidence, Status
 from gateway.turn import TurnDraft
 
 

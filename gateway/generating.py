@@ -20,7 +20,7 @@ from gateway.events import Completed, Deadline, Delta, complete
 from gateway.outcome import status_of, text_field, text_of, validator_of
 from gateway.rollouts.assignment import Assignment
 from gateway.rollouts.live import LiveRails
-from gateway.schemas import Status
+from gateway.schemas.answers import Status
 from gateway.turn import Question, TurnDraft
 from gateway.verifying import Verifier
 from serving.client import ChatRequest

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.citations import Cited
 from gateway.errors import InvalidFieldError, UnsupportedParameterError
 from gateway.events import Completed
-from gateway.schemas import MAX_QUESTION, AnswerBody, ConversationId, FilterValue, ShortText
+from gateway.schemas.answers import AnswerBody
+from gateway.schemas.fields import MAX_QUESTION, ConversationId, FilterValue, ShortText
 from serving.prompting import Message
 
 #: The name under which the assigned model version answers.

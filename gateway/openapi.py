@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.openai_api import IGNORED, ChatBody
-from gateway.schemas import AnswerBody, AnswerRequest, SearchBody, SearchResponse
+from gateway.schemas.answers import AnswerBody, AnswerRequest
+from gateway.schemas.search import SearchBody, SearchResponse
 
 _REF: Final = "#/components/schemas/{model}"
 

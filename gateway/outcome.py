@@ -10,7 +10,7 @@ import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
-from gateway.schemas import Status
+from gateway.schemas.answers import Status
 from serving.wording import Wording
 
 #: Fields of the task schema that the answer body shows in a place of their own.

@@ -9,7 +9,7 @@ from gateway.access import ApiKey, Scope
 from gateway.errors import InvalidFieldError, NotFoundError
 from gateway.identifiers import new_conversation_id
 from gateway.openai_api import MODEL, parse_chat
-from gateway.schemas import AnswerRequest, Pin
+from gateway.schemas.answers import AnswerRequest, Pin
 from gateway.turn import Pinned, PinnedContext, Question, TurnDraft
 from gateway.wire import Headers
 from serving.prompting import Message

@@ -13,7 +13,7 @@ from gateway.events import Deadline
 from gateway.rails import Searcher
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
-from gateway.schemas import SearchBody, SearchHit, SearchResponse
+from gateway.schemas.search import SearchBody, SearchHit, SearchResponse
 from retrieval.errors import RetrievalTimeoutError, UnknownVersionError
 from retrieval.hits import Hit, SearchRequest
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from gateway.access import ApiKey
 from gateway.rollouts.assignment import Arm, Assignment
-from gateway.schemas import AnswerBody, Arms, Usage, Versions
+from gateway.schemas.answers import AnswerBody, Arms, Usage, Versions
 from retrieval.hits import Hit
 from serving.prompting import Message
 

@@ -10,7 +10,7 @@ from gateway.citations import CitationDesk, Citations, Cited, gather_evidence, w
 from gateway.drafting import DraftOrder, DraftResult, check_rows
 from gateway.outcome import Parsed, status_of
 from gateway.rails import SentenceCheck
-from gateway.schemas import Status, Usage
+from gateway.schemas.answers import Status, Usage
 from gateway.turn import Question, TurnDraft
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from gateway.access import ApiKey, Scope
 from gateway.routes.turns import find_turn
-from gateway.schemas import FeedbackBody, FeedbackView
+from gateway.schemas.feedback import FeedbackBody, FeedbackView
 from gateway.state import Caller, State
 
 router = APIRouter(prefix="/v1/feedback", tags=["turns"])

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from gateway.access import ApiKey, Scope
 from gateway.openai_api import MODEL
-from gateway.schemas import ModelCard, ModelList
+from gateway.schemas.models import ModelCard, ModelList
 from gateway.state import Caller, State
 
 router = APIRouter(prefix="/v1/models", tags=["openai"])

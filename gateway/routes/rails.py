@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from gateway.access import ApiKey, Scope
 from gateway.errors import InvalidFieldError, NotServedError
 from gateway.rollouts.assignment import Rail
-from gateway.schemas import (
+from gateway.schemas.rails import (
     CanaryBody,
     PointerView,
     PromoteBody,

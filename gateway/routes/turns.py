@@ -10,17 +10,9 @@ from fastapi import APIRouter, Depends, Query
 
 from gateway.access import ApiKey, Scope
 from gateway.errors import NotFoundError
-from gateway.schemas import (
-    Arms,
-    Confidence,
-    DraftRow,
-    FeedbackView,
-    TurnList,
-    TurnRow,
-    TurnView,
-    Usage,
-    Versions,
-)
+from gateway.schemas.answers import Arms, Confidence, Usage, Versions
+from gateway.schemas.feedback import FeedbackView
+from gateway.schemas.turns import DraftRow, TurnList, TurnRow, TurnView
 from gateway.state import Caller, GatewayState, State
 from gateway.turns import QUESTION_CHARACTERS
 

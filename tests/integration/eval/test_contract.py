@@ -13,7 +13,10 @@ from eval.arms import Arm, Pin, resolve_arms
 from eval.cases import Case
 from eval.client import GatewayClient
 from gateway.access import ApiKey, Scope
-from gateway.schemas import AnswerBody, AnswerRequest, RailList, SearchBody, SearchResponse, TurnView
+from gateway.schemas.answers import AnswerBody, AnswerRequest
+from gateway.schemas.rails import RailList
+from gateway.schemas.search import SearchBody, SearchResponse
+from gateway.schemas.turns import TurnView
 from gateway.turn import Surface, TurnDraft
 from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, KNOWLEDGE, CannedAnswer, FakeGateway
 

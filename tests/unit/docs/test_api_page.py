@@ -10,7 +10,9 @@ from gateway.access import Scope
 from gateway.errors import UnsupportedParameterError
 from gateway.openai_api import IGNORED, MODEL, parse_chat
 from gateway.problems import INTERNAL, KINDS, METHOD_NOT_ALLOWED, NOT_FOUND
-from gateway.schemas import AnswerBody, AnswerRequest, DraftRow, Label, Pin, Status, TurnRow, TurnView
+from gateway.schemas.answers import AnswerBody, AnswerRequest, Pin, Status
+from gateway.schemas.feedback import Label
+from gateway.schemas.turns import DraftRow, TurnRow, TurnView
 from tests.unit.docs.api_document import openapi
 from tests.unit.docs.pages import page
 

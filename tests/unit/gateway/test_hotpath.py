@@ -15,7 +15,7 @@ from gateway.access import ApiKey, KeyRing, Scope, digest, mint_secret
 from gateway.events import Completed, Deadline, Delta, complete
 from gateway.hotpath import HotPath, HotPathLimits
 from gateway.limits import Admission, RateLimit
-from gateway.schemas import Status
+from gateway.schemas.answers import Status
 from gateway.turn import Question, TurnDraft
 from gateway.wire import Event
 from serving.errors import EngineStreamError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.outcome import Parsed, Unfit, parse_draft, status_of, text_field, text_of, validator_of
-from gateway.schemas import Status
+from gateway.schemas.answers import Status
 from serving.versions import SCHEMAS, load_task_schema
 from serving.wording import load_wording
 

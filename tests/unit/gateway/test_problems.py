@@ -13,7 +13,7 @@ import retrieval.errors
 import serving.errors
 from gateway.errors import OverloadedError
 from gateway.problems import KINDS, from_error, kind_of
-from gateway.schemas import AnswerRequest
+from gateway.schemas.answers import AnswerRequest
 from retrieval.errors import FilterError, RetrievalError, StoreFullError, StoreUnavailableError
 from serving.errors import (
     EngineStreamError,

@@ -1,0 +1,65 @@
+"""Bodies of `/v1/search`."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.schemas.fields import MAX_QUESTION, Body, ConversationId, FilterValue, ShortText
+
+
+class SearchBody(Body):
+    """A search without an answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"question": "refund after a yearly renewal", "k": 5}]}
+    )
+
+    question: str = Field(min_length=1, max_length=MAX_QUESTION)
+    k: int = Field(default=8, ge=1, le=50, description="Hits wanted.")
+    filters: dict[ShortText, FilterValue] = Field(default_factory=dict, max_length=20)
+    conversation_id: ConversationId | None = None
+    as_of: date | None = Field(
+        default=None, description="Day whose facts count; today if not given; scope `eval` or `review` only."
+    )
+    version: str | None = Field(
+        default=None,
+        pattern=r"^k-[A-Za-z0-9._-]+(@\d+)?$",
+        description="Knowledge version, with `@<snapshot>` for a point in time; scope `eval` only.",
+    )
+
+
+class SearchHit(BaseModel):
+    """A chunk with its scores; higher is better."""
+
+    rank: int
+    document_id: str
+    title: str
+    url: str
+    heading_path: list[str]
+    text: str
+    start: int
+    end: int
+    score: float
+    dense_score: float
+    lexical_score: float
+    effective_from: date | None
+    effective_to: date | None
+    metadata: dict[str, str]
+
+
+class SearchResponse(BaseModel):
+    """Hits, best first, and how they were found."""
+
+    hits: list[SearchHit]
+    version: str
+    snapshot: int
+    arm: str
+    confidence: float
+    mode: str
+    candidates: int
+    underfilled: bool
+    degraded: list[str]
+    timings_ms: dict[str, float]
+    trace_id: str
