@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -44,6 +45,9 @@ class Document:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
 def is_storable(text: str) -> bool:
     """Whether PostgreSQL can hold a text: not a NUL or half of a surrogate pair, which JSON can spell."""
-    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+    return _UNSTORABLE.search(text) is None

@@ -50,23 +50,24 @@ def lex(text: str) -> list[str]:
 
 def _tokens(text: str) -> Iterator[str]:
     folded = unicodedata.normalize("NFKD", text.casefold().replace("\u2019", "'").replace("'", ""))
-    plain = "".join(char for char in folded if not unicodedata.combining(char))
+    plain = folded if folded.isascii() else "".join(c for c in folded if not unicodedata.combining(c))
     for match in _TOKEN.finditer(plain):
         yield match.group()[:LONGEST_TOKEN]
 
 
-def _words(token: str) -> list[str]:
+@lru_cache(maxsize=65536)
+def _words(token: str) -> tuple[str, ...]:
     """A token as words: a code or an amount whole, anything else in its parts."""
     if _NUMBER.match(token):
         number = token.replace(",", "").rstrip(".,")
-        return [number, number[1:]] if number[0] in "$€£" else [number]
+        return (number, number[1:]) if number[0] in "$€£" else (number,)
     if any(char.isdigit() for char in token) and re.search(r"[-.,:/]", token):
         # `B-20` and `b20` are one code.
-        return [_CODE.sub(r"\1\2", token)]
-    return [part if part in _STOPWORDS else stem(part) for part in re.split(r"[-.,:/$€£%]", token) if part]
+        return (_CODE.sub(r"\1\2", token),)
+    parts = re.split(r"[-.,:/$€£%]", token)
+    return tuple(part if part in _STOPWORDS else stem(part) for part in parts if part)
 
 
-@lru_cache(maxsize=65536)
 def stem(word: str) -> str:
     """Strip plural and verb endings, lightly: `price`, `prices`, `priced` meet; `policy`, `police` do not."""
     if len(word) < 4 or not word.isalpha():
