@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database, Pool
 from gateway.errors import DependencyDownError, GatewayError, SettingsError
 from gateway.logs import setup_logs
+from gateway.rails import Searcher
 from gateway.recorder import TurnRecorder
 from gateway.server import listen, serve
 from gateway.settings import GatewaySettings
@@ -53,14 +54,17 @@ DONE, BAD_SETTINGS, DEPENDENCY_DOWN = 0, 2, 3
 _CONNECT_S = 5
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until a signal comes; the exit code says why it ended."""
+def main(
+    argv: Sequence[str] | None = None, *, around_search: Callable[[Searcher], Searcher] | None = None
+) -> int:
+    """Serve until a signal comes; the exit code says why it ended. `around_search` puts a searcher of the
+    caller's before ours."""
     arguments = _parser().parse_args(argv)
     try:
         settings = _load(GatewaySettings, host=arguments.host, port=arguments.port)
         knowledge, models = _load(RetrievalSettings), _load(ServingSettings)
         setup_logs(settings.log_level)
-        uvloop.run(_run(settings, knowledge, models))
+        uvloop.run(_run(settings, knowledge, models, around_search))
     except DependencyDownError as exc:
         return _say(exc, DEPENDENCY_DOWN)
     except StoreUnavailableError as exc:
@@ -72,7 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
-async def _run(settings: GatewaySettings, knowledge: RetrievalSettings, models: ServingSettings) -> None:
+async def _run(
+    settings: GatewaySettings,
+    knowledge: RetrievalSettings,
+    models: ServingSettings,
+    around_search: Callable[[Searcher], Searcher] | None,
+) -> None:
     """Everything that is open stands in one stack: pools last to close, because recording needs them."""
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(listen(settings.host, settings.port))
@@ -102,6 +111,7 @@ async def _run(settings: GatewaySettings, knowledge: RetrievalSettings, models: 
                 flush_s=settings.turn_flush_s,
             )
         )
+        searcher: Searcher = Retriever(store=store, embedders={embedder.id: embedder})
         wording = load_wording(models.wording_file or DEFAULT_WORDING)
         state = build_state(
             settings,
@@ -109,7 +119,7 @@ async def _run(settings: GatewaySettings, knowledge: RetrievalSettings, models: 
                 database=database,
                 recorder=recorder,
                 knowledge=store,
-                searcher=Retriever(store=store, embedders={embedder.id: embedder}),
+                searcher=around_search(searcher) if around_search else searcher,
                 models=ModelRegistry(records),
                 engines=engines,
                 chat=ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s),
