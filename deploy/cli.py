@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from deploy.commands import asking, keys, knowledge, models, programs, rails, stack
-from deploy.commands.context import CommandLine, Context
+from deploy.commands.context import CommandLine, Context, OneLineParser
 from deploy.errors import DeployError, GateRefusedError, PortTakenError, UsageError
 from deploy.home import Home
 from deploy.output import Output
@@ -54,6 +54,8 @@ CODES: dict[type[BaseException], int] = {
     model_errors.UnknownModelVersionError: USAGE,
     model_errors.EngineError: DEPENDENCY,
 }
+#: What the system says of a folder that is another's, read-only, or none.
+UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 #: Commands that are another package's program; everything after them is that program's own command line.
 PROGRAMS = {
     "serve": "Run the gateway in this process.",
@@ -82,6 +84,12 @@ def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as exc:
+        if exc.errno in UNUSABLE:
+            out.note(
+                f"twinrail: TWINRAIL_HOME: cannot use {exc.filename or 'it'} ({exc.strerror}); "
+                "choose a folder that this user may read and write"
+            )
+            return USAGE
         if exc.errno != errno.ENOSPC:
             raise
         out.note(f"twinrail: TWINRAIL_HOME: no space left ({exc.filename or 'disk'}); free some or move it")
@@ -97,7 +105,7 @@ def entry() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="twinrail",
         description="A support assistant on two rails, cited knowledge and a tuned model, each versioned.",
         epilog=EXIT_CODES,

@@ -89,7 +89,7 @@ class Home:
             keys = json.loads(self.keys_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as exc:
+        except ValueError as exc:
             raise UsageError(
                 f"{self.keys_file}: cannot be read ({exc}); restore it, or remove it to get new keys"
             ) from exc

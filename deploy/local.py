@@ -67,10 +67,22 @@ class UpOptions:
     fallback: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackSettings:
+    """The settings of every part: read before anything starts, so that a wrong one stops nothing half-way."""
+
+    gateway: GatewaySettings
+    serving: ServingSettings
+    retrieval: RetrievalSettings
+
+
 async def run_stack(context: Context, options: UpOptions) -> int:
     """Start everything, say where it is, wait for a signal, stop everything."""
     gateway = load(GatewaySettings)
     gateway = gateway.model_copy(update={"port": options.port}) if options.port else gateway
+    settings = StackSettings(
+        gateway=gateway, serving=load(ServingSettings), retrieval=load(RetrievalSettings)
+    )
     progress = Progress(STEPS, context.out.note)
     stop = _on_signal()
     with contextlib.ExitStack() as held:
@@ -82,7 +94,7 @@ async def run_stack(context: Context, options: UpOptions) -> int:
                     "stop that process, or choose another one with --port"
                 )
             step.detail = str(context.home.root)
-        stack = LocalStack(context, options, gateway, progress, held.enter_context(Guard()))
+        stack = LocalStack(context, options, settings, progress, held.enter_context(Guard()))
         starting = asyncio.create_task(stack.start(), name="start")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -103,19 +115,19 @@ class LocalStack:
     """The processes of one `up`."""
 
     def __init__(
-        self, context: Context, options: UpOptions, gateway: GatewaySettings, progress: Progress, guard: Guard
+        self, context: Context, options: UpOptions, settings: StackSettings, progress: Progress, guard: Guard
     ) -> None:
         self._context = context
         self._options = options
-        self._gateway = gateway
+        self._gateway = settings.gateway
+        self._serving = settings.serving
+        self._retrieval = settings.retrieval
         self._progress = progress
         self._guard = guard
-        self._serving = load(ServingSettings)
-        self._retrieval = load(RetrievalSettings)
         self._resources = AsyncExitStack()
         self._state = StackState(
             pid=os.getpid(),
-            gateway_url=f"http://{gateway.host}:{gateway.port}",
+            gateway_url=f"http://{settings.gateway.host}:{settings.gateway.port}",
             ready=False,
             database="",
             engines={},

@@ -66,7 +66,10 @@ async def _connect(database_url: str) -> psycopg.AsyncConnection:
     try:
         return await psycopg.AsyncConnection.connect(database_url, autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as exc:
-        raise DatabaseUnavailableError(f"no answer from the database: {str(exc).strip()}") from exc
+        raise DatabaseUnavailableError(
+            f"DATABASE_URL: no answer from the database ({str(exc).strip()}); "
+            "start that server or correct the address"
+        ) from exc
 
 
 async def _run_missing(conn: psycopg.AsyncConnection, on_step: Callable[[str], None]) -> list[str]:

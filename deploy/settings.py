@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -59,6 +62,18 @@ class DeploySettings(BaseSettings):
         """Child processes run elsewhere, so a relative folder would mean another place there."""
         return value.expanduser().absolute() if value is not None else None
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        try:
+            conninfo_to_dict(value.get_secret_value())
+        except ProgrammingError:
+            # Its words may hold the password.
+            raise ValueError(
+                "no PostgreSQL address; write e.g. postgresql://user:password@host:5432/name"
+            ) from None
+        return value
+
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str) -> str:
@@ -82,4 +97,8 @@ def _variable(settings: type[BaseSettings], place: str) -> str:
     """The environment variable behind a field name or alias."""
     if place in settings.model_fields:
         return f"{settings.model_config.get('env_prefix', '')}{place}".upper()
+    for field in settings.model_fields.values():
+        if isinstance(field.validation_alias, AliasChoices) and place in field.validation_alias.choices:
+            names = [str(name) for name in field.validation_alias.choices]
+            return next((name for name in names if name in os.environ), place)
     return place.upper()

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 import aiohttp
 
@@ -65,6 +66,15 @@ class Context:
 
 
 Handler = Callable[[argparse.Namespace, Context], Awaitable[int]]
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, as every other mistake is said."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit code 2."""
+        fault = message.removeprefix("argument ").removeprefix("the following arguments are ")
+        self.exit(2, f"twinrail: {fault}; see `{self.prog} --help`\n")
 
 
 class CommandLine:

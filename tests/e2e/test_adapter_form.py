@@ -36,11 +36,13 @@ async def write(session: aiohttp.ClientSession, model: str) -> str:
     return str(answer["choices"][0]["message"]["content"])
 
 
-async def ask(stack: Stack) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The answer to the question, and the turn that the gateway kept of it."""
+async def ask(stack: Stack, model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The answer of that version, for which nothing stands in, and the turn that the gateway kept of it."""
     headers = {"authorization": f"Bearer {Home(stack.home).keys()['eval']}"}
     async with aiohttp.ClientSession(stack.url, headers=headers, timeout=NEVER) as session:
-        async with session.post("/v1/answers", json={"question": QUESTION}) as response:
+        async with session.post(
+            "/v1/answers", json={"question": QUESTION, "pin": {"model": model}}
+        ) as response:
             assert response.status == 200, await response.text()
             answer = await response.json()
         async with session.get(f"/v1/turns/{answer['id']}") as response:
@@ -55,19 +57,19 @@ async def test_the_tuned_version_answers_as_an_adapter_that_is_in_use(folder: Pa
         state = Home(stack.home).state()
         assert state is not None
         assert list(state.engines) == ["stable+fallback+previous"]
-        answer, turn = await ask(stack)
         async with aiohttp.ClientSession(*state.engines.values(), timeout=NEVER) as engine:
             async with engine.get("/v1/models") as response:
                 parents = {model["id"]: model["parent"] for model in (await response.json())["data"]}
             (tuned,) = (model for model, parent in parents.items() if parent)
             base = parents[tuned]
             written = {model: await write(engine, model) for model in parents}
+        answer, turn = await ask(stack, tuned)
+        assert stack.said(f"stable {tuned}")
 
     assert parents == {base: None, tuned: base}
     assert (base.startswith("m-base-"), tuned.startswith("m-support-")) == (True, True)
     assert written[tuned] != written[base]
-    assert answer["arms"]["model"] == "stable"
-    assert turn["used"]["drafts"][0]["model"] == tuned
-    # The base stands in where what the tuned model wrote does not pass the checks: not the business here.
-    assert answer["versions"]["model"] == (base if answer["status"] == "fallback" else tuned)
+    assert answer["versions"]["model"] == tuned
     assert turn["versions"] == answer["versions"]
+    draft = turn["used"]["drafts"][0]
+    assert (draft["model"], bool(draft["text"])) == (tuned, True)

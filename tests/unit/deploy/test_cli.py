@@ -63,13 +63,68 @@ def test_every_command_that_writes_has_a_dry_run(command: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["ask"], ["undo", "everything"], ["ask", "x", "--as", "nobody"]]
+    ("arguments", "says"),
+    [
+        ([], "required: COMMAND; see `twinrail --help`"),
+        (["fly"], "COMMAND: invalid choice: 'fly' (choose from "),
+        (["ask"], "required: question; see `twinrail ask --help`"),
+        (["undo", "everything"], "rail: invalid choice: 'everything' (choose from "),
+        (["ask", "x", "--as", "nobody"], "--as: invalid choice: 'nobody' (choose from "),
+        (["up", "--port", "x"], "--port: invalid int value: 'x'; see `twinrail up --help`"),
+        (["ask", "x", "--loud"], "unrecognized arguments: --loud; see `twinrail --help`"),
+    ],
 )
-def test_bad_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert "usage: twinrail" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"twinrail: {says}")
+
+
+@pytest.mark.parametrize("command", ["status", "down", "ask x", "rails", "keys list", "up --no-demo"])
+def test_a_home_that_cannot_be_used_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TWINRAIL_HOME", str(tmp_path / "file"))
+    code, data, log = run(*command.split())
+    assert (code, data) == (2, "")
+    last = log.splitlines()[-1]
+    assert last.startswith("twinrail: TWINRAIL_HOME: cannot ")
+    assert "; choose a" in last
+
+
+@pytest.mark.parametrize("command", ["migrate", "keys list", "up --no-demo"])
+def test_a_database_address_that_is_none_is_named_without_what_it_says(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "hidden")
+    code, data, log = run(*command.split())
+    assert (code, data) == (2, "")
+    assert log.startswith("twinrail: DATABASE_URL: no PostgreSQL address; write e.g. postgresql://")
+    assert "hidden" not in log
+
+
+def test_a_database_that_is_away_is_named_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:hidden@127.0.0.1:9/x")
+    code, data, log = run("migrate")
+    assert (code, data) == (3, "")
+    assert log.startswith("twinrail: DATABASE_URL: no answer from the database (")
+    assert log.endswith("); start that server or correct the address\n")
+    assert "hidden" not in log
+
+
+def test_a_wrong_setting_of_any_part_stops_up_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SERVING_TUNED_AS", "fast")
+    code, data, log = run("up", "--no-demo")
+    assert (code, data) == (2, "")
+    assert log.startswith("twinrail: SERVING_TUNED_AS: Input should be 'merged' or 'adapter'; ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
