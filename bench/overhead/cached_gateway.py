@@ -38,7 +38,7 @@ def main() -> int:
     profile = cProfile.Profile()
 
     def profiled(searcher: Searcher) -> Searcher:
-        profile.enable()  # here, so that opening databases and models is not in it
+        profile.enable()  # here, so that most of the start is not in it
         return RememberingSearcher(searcher)
 
     try:
