@@ -25,6 +25,7 @@ from serving.errors import EngineError
 from serving.generation import Usage
 from serving.grounding import Support
 from serving.prompting import Passage
+from serving.repetition import LoopWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class DraftResult:
 
     text: str
     parsed: Parsed | None
-    #: `engine`, `unsupported`, `schema`, `truncated`, `mismatch`, `empty`; None if it can be used.
+    #: `engine`, `unsupported`, `schema`, `truncated`, `repetitive`, `mismatch`, `empty`; None if usable.
     failure: str | None
     detail: str
     sentences: tuple[CheckedSentence, ...]
@@ -91,6 +92,8 @@ class _Progress:
     offset: int = 0
     usage: Usage = field(default_factory=Usage)
     finish_reason: str | None = None
+    #: The model has begun to repeat itself; the generation was ended.
+    looping: bool = False
     first_token_s: float | None = None
     began_at: float = field(default_factory=time.perf_counter)
     checking_s: float = 0.0
@@ -127,6 +130,8 @@ class Drafter:
             return
         if refused is not None:
             yield _failed(progress, "unsupported", refused)
+        elif progress.looping:
+            yield _failed(progress, "repetitive", "the model repeats itself")
         else:
             yield self._finish(order, progress)
 
@@ -134,6 +139,7 @@ class Drafter:
         """Complete sentences of the answer's text, as early as they are known to be complete."""
         reader = FieldReader(order.field) if order.field else None
         splitter = SentenceSplitter()
+        watch = LoopWatch()
         # The type says AsyncIterator; every stream here is a generator whose closing aborts the generation.
         async with aclosing(self._chat.stream(order.request)) as deltas:  # type: ignore[type-var]
             async for delta in deltas:
@@ -146,6 +152,9 @@ class Drafter:
                 if progress.first_token_s is None:
                     progress.first_token_s = time.perf_counter() - progress.began_at
                 progress.written.append(delta.text)
+                if watch.feed(delta.text):
+                    progress.looping = True
+                    return
                 if reader is None or reader.done:
                     continue
                 for sentence in splitter.feed(reader.feed(delta.text)):

@@ -223,4 +223,6 @@ def _repair_words(failed: DraftResult) -> str:
         )
     if failed.failure == "truncated":
         return "That was too long. Write the JSON again, shorter."
+    if failed.failure == "repetitive":
+        return "That repeats itself. Write the JSON again, shorter, each thing once."
     return "That was not the JSON asked for. Write it again, exactly in the form asked for."

@@ -112,3 +112,11 @@ async def test_what_claims_nothing_waits_for_a_claim_that_holds() -> None:
 async def test_fixed_wording_does_not_wait() -> None:
     released, _ = await draft(answer=load_wording().passing_on, citations=[])
     assert released == [load_wording().passing_on]
+
+
+async def test_a_model_that_repeats_itself_is_stopped() -> None:
+    said = "A full refund is possible within 30 days, and within 30 days, "
+    released, result = await draft(answer=said + "and it is a full refund, and a refund it is, " * 30)
+    assert released == []
+    assert (result.parsed, result.failure) == (None, "repetitive")
+    assert len(result.text) < 600
