@@ -17,7 +17,15 @@ LIMIT_S = 5.0
 #: For the engine to be free after a client has left: the gateway promises 0.25 s, a busy machine gets more.
 FREED_S = 1.0
 
-LONG = reply("A full refund is possible within 30 days of a yearly renewal. " * 8)
+#: Long, and no loop: a model that repeats itself would be stopped.
+LONG = reply(
+    (
+        "A full refund is possible within 30 days of a yearly renewal. "
+        "Within 30 days of a yearly renewal, a full refund is possible. "
+        "After a yearly renewal a full refund is possible within 30 days. "
+    )
+    * 2
+)
 
 
 async def open_request(

@@ -286,5 +286,13 @@ def answer_to(body: Mapping[str, Any]) -> str:
     if "person must look" in whole:
         return written(PASSED_ON, cites=(), escalate=True)
     if "slow" in question:
-        return written("A full refund is possible within 30 days of a yearly renewal. " * 8)
+        # Long, and no loop: a model that repeats itself would be stopped.
+        return written(
+            (
+                "A full refund is possible within 30 days of a yearly renewal. "
+                "Within 30 days of a yearly renewal, a full refund is possible. "
+                "After a yearly renewal a full refund is possible within 30 days. "
+            )
+            * 2
+        )
     return GROUNDED
