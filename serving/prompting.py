@@ -122,7 +122,12 @@ def token_counter(tokenizer_file: Path) -> Callable[[str], int]:
 
 
 def pack(
-    candidates: Sequence[Passage], question: str, *, budget_tokens: int, count_tokens: Callable[[str], int]
+    candidates: Sequence[Passage],
+    question: str,
+    *,
+    budget_tokens: int,
+    count_tokens: Callable[[str], int],
+    window_words: Sequence[int] = WINDOW_WORDS,
 ) -> tuple[Passage, ...]:
     """Choose passages, best candidate first, and trim each to its best window, until the budget or three
     are used.
@@ -135,7 +140,7 @@ def pack(
     for candidate in candidates:
         if len(packed) == MAX_PASSAGES:
             break
-        for words in WINDOW_WORDS:
+        for words in window_words:
             start, end = best_window(candidate.text, question, max_words=words)
             if start == end:
                 break
@@ -161,6 +166,7 @@ def fit(
     prompt_budget_tokens: int,
     count_tokens: Callable[[str], int],
     history: Sequence[Message] = (),
+    window_words: Sequence[int] = WINDOW_WORDS,
 ) -> tuple[Passage, ...]:
     """`pack` into what the rest of the prompt leaves of the whole prompt's budget.
 
@@ -178,7 +184,9 @@ def fit(
         raise PromptBudgetError(
             f"question: the prompt takes {used} of {limit} tokens before any passage; shorten the question"
         )
-    return pack(candidates, question, budget_tokens=room, count_tokens=count_tokens)
+    return pack(
+        candidates, question, budget_tokens=room, count_tokens=count_tokens, window_words=window_words
+    )
 
 
 def render(

@@ -1,0 +1,139 @@
+"""Whether the facts of an answer reach the prompt: by budget and by how much of a passage is shown at once.
+
+    make bench-prompt-packing
+
+Over the demo's answerable train and dev questions (its holdout is never looked at): the share whose facts all stand
+in the packed prompt, next to the share whose facts stand in the whole texts of the first hits, which is what packing
+can reach at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+
+from bench.machine import describe_machine
+from deploy.migrate import migrate
+from deploy.postgres import EmbeddedPostgres
+from deploy.tuning import QUESTIONS, facts_stand_in, read_questions
+from retrieval.documents import Access
+from retrieval.embedding import OnnxEmbedder, prepare_minilm
+from retrieval.hits import Hit, SearchRequest
+from retrieval.ingest import first_version, ingest
+from retrieval.search import Retriever
+from retrieval.store import KnowledgeStore
+from serving.prompting import MAX_PASSAGES, PROMPTS, Passage, fit, load_prompt, render, token_counter
+
+REPOSITORY = Path(__file__).parent.parent
+ARTICLES = REPOSITORY / "deploy/demo/articles"
+BUDGETS = (430, 560, 640, 700)
+#: Sizes of window that packing tries, in words: the one that is shipped first.
+WINDOWS = ((250, 100, 60, 30), (150, 100, 60), (100, 60, 30), (60, 30))
+HITS = 40
+
+Found = Sequence[tuple[dict[str, Any], Sequence[Hit]]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table and write bench/results/prompt_packing.json."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", type=Path, default=REPOSITORY / ".twinrail/bench")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json of the base model")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "bench/results/prompt_packing.json")
+    args = parser.parse_args(argv)
+    prepare_minilm(args.home / "minilm")
+    postgres = EmbeddedPostgres(args.home / "packing")
+    url = postgres.start()
+    try:
+        found = asyncio.run(search(url, args.home / "minilm"))
+    finally:
+        postgres.stop()
+    result = {"machine": describe_machine(), **measure(found, lru_cache(None)(token_counter(args.tokenizer)))}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+async def search(url: str, embedder_folder: Path) -> Found:
+    """The hits of every question."""
+    await migrate(url)
+    embedder = OnnxEmbedder(embedder_folder)
+    async with AsyncConnectionPool(url, min_size=1, max_size=2, open=False) as pool:
+        store = KnowledgeStore(pool)
+        await ingest(store, embedder, ARTICLES, tenant="demo", on_progress=lambda _: None)
+        retriever = Retriever(store=store, embedders={embedder.id: embedder})
+        version = first_version(embedder).id
+        found = []
+        for question in [*read_questions(QUESTIONS, "train"), *read_questions(QUESTIONS, "dev")]:
+            if not question["facts"] or not question["gold"]:
+                continue
+            principals = ("public", "staff") if question["asker"] == "staff" else ("public",)
+            access = Access(tenant="demo", principals=principals)
+            request = SearchRequest(
+                question=question["text"], access=access, version=version, k=HITS, timeout_s=30
+            )
+            found.append((question, (await retriever.search(request)).hits))
+    return found
+
+
+def measure(found: Found, count_tokens: Callable[[str], int]) -> dict[str, Any]:
+    """Shares of the questions, and the median size of the prompt."""
+    whole = {
+        f"first {n}": sum(
+            facts_stand_in(q["facts"], " ".join(hit.text for hit in hits[:n])) for q, hits in found
+        )
+        / len(found)
+        for n in (1, 2, 3, 5)
+    }
+    print(
+        f"{len(found)} questions; facts in the whole text of the", {k: round(v, 3) for k, v in whole.items()}
+    )
+    template = load_prompt(PROMPTS / "support_short.yaml")
+    rows = []
+    for windows in WINDOWS:
+        for budget in BUDGETS:
+            held, sizes = 0, []
+            for question, hits in found:
+                passages = fit(
+                    template,
+                    [as_passage(n, hit) for n, hit in enumerate(hits, 1)],
+                    question["text"],
+                    prompt_budget_tokens=budget,
+                    count_tokens=count_tokens,
+                    window_words=windows,
+                )
+                text = "\n".join(f"{passage.title}\n{passage.text}" for passage in passages)
+                held += facts_stand_in(question["facts"], text)
+                sizes.append(
+                    sum(
+                        count_tokens(message.content)
+                        for message in render(template, passages, question["text"])
+                    )
+                )
+            rows.append(
+                {"windows": windows, "budget": budget, "held": held / len(found), "tokens": median(sizes)}
+            )
+            print(
+                f"windows {windows!s:22} budget {budget}: {held / len(found):.3f}, {median(sizes):.0f} tokens"
+            )
+    return {"questions": len(found), "passages": MAX_PASSAGES, "whole_texts": whole, "packed": rows}
+
+
+def as_passage(n: int, hit: Hit) -> Passage:
+    """A hit as packing takes it."""
+    day = hit.effective_from.isoformat() if hit.effective_from else ""
+    return Passage(n=n, title=hit.title, text=hit.text, start=hit.start, end=hit.end, effective_from=day)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
