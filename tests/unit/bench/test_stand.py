@@ -9,7 +9,7 @@ import pytest
 
 from bench.overhead.errors import NotComparableError, PeerMissingError
 from bench.overhead.peer import install_peer, write_config
-from bench.overhead.stand import answer_from
+from bench.overhead.stand import SENTENCE, answer_from
 from bench.upstream import FastUpstream, Written
 from gateway.outcome import Parsed, parse_draft, text_field, validator_of
 from serving.prompting import Passage
@@ -32,7 +32,7 @@ def test_answer_is_whole_sentences_in_the_task_schema() -> None:
     assert isinstance(parsed, Parsed)
     assert parsed.answer.startswith("Sync Plus costs $9 a month or $90 a year. It has 200 GB")
     assert "|" not in parsed.answer
-    assert 400 < len(parsed.answer) <= 600
+    assert len(SENTENCE.findall(parsed.answer)) == 3
 
 
 def test_an_article_without_a_sentence_is_not_comparable() -> None:
