@@ -152,12 +152,13 @@ class Drafter:
                 if progress.first_token_s is None:
                     progress.first_token_s = time.perf_counter() - progress.began_at
                 progress.written.append(delta.text)
-                if watch.feed(delta.text):
-                    progress.looping = True
-                    return
                 if reader is None or reader.done:
                     continue
-                for sentence in splitter.feed(reader.feed(delta.text)):
+                said = reader.feed(delta.text)
+                progress.looping = progress.looping or watch.feed(said)
+                if progress.looping and not order.finish:
+                    return
+                for sentence in splitter.feed(said):
                     yield sentence
                 if reader.done and (rest := splitter.flush()):
                     yield rest

@@ -1,9 +1,9 @@
 """Whether the passages support a sentence, and which span of which document does.
 
 No model: values and names must stand in the passages, values beside the words of the sentence, and the
-sentence's words must be those of one place. It is cheap (a millisecond) and says what is missing. What it
-does not see: half of the values that are taken from the wrong place of the right passage, and more
-than half of the negations that were added or lost.
+sentence's words must be those of one place. It is cheap (a fraction of a millisecond once the passages are
+read, some milliseconds for that) and says what is missing. What it does not see: half of the values that are
+taken from the wrong place of the right passage, and more than half of the negations that were added or lost.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ def read(passages: Sequence[Passage]) -> Reading:
     return _read(tuple(passages))
 
 
-@lru_cache(maxsize=256)
+# As many as prompts are in flight: one is read again for each sentence of its answer, and hardly ever later.
+@lru_cache(maxsize=64)
 def _read(passages: tuple[Passage, ...]) -> Reading:
     pages = [_page(passage.title, passage.effective_from, passage.text) for passage in passages]
     found: dict[str, tuple[list[int], list[int], list[int], list[int]]] = {}
@@ -132,13 +133,20 @@ class Page:
     places: ValuePlaces
 
 
+# Few, so that what customers write is not held for long.
+@lru_cache(maxsize=64)
 def read_question(question: str) -> Page:
     """What the customer wrote."""
-    return _page("", "", question)
+    return _take_apart("", "", question)
 
 
-@lru_cache(maxsize=1024)
+# Pages come up in many prompts.
+@lru_cache(maxsize=256)
 def _page(title: str, effective_from: str, text: str) -> Page:
+    return _take_apart(title, effective_from, text)
+
+
+def _take_apart(title: str, effective_from: str, text: str) -> Page:
     whole = f"{title}\n{effective_from}\n{text}"
     units = tuple(sentences(text))
     return Page(

@@ -6,18 +6,23 @@ for it, each in a way of its own; this works behind any of them.
 
 from __future__ import annotations
 
-#: Characters of a passage that is said again, at least and at most. Shorter ones stand in tables and lists.
+#: Characters of what is said again, at least and at most.
 SHORTEST, LONGEST = 12, 240
 #: How often in a row is a loop.
 TIMES = 3
+#: Different letters that it has at least: rules of a table, dotted lines and "no, no, no" have fewer.
+LETTERS = 6
 
 
 def is_loop(text: str) -> bool:
-    """Whether `text` ends with the same 12 to 240 characters three times in a row."""
+    """Whether `text` ends with the same 12 to 240 characters of prose three times in a row.
+
+    Meant for the text of an answer, not for JSON: rows of a list may well be alike.
+    """
     for length in range(SHORTEST, min(LONGEST, len(text) // TIMES) + 1):
         # Most lengths are ruled out by one character.
         if text[-1] == text[-1 - length] and text.endswith(text[-length:] * TIMES):
-            return True
+            return len({letter for letter in text[-length:] if letter.isalpha()}) >= LETTERS
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,14 @@ TEXT = "A full refund is possible within 30 days of a yearly renewal."
 PASSAGES = (Passage(n=1, title="Refunds", text=TEXT, start=0, end=len(TEXT)),)
 
 
-async def draft(*, enforce: bool = True, **changes: Any) -> tuple[list[str], DraftResult]:
+async def draft(
+    *,
+    enforce: bool = True,
+    finish: bool = False,
+    field: str | None = text_field(SUPPORT),
+    schema: Mapping[str, Any] = SUPPORT,
+    **changes: Any,
+) -> tuple[list[str], DraftResult]:
     """What is released of a draft, and its result."""
     value = {
         "answer": TEXT,
@@ -41,9 +49,10 @@ async def draft(*, enforce: bool = True, **changes: Any) -> tuple[list[str], Dra
         request=ChatRequest(served_name="m", messages=()),
         question="Can I have my money back?",
         passages=PASSAGES,
-        validator=validator_of(SUPPORT),
-        field=text_field(SUPPORT),
+        validator=validator_of(schema),
+        field=field,
         enforce=enforce,
+        finish=finish,
     )
     pieces = [piece async for piece in drafter.write(order)]
     result = pieces.pop()
@@ -114,9 +123,26 @@ async def test_fixed_wording_does_not_wait() -> None:
     assert released == [load_wording().passing_on]
 
 
+LOOP = "A full refund is possible within 30 days, " + "and it is a full refund, and a refund it is, " * 30
+
+
 async def test_a_model_that_repeats_itself_is_stopped() -> None:
-    said = "A full refund is possible within 30 days, and within 30 days, "
-    released, result = await draft(answer=said + "and it is a full refund, and a refund it is, " * 30)
+    released, result = await draft(answer=LOOP)
     assert released == []
     assert (result.parsed, result.failure) == (None, "repetitive")
     assert len(result.text) < 600
+
+
+async def test_evaluation_reads_a_loop_to_its_end() -> None:
+    _, result = await draft(finish=True, enforce=False, answer=LOOP)
+    assert (result.parsed, result.failure) == (None, "repetitive")
+    assert json.loads(result.text)["answer"] == LOOP
+
+
+async def test_rows_that_are_alike_are_no_loop() -> None:
+    rows = {"lines": [{"sku": "A-100", "qty": 1, "note": "in stock"}] * 24}
+    _, result = await draft(field=None, schema={"type": "object"}, **rows)
+    assert result.failure is None
+    table = "| Plan | Price |\n|-------------------------|-------------------------|\n"
+    _, result = await draft(answer=table + TEXT, enforce=False)
+    assert result.failure is None
