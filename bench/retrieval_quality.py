@@ -7,7 +7,8 @@ Chunks are ranked, a document counts at its best chunk; nDCG@10 with binary gain
 have a gold document. The fusion weight is chosen on the demo's train and dev questions and on folds 1 to 4 of the
 others (questions that share a gold document are in one fold); the demo's holdout and fold 0 are never looked at
 for it. Role-play `scenario` rows of bank_support stand apart. The last column is hybrid minus the better leg on
-the same questions, with the 95 % interval of a paired bootstrap.
+the same questions, with the 95 % interval of a paired bootstrap over topics (of the others: over groups of
+questions that share a gold document), since ten wordings of one question win or lose together.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Question:
     gold: frozenset[str]
     principals: tuple[str, ...]
     tuning: bool
+    #: Questions that win or lose together.
+    cluster: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,7 @@ def demo(folder: Path) -> Corpus:
             gold=frozenset(row["gold"]),
             principals=("public",) if row["asker"] == "customer" else EVERYBODY,
             tuning=row["split"] != "holdout",
+            cluster=row["topic"],
         )
         for row in rows
     )
@@ -125,7 +129,7 @@ def shared(folder: Path) -> Corpus:
         query, document, _ = line.split("\t")
         gold[query].add(document)
     rows = [json.loads(line) for line in (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
-    fold = folds({row["id"]: gold.get(row["id"], set()) for row in rows})
+    group = groups({row["id"]: gold.get(row["id"], set()) for row in rows})
     questions = tuple(
         Question(
             id=row["id"],
@@ -134,15 +138,16 @@ def shared(folder: Path) -> Corpus:
             text=row["text"],
             gold=frozenset(gold.get(row["id"], ())),
             principals=EVERYBODY,
-            tuning=fold[row["id"]] != 0,
+            tuning=fold_of(group[row["id"]]) != 0,
+            cluster=group[row["id"]],
         )
         for row in rows
     )
     return Corpus(name=folder.name, source=folder / "corpus.jsonl", questions=questions)
 
 
-def folds(gold: Mapping[str, Iterable[str]]) -> dict[str, int]:
-    """Question -> fold of five; questions that share a gold document, however far, are together."""
+def groups(gold: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Question -> group of those that share a gold document with it, however far."""
     parent = {key: key for key in gold}
 
     def root(key: str) -> str:
@@ -156,7 +161,12 @@ def folds(gold: Mapping[str, Iterable[str]]) -> dict[str, int]:
         for document in sorted(gold[query]):
             low, high = sorted((root(query), root(first.setdefault(document, query))))
             parent[high] = low
-    return {key: int(hashlib.sha256(root(key).encode()).hexdigest(), 16) % 5 for key in gold}
+    return {key: root(key) for key in gold}
+
+
+def fold_of(group: str) -> int:
+    """The fold of five that a group is in."""
+    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % 5
 
 
 async def measure(url: str, model: Path, corpora: Sequence[Corpus]) -> dict[str, object]:
@@ -250,6 +260,7 @@ async def compare(
     cells: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = defaultdict(
         lambda: defaultdict(list)
     )
+    clusters: dict[tuple[str, str], list[str]] = defaultdict(list)
     stages: dict[str, list[float]] = defaultdict(list)
     for question in questions:
         if not question.gold:
@@ -261,19 +272,19 @@ async def compare(
             k=30,
             timeout_s=30,
         )
-        groups = [question.kind]
+        kinds = [question.kind]
         if question.corpus != "demo" and question.kind != "scenario":
-            groups.append(
-                "all but scenario, fold 0" if not question.tuning else "all but scenario, folds 1-4"
-            )
+            kinds.append("all but scenario, fold 0" if not question.tuning else "all but scenario, folds 1-4")
         if question.corpus == "demo":
-            groups.append("all (train, dev)" if question.tuning else "all (holdout)")
+            kinds.append("all (train, dev)" if question.tuning else "all (holdout)")
+        for kind in kinds:
+            clusters[question.corpus, kind].append(question.cluster)
         for method, legs in METHODS.items():
             found = await retriever.search(request, legs=legs)
             ranked = documents(hit.document_id for hit in found.hits)
             score = (ndcg(ranked, question.gold), float(bool(ranked) and ranked[0] in question.gold))
-            for group in groups:
-                cells[question.corpus, group][method].append(score)
+            for kind in kinds:
+                cells[question.corpus, kind][method].append(score)
             if method == "hybrid":
                 for stage, spent_ms in found.timings_ms.items():
                     stages[stage].append(spent_ms)
@@ -294,8 +305,10 @@ async def compare(
             figures.append(f"{row[method]['ndcg10']:11.3f} {row[method]['hit1']:5.3f}")  # type: ignore[index]
         better, leg = max((fmean(score[0] for score in methods[leg]), leg) for leg in ("BM25", "dense"))
         pairs = [
-            Pair(cluster=number, first=alone[0], second=hybrid[0])
-            for number, (alone, hybrid) in enumerate(zip(methods[leg], methods["hybrid"], strict=True))
+            Pair(cluster=cluster, first=alone[0], second=hybrid[0])
+            for cluster, alone, hybrid in zip(
+                clusters[corpus, kind], methods[leg], methods["hybrid"], strict=True
+            )
         ]
         gained = fmean(pair.second - pair.first for pair in pairs)
         interval = cluster_interval(pairs, resamples=RESAMPLES, seed=0)
