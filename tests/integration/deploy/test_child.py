@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.child import Child
-from deploy.errors import ProcessDiedError
+from deploy.child import READY_PAUSE_S, Child
+from deploy.errors import DeployError, ProcessDiedError
 from deploy.guard import Guard
 
 #: Writes its pid into the file that it is given, starts a grandchild, then sleeps.
@@ -114,6 +114,26 @@ async def test_a_child_that_cannot_be_started_for_a_while_is_tried_again(tmp_pat
         moved.rename(folder)
         await happens(lambda: len(families(file)) == 2)
         await worker.stop()
+
+
+async def test_what_cannot_be_set_up_after_a_restart_is_tried_with_growing_pauses(tmp_path: Path) -> None:
+    file, said, asked = tmp_path / "pids", list[str](), list[float]()
+    with Guard() as guard:
+        worker = child(tmp_path, guard, SLEEPER, said, str(file))
+
+        async def ready() -> bool:
+            if said:
+                asked.append(time.monotonic())
+                raise DeployError("refused")
+            return len(families(file)) == 1
+
+        await worker.start(ready, timeout_s=PATIENCE_S)
+        os.kill(families(file)[0][0], signal.SIGKILL)
+        await happens(lambda: len(asked) == 4)
+        await worker.stop()
+    assert said[1:] == ["worker is not ready: refused"]
+    # No machine is too slow for this: a pause is never shorter than it was asked to be.
+    assert asked[3] - asked[2] > 6 * READY_PAUSE_S
 
 
 async def test_a_watchdog_that_was_killed_takes_nothing_with_it(tmp_path: Path) -> None:

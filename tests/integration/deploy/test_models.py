@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from deploy.models import LocalModels, ModelFolders
 from deploy.placement import EngineWeights
 from serving.settings import Form
@@ -43,6 +45,22 @@ def test_as_an_adapter_it_stands_on_the_base(tmp_path: Path) -> None:
     adapter = models.folders.adapter("a" * 64)
     adapter.mkdir()
     assert models.weights_of(tuned) == EngineWeights(models.folders.base, adapter)
+
+
+@pytest.mark.parametrize(("form", "other"), [(Form.MERGED, Form.ADAPTER), (Form.ADAPTER, Form.MERGED)])
+def test_what_was_prepared_in_the_other_form_only_is_served_in_that_one(
+    tmp_path: Path, form: Form, other: Form
+) -> None:
+    models, tuned = prepared(tmp_path, form)
+    merged = EngineWeights(models.folders.merged("b" * 64, "a" * 64))
+    adapter = models.folders.adapter("a" * 64)
+    adapted = EngineWeights(models.folders.base, adapter)
+    made = {Form.MERGED: merged, Form.ADAPTER: adapted}
+    for each in (other, form):
+        folder = adapter if each is Form.ADAPTER else merged.model
+        folder.mkdir()
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+        assert models.weights_of(tuned) == made[each]
 
 
 def test_a_version_on_another_base_is_not_here(tmp_path: Path) -> None:

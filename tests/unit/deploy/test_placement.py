@@ -48,8 +48,13 @@ def adapted(version: ModelVersion) -> EngineWeights | None:
 def test_stable_comes_first_and_the_others_share_what_they_can() -> None:
     pointer = Pointer(stable=TUNED.id, previous=BASE.id, fallback=BASE.id, canary=REWORDED.id)
     assert place(pointer, ALL, merged, shipped=TUNED.id) == [
-        Placement(weights=Path("merged"), arms=("stable", "canary"), served=(TUNED.id, REWORDED.id)),
-        Placement(weights=Path("base"), arms=("fallback", "previous"), served=(BASE.id,)),
+        Placement(
+            weights=Path("merged"),
+            arms=("stable", "canary"),
+            needed=TUNED.id,
+            served=(TUNED.id, REWORDED.id),
+        ),
+        Placement(weights=Path("base"), arms=("fallback", "previous"), needed=BASE.id, served=(BASE.id,)),
     ]
 
 
@@ -60,6 +65,7 @@ def test_adapters_share_the_engine_of_their_base_with_all_arms() -> None:
     assert placed.arms == ("stable", "canary", "fallback", "previous")
     assert placed.served == (BASE.id,)
     assert placed.adapters == {TUNED.id: Path("adapter"), REWORDED.id: Path("adapter")}
+    assert placed.needed == TUNED.id
     assert placed.answers_as == (BASE.id, TUNED.id, REWORDED.id)
 
 
@@ -72,6 +78,7 @@ def test_after_an_undo_the_engine_of_the_base_comes_first() -> None:
 def test_a_stable_version_without_weights_here_leaves_the_shipped_one_to_promote() -> None:
     placements = place(Pointer(stable=ELSEWHERE.id), ALL, merged, shipped=TUNED.id)
     assert [(placed.weights, placed.arms) for placed in placements] == [(Path("merged"), ("shipped",))]
+    assert [placed.needed for placed in placements] == [TUNED.id]
 
 
 def test_only_what_may_take_traffic_under_its_own_id_is_served() -> None:
