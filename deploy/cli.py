@@ -43,6 +43,7 @@ CODES: dict[type[BaseException], int] = {
     SettingsError: USAGE,
     knowledge_errors.RetrievalError: USAGE,
     knowledge_errors.NothingToUndoError: REFUSED,
+    knowledge_errors.SnapshotNotFilledError: REFUSED,
     knowledge_errors.CanaryError: REFUSED,
     knowledge_errors.EmbeddingError: DEPENDENCY,
     knowledge_errors.StoreError: DEPENDENCY,

@@ -125,6 +125,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     kn.RequestError: VALIDATION,
     kn.CanaryError: Kind(409, "canary", "The canary cannot be set"),
     kn.NothingToUndoError: Kind(409, "nothing-to-undo", "There is nothing to undo"),
+    kn.SnapshotNotFilledError: Kind(409, "snapshot-not-filled", "An index version lacks the snapshot"),
     kn.PointerMovedError: Kind(409, "pointer-moved", "Somebody else moved the pointer"),
     kn.EmbedderUnavailableError: _KNOWLEDGE_DOWN,
     kn.PublishConflictError: Kind(409, "publish-conflict", "Somebody else moved the snapshot"),

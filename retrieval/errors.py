@@ -4,7 +4,7 @@ RetrievalError
 ├── UnparsableDocumentError, DuplicateDocumentError, EmptySourceError     a source that cannot be read
 ├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
 ├── UnknownVersionError: NoStableVersionError, VersionNotReadyError       versions and the pointer
-├── CanaryError, NothingToUndoError, PointerMovedError
+├── CanaryError, NothingToUndoError, SnapshotNotFilledError, PointerMovedError
 ├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError       what turns text into vectors
 ├── StoreError: StoreUnavailableError, StoreFullError, StoreRoleError, PublishConflictError
 └── RetrievalTimeoutError
@@ -89,6 +89,10 @@ class CanaryError(RetrievalError):
 
 class NothingToUndoError(RetrievalError):
     """Nothing has moved on the knowledge rail that could be undone."""
+
+
+class SnapshotNotFilledError(RetrievalError):
+    """An index version lacks documents of the snapshot that the undo leads to: ingest them again."""
 
 
 class PointerMovedError(RetrievalError):

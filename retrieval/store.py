@@ -25,6 +25,7 @@ from retrieval.errors import (
     NoStableVersionError,
     NothingToUndoError,
     PointerMovedError,
+    SnapshotNotFilledError,
     StoreError,
     StoreRoleError,
     UnknownVersionError,
@@ -255,6 +256,14 @@ class KnowledgeStore:
         if row is None:
             await self._require_unmoved(conn, tenant, expected)
             raise NothingToUndoError(f"nothing to undo: tenant {tenant!r} has published nothing")
+        # After the move, so that a version declared filled meanwhile is seen; refusing takes the move back.
+        await conn.execute(QUERIES["enter_with_all_principals"])
+        (lacking,) = await row_of(conn, QUERIES["lacking_versions"], {"tenant": tenant})
+        if lacking:
+            raise SnapshotNotFilledError(
+                f"snapshot {row[0]} of tenant {tenant!r} is not whole in {', '.join(lacking)}, "
+                "which became ready while that publish was undone: ingest its articles again"
+            )
         return Undone(what="publish", before=str(row[1]), after=str(row[0]))
 
     async def _undo_version(self, conn: Connection, tenant: str, expected: Mapping[str, object]) -> Undone:

@@ -102,6 +102,13 @@ SET snapshot = previous, previous = snapshot, moved_seq = nextval('retrieval.mov
 WHERE tenant = %(tenant)s AND previous IS NOT NULL AND snapshot = coalesce(%(expected_snapshot)s, snapshot)
 RETURNING snapshot, previous
 
+-- name: lacking_versions
+-- Versions that may take traffic and have not all of the live snapshot: searches there would find nothing or less.
+SELECT ARRAY(SELECT v.id FROM retrieval.index_version v, retrieval.snapshot_head h
+             WHERE v.state = 'ready' AND h.tenant = %(tenant)s
+               AND retrieval.lacks_snapshot(v.number, h.tenant, h.snapshot)
+             ORDER BY v.number)
+
 -- name: moves
 -- What could be undone, and when it moved.
 SELECT (SELECT moved_seq FROM retrieval.snapshot_head WHERE tenant = %(tenant)s AND previous IS NOT NULL) AS publish,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import psycopg
@@ -14,13 +15,14 @@ from retrieval.errors import (
     NothingToUndoError,
     PointerMovedError,
     PublishConflictError,
+    SnapshotNotFilledError,
     UnknownVersionError,
     VersionNotReadyError,
 )
 from retrieval.hits import SearchRequest
 from retrieval.publishing import Publication, Publisher
 from retrieval.search import Retriever
-from retrieval.store import KnowledgeStore
+from retrieval.store import QUERIES, KnowledgeStore
 from retrieval.versions import KnowledgeVersion, Pointer, UndoGoal
 from tests.fakes.embedding import WordEmbedder
 from tests.integration.retrieval.conftest import Publish
@@ -32,6 +34,13 @@ def second(embedder: WordEmbedder) -> KnowledgeVersion:
     return KnowledgeVersion.make(
         name="second", embedder=embedder.id, dims=embedder.dims, chunker="structure-60"
     )
+
+
+async def found(retriever: Retriever, tenant: str, version: str) -> list[str]:
+    """The texts that anybody finds."""
+    access = Access(tenant=tenant, principals=("public",))
+    request = SearchRequest(question="red green blue", access=access, version=version)
+    return [hit.text for hit in (await retriever.search(request)).hits]
 
 
 async def test_empty_rail(store: KnowledgeStore) -> None:
@@ -96,11 +105,78 @@ async def test_a_tenant_without_documents_holds_no_version_up(
     assert (await publish({"a": "green"}, tenant="acme")).waiting == ()
     assert (await store.promote(version.id)).stable == version.id
     # It comes back after all: from its next ingest on it is served like everybody else.
-    await store.undo("gone", "publish")
+    with pytest.raises(SnapshotNotFilledError, match=f"not whole in {version.id}.* ingest its"):
+        await store.undo("gone", "publish")
+    assert await store.snapshot("gone") == 0
     await publish({"a": "red"}, tenant="gone")
-    access = Access(tenant="gone", principals=("public",))
-    hits = (await retriever.search(SearchRequest(question="red", access=access, version=version.id))).hits
-    assert [hit.text for hit in hits] == ["red"]
+    assert await found(retriever, "gone", version.id) == ["red"]
+    for _ in "undo", "redo":
+        await store.undo("gone", "publish")
+    assert await found(retriever, "gone", version.id) == ["red"]
+
+
+async def test_a_version_that_became_ready_without_a_snapshot_never_shows_it(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    """Else a redo that is whole in the stable version would be empty after the next promote."""
+    await publish({"a": "red"}, tenant="gone")
+    await publish({"a": "green"}, tenant="acme")
+    await store.undo("gone", "publish")
+    version = second(embedder)
+    await store.register(version)
+    await store.undo("gone", "publish")
+    await store.undo("gone", "publish")
+    assert (await publish({"a": "green"}, tenant="acme")).waiting == ()
+    with pytest.raises(SnapshotNotFilledError):
+        await store.undo("gone", "publish")
+
+
+async def test_a_redo_waits_for_the_version_that_is_being_declared_filled(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder, database_url: str
+) -> None:
+    await publish({"a": "red"}, tenant="gone")
+    await store.undo("gone", "publish")
+    version = second(embedder)
+    await store.register(version)
+    async with await psycopg.AsyncConnection.connect(database_url) as filling:
+        await filling.execute(QUERIES["unfilled_tenants"], {"version": version.id})
+        await filling.execute(QUERIES["set_state"], {"id": version.id, "state": "ready"})
+        redo = asyncio.create_task(store.undo("gone", "publish"))
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watch:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            async with asyncio.timeout(10):
+                while not redo.done() and (await (await watch.execute(waiting)).fetchone()) == (0,):
+                    await watch.execute("SELECT pg_sleep(0.01)")
+        await filling.commit()
+    with pytest.raises(SnapshotNotFilledError):
+        await redo
+
+
+async def test_an_undo_finds_the_articles_that_a_publish_removed(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
+) -> None:
+    """A tenant whose last publish left nothing is asked for what an undo would bring back."""
+    await publish({"a": "red"}, tenant="emptied")
+    await publish({"a": "green"}, tenant="acme")
+    publisher = Publisher(store, "emptied")
+    await publisher.publish(
+        Publication(
+            source="help",
+            position=await publisher.position(),
+            targets=await publisher.targets(),
+            chunks=(),
+            removed=("a",),
+        )
+    )
+    version = second(embedder)
+    await store.register(version)
+    assert (await publish({"a": "green"}, tenant="acme")).waiting == (version.id,)
+    unreadable = await publish({"b": ""}, tenant="emptied")
+    assert (unreadable.snapshot, unreadable.waiting) == (2, ())
+    await store.promote(version.id)
+    for expected in (["red"], []):
+        await store.undo("emptied", "publish")
+        assert await found(retriever, "emptied", version.id) == expected
 
 
 async def test_a_publish_that_does_not_know_a_version_is_refused(
