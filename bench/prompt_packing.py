@@ -23,7 +23,8 @@ from psycopg_pool import AsyncConnectionPool
 from bench.machine import describe_machine
 from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
-from deploy.tuning import QUESTIONS, facts_stand_in, read_questions
+from deploy.tuning import QUESTIONS, read_questions
+from eval.matching import missing_facts
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder, prepare_minilm
 from retrieval.hits import Hit, SearchRequest
@@ -90,7 +91,7 @@ def measure(found: Found, count_tokens: Callable[[str], int]) -> dict[str, Any]:
     """Shares of the questions, and the median size of the prompt."""
     whole = {
         f"first {n}": sum(
-            facts_stand_in(q["facts"], " ".join(hit.text for hit in hits[:n])) for q, hits in found
+            not missing_facts(" ".join(hit.text for hit in hits[:n]), q["facts"]) for q, hits in found
         )
         / len(found)
         for n in (1, 2, 3, 5)
@@ -113,7 +114,7 @@ def measure(found: Found, count_tokens: Callable[[str], int]) -> dict[str, Any]:
                     window_words=windows,
                 )
                 text = "\n".join(f"{passage.title}\n{passage.text}" for passage in passages)
-                held += facts_stand_in(question["facts"], text)
+                held += not missing_facts(text, question["facts"])
                 sizes.append(
                     sum(
                         count_tokens(message.content)

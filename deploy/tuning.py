@@ -30,6 +30,7 @@ from typing import Any
 from psycopg_pool import AsyncConnectionPool
 
 from deploy.errors import DeployError
+from eval.matching import missing_facts
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder
 from retrieval.hits import Hit, SearchRequest
@@ -80,12 +81,6 @@ def read_questions(folder: Path, split: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["split"] == split]
 
 
-def facts_stand_in(facts: Sequence[Sequence[str]], text: str) -> bool:
-    """Whether each fact stands in a text in one of its spellings."""
-    folded = text.casefold()
-    return all(any(spelling.casefold() in folded for spelling in fact) for fact in facts)
-
-
 def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | None:
     """The fewest sentences and table rows of `passages` that hold the question's facts, None if some are
     nowhere.
@@ -105,12 +100,12 @@ def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | 
         best = max(
             units,
             key=lambda unit: (
-                sum(facts_stand_in([fact], unit[1]) for fact in open_facts),
+                -len(missing_facts(unit[1], open_facts)),
                 len(aim & set(content_stems(unit[1]))),
                 -len(unit[1]),
             ),
         )
-        left = [fact for fact in open_facts if not facts_stand_in([fact], best[1])]
+        left = [fact for fact in open_facts if missing_facts(best[1], [fact])]
         if len(left) == len(open_facts):
             return None
         taken.append(best)
@@ -119,6 +114,10 @@ def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | 
         return None
     text = " ".join(unit if unit[-1] in ".!?" else f"{unit}." for _, unit in taken)
     return Quoted(text=text, cited=tuple(sorted({n for n, _ in taken})))
+
+
+def _holds_any(facts: Sequence[Sequence[str]], text: str) -> bool:
+    return len(missing_facts(text, facts)) < len(facts)
 
 
 class RowBuilder:
@@ -162,8 +161,7 @@ class RowBuilder:
             others = [
                 hit
                 for hit in hits
-                if hit.document_id not in gold
-                and not any(facts_stand_in([fact], hit.text) for fact in question["facts"])
+                if hit.document_id not in gold and not _holds_any(question["facts"], hit.text)
             ]
             if others:
                 rows += self._row(self._unanswerable(question), self._show(question, others), "removed")
@@ -192,16 +190,16 @@ class RowBuilder:
 
     def _holds(self, question: dict[str, Any], shown: Shown) -> bool:
         text = "\n".join(f"{passage.title}\n{passage.text}" for passage in shown.passages)
-        return bool(set(shown.documents) & set(question["gold"])) and facts_stand_in(question["facts"], text)
+        return bool(set(shown.documents) & set(question["gold"])) and not missing_facts(
+            text, question["facts"]
+        )
 
     def _with_gold(
         self, question: dict[str, Any], hits: Sequence[Hit], gold: set[str], draw: random.Random
     ) -> list[Hit]:
         """The hits with gold chunks that hold a fact moved among the first three."""
         holding = [
-            hit
-            for hit in hits
-            if hit.document_id in gold and any(facts_stand_in([fact], hit.text) for fact in question["facts"])
+            hit for hit in hits if hit.document_id in gold and _holds_any(question["facts"], hit.text)
         ][:2] or [hit for hit in hits if hit.document_id in gold][:1]
         rest = [hit for hit in hits if hit not in holding]
         front = [*holding, *rest[: 3 - len(holding)]]
@@ -244,9 +242,9 @@ class RowBuilder:
         open_facts = list(question["facts"])
         cited: list[int] = []
         while open_facts and gold:
-            best = max(gold, key=lambda n: sum(facts_stand_in([fact], gold[n]) for fact in open_facts))
+            best = min(gold, key=lambda n: len(missing_facts(gold[n], open_facts)))
             text = gold.pop(best)
-            left = [fact for fact in open_facts if not facts_stand_in([fact], text)]
+            left = [fact for fact in open_facts if missing_facts(text, [fact])]
             if len(left) == len(open_facts):
                 break
             cited.append(best)

@@ -80,6 +80,17 @@ def test_two_facts_of_two_passages_take_two_sentences_and_cite_both() -> None:
     assert "You can have a refund within 30 days." in quoted.text
 
 
+def test_a_fact_is_not_found_inside_a_longer_number_or_word() -> None:
+    quoted = quote(question(text="what is Plus", facts=[["$9"]]), passages(PRICES))
+    assert quoted is not None
+    assert quoted.text == "Monthly \u2014 Free: $0; Plus: $9."
+    for fact in "$9", "free", "reissue":
+        text = "Plus costs $90 a year. Freelancers have reissued cards."
+        assert quote(question(facts=[[fact]]), passages(text)) is None
+        hidden = question(facts=[[fact]], gold=["prices"])
+        assert builder().rows(hidden, [hit(1, "prices", text)]) == []
+
+
 def test_list_marks_are_left_out() -> None:
     quoted = quote(question(facts=[["Choose Plus"]]), passages(PRICES))
     assert quoted is not None
