@@ -51,6 +51,7 @@ METRICS: tuple[Metric, ...] = (
         scorer=scorers.score_answer,
     ),
     Metric(name="facts_right", title="all facts", group=Group.ANSWER, scorer=scorers.score_facts),
+    Metric(name="facts_some", title="at least one fact", group=Group.ANSWER, scorer=scorers.score_some_fact),
     Metric(name="status_right", title="right status", group=Group.ANSWER, scorer=scorers.score_status),
     Metric(
         name="format_valid",

@@ -130,6 +130,15 @@ def score_facts(subject: Subject, _: Scoring) -> Outcome:
     return Score(float(not missing), ", ".join(missing))
 
 
+def score_some_fact(subject: Subject, _: Scoring) -> Outcome:
+    """Whether at least one fact is there: half an answer is more than none."""
+    facts = subject.case.facts
+    if not facts:
+        return NotApplicable("no fact is expected")
+    told = len(facts) - len(missing_facts(subject.seen.answer, facts))
+    return Score(float(told > 0), f"{told} of {len(facts)}")
+
+
 def score_status(subject: Subject, _: Scoring) -> Outcome:
     """Whether the question was answered, abstained from or passed on as it should be."""
     if subject.case.status is None:
