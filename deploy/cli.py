@@ -56,7 +56,7 @@ CODES: dict[type[BaseException], int] = {
     model_errors.EngineError: DEPENDENCY,
 }
 #: What the system says of a folder that is another's, read-only, or none.
-UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 #: Commands that are another package's program; everything after them is that program's own command line.
 PROGRAMS = {
     "serve": "Run the gateway in this process.",
@@ -87,13 +87,15 @@ def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
     except OSError as exc:
         if exc.errno in UNUSABLE:
             out.note(
-                f"twinrail: TWINRAIL_HOME: cannot use {exc.filename or 'it'} ({exc.strerror}); "
+                f"twinrail: {variable_of(exc)}cannot use {exc.filename or 'a file'} ({exc.strerror}); "
                 "choose a folder that this user may read and write"
             )
             return USAGE
         if exc.errno != errno.ENOSPC:
             raise
-        out.note(f"twinrail: TWINRAIL_HOME: no space left ({exc.filename or 'disk'}); free some or move it")
+        out.note(
+            f"twinrail: {variable_of(exc)}no space left ({exc.filename or 'disk'}); free some or move it"
+        )
         return DEPENDENCY
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -146,6 +148,19 @@ def eval_settings() -> EvalSettings:
         if getattr(given, field) is None and key in keys:
             known[field] = SecretStr(keys[key])
     return given.model_copy(update=known)
+
+
+def variable_of(error: OSError) -> str:
+    """`NAME: ` of the variable whose folder holds the file; empty when no variable named it."""
+    try:
+        settings = load(DeploySettings)
+    except UsageError:
+        return ""
+    path = Path(error.filename).absolute() if isinstance(error.filename, str) else settings.home
+    for name, folder in (("TWINRAIL_MODELS", settings.models), ("TWINRAIL_HOME", settings.home)):
+        if folder and (path.is_relative_to(folder) or folder.is_relative_to(path)):
+            return f"{name}: "
+    return ""
 
 
 def _line(error: Exception) -> str:

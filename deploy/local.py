@@ -88,6 +88,7 @@ async def run_stack(context: Context, options: UpOptions) -> int:
     with contextlib.ExitStack() as held:
         with progress.step("folder") as step:
             held.enter_context(context.home.prepare().lock())
+            context.models.root.mkdir(parents=True, exist_ok=True)
             if not is_free(gateway.host, gateway.port):
                 raise PortTakenError(
                     f"GATEWAY_PORT: port {gateway.port} on {gateway.host} is in use; "

@@ -20,7 +20,7 @@ class DeploySettings(BaseSettings):
     """Environment variables `TWINRAIL_*`; `DATABASE_URL` is taken as it is."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TWINRAIL_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="TWINRAIL_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
     )
 
     home: Path = Field(
@@ -100,5 +100,5 @@ def _variable(settings: type[BaseSettings], place: str) -> str:
     for field in settings.model_fields.values():
         if isinstance(field.validation_alias, AliasChoices) and place in field.validation_alias.choices:
             names = [str(name) for name in field.validation_alias.choices]
-            return next((name for name in names if name in os.environ), place)
+            return next((name for name in names if os.environ.get(name)), place)
     return place.upper()

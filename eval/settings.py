@@ -11,7 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class EvalSettings(BaseSettings):
     """Where the gateway is and how hard to drive it."""
 
-    model_config = SettingsConfigDict(env_prefix="EVAL_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EVAL_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     #: Base address of the running gateway.
     gateway_url: str = Field(

@@ -13,7 +13,7 @@ class GatewaySettings(BaseSettings):
     """Read from the environment with the prefix `GATEWAY_`; `DATABASE_URL` is accepted as an alias."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GATEWAY_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="GATEWAY_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
     )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")

@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class RetrievalSettings(BaseSettings):
     """Environment variables `RETRIEVAL_*`. The database is named by the process that opens its pool."""
 
-    model_config = SettingsConfigDict(env_prefix="RETRIEVAL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="RETRIEVAL_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     #: Seconds to wait for a free connection before the store counts as unavailable.
     acquire_timeout_s: float = Field(default=2.0, gt=0)

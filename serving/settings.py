@@ -21,7 +21,9 @@ class Form(StrEnum):
 class ServingSettings(BaseSettings):
     """Environment variables `SERVING_*`."""
 
-    model_config = SettingsConfigDict(env_prefix="SERVING_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SERVING_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     #: OpenAI-compatible base URLs, separated by commas; empty means that `twinrail` starts its own vLLM.
     engines: str = ""

@@ -1,12 +1,13 @@
 """The command line itself: help, usage errors, one-line errors, exit codes. Nothing here reaches a server."""
 
+import errno
 import io
 import re
 from pathlib import Path
 
 import pytest
 
-from deploy.cli import main
+from deploy.cli import main, variable_of
 from deploy.output import Output
 
 COMMANDS = (
@@ -95,6 +96,38 @@ def test_a_home_that_cannot_be_used_is_named(
     last = log.splitlines()[-1]
     assert last.startswith("twinrail: TWINRAIL_HOME: cannot ")
     assert "; choose a" in last
+
+
+@pytest.mark.parametrize("command", ["ingest .", "up --no-demo"])
+@pytest.mark.parametrize("models", ["file", "file/models"])
+def test_a_models_folder_that_cannot_be_used_is_named(
+    models: str, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TWINRAIL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TWINRAIL_MODELS", str(tmp_path / models))
+    code, data, log = run(*command.split())
+    assert (code, data) == (2, "")
+    last = log.splitlines()[-1]
+    assert last.startswith(f"twinrail: TWINRAIL_MODELS: cannot use {tmp_path}/file")
+    assert last.endswith("; choose a folder that this user may read and write")
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("models/minilm", "TWINRAIL_MODELS: "),
+        ("home/models", "TWINRAIL_HOME: "),
+        ("", "TWINRAIL_MODELS: "),
+        ("articles/a.md", ""),
+    ],
+)
+def test_a_file_is_blamed_on_the_variable_whose_folder_holds_it(
+    place: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TWINRAIL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TWINRAIL_MODELS", str(tmp_path / "models"))
+    assert variable_of(PermissionError(errno.EACCES, "Permission denied", str(tmp_path / place))) == says
 
 
 @pytest.mark.parametrize("command", ["migrate", "keys list", "up --no-demo"])

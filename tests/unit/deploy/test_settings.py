@@ -4,18 +4,25 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from deploy.cli import eval_settings
 from deploy.errors import UsageError
 from deploy.home import Home
 from deploy.settings import DeploySettings, load
+from eval.settings import EvalSettings
 from gateway.settings import GatewaySettings
+from retrieval.settings import RetrievalSettings
+from serving.settings import ServingSettings
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("TWINRAIL_", "GATEWAY_", "EVAL_")) or name == "DATABASE_URL":
+        if (
+            name.startswith(("TWINRAIL_", "GATEWAY_", "EVAL_", "SERVING_", "RETRIEVAL_"))
+            or name == "DATABASE_URL"
+        ):
             monkeypatch.delenv(name)
 
 
@@ -64,6 +71,20 @@ def test_whatever_is_written_follows_the_home(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("EVAL_RUNS", "/elsewhere/runs")
     assert load(GatewaySettings).spool_dir == Path("/elsewhere/spool")
     assert eval_settings().runs == Path("/elsewhere/runs")
+
+
+@pytest.mark.parametrize(
+    "settings", [DeploySettings, GatewaySettings, RetrievalSettings, ServingSettings, EvalSettings]
+)
+def test_a_variable_that_is_set_to_nothing_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, settings: type[BaseSettings]
+) -> None:
+    unset = load(settings)
+    prefix = settings.model_config.get("env_prefix", "")
+    for name in ("TWINRAIL_HOME", "DATABASE_URL", *(f"{prefix}{field}" for field in settings.model_fields)):
+        monkeypatch.setenv(name.upper(), "")
+    assert load(settings) == unset
+    assert not load(settings).model_fields_set
 
 
 def test_without_a_home_the_spool_is_in_the_users_folder() -> None:
