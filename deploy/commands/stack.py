@@ -48,7 +48,9 @@ def add(commands: CommandLine) -> None:
     )
     up.add_argument("--no-demo", action="store_true", help="ingest nothing")
     up.add_argument(
-        "--no-fallback", action="store_true", help="run the stable engine only (saves 1 GB of memory)"
+        "--no-fallback",
+        action="store_true",
+        help="run the stable engine only (saves 1 GB for each other one)",
     )
     up.add_argument("--detach", action="store_true", help="return once it is ready and leave it running")
 

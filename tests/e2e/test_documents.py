@@ -6,12 +6,14 @@ stands in CONTRIBUTING.md.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from deploy.home import Home
 from tests.e2e.conftest import Stack, environment
 from tests.e2e.reader import Reader
-from tests.unit.docs.pages import Block, runnable
+from tests.unit.docs.pages import Block, pages, runnable
 
 pytestmark = pytest.mark.e2e
 
@@ -23,3 +25,13 @@ def test_example(block: Block, stack: Stack) -> None:
     )
     complaint = reader.complaint(block)
     assert complaint is None, complaint
+
+
+def test_the_knowledge_version_that_the_pages_show_is_the_one_of_a_new_rail(stack: Stack) -> None:
+    (stable,) = (
+        rail["stable"]
+        for rail in stack.twinrail("rails", "--json").json["rails"]
+        if rail["rail"] == "knowledge"
+    )
+    shown = {found for each in pages() for line in each.lines for found in re.findall(r"k-start-\w+", line)}
+    assert shown == {stable}

@@ -16,6 +16,8 @@ from tests.unit.docs.pages import Block, page
 PAGE = page("docs/api.md")
 #: Where something was left out by hand.
 CUT = "..."
+#: How a hit shows the score that it was ordered by: x / (1 + x).
+HIT_SCORE = r'"score": ([0-9.]+),\s+"dense_score"'
 #: The schema of the replies under each heading; a problem shows itself by its type.
 REPLIES = {
     "Ask a question": "AnswerBody",
@@ -53,6 +55,12 @@ async def test_a_reply(heading: str, block: Block) -> None:
 
 async def test_every_kind_of_reply_is_shown() -> None:
     assert {heading for heading, _ in SAMPLES} >= set(REPLIES)
+
+
+def test_scores_of_hits_are_below_1() -> None:
+    scores = [float(score) for _, block in SAMPLES for score in re.findall(HIT_SCORE, block.text)]
+    assert len(scores) >= 2
+    assert all(0 < score < 1 for score in scores)
 
 
 async def test_the_events_of_a_stream() -> None:
