@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-DEMO_QUESTION = "How much is Sync Plus, and how long is the trial?"
+DEMO_QUESTION = "How much is Sync Plus a month?"
 ANY_QUESTION = "How do I change my email address?"
 
 

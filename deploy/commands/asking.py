@@ -23,7 +23,7 @@ def add(commands: CommandLine) -> None:
         "ask",
         _ask,
         summary="Ask the help centre a question.",
-        example='twinrail ask "How much is Sync Plus, and how long is the trial?"',
+        example='twinrail ask "How much is Sync Plus a month?"',
         exit_codes="0 answered, 4 not enough evidence for an answer (abstained or fallback)",
     )
     ask.add_argument("question", help="the customer's words; quote them")
