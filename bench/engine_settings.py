@@ -52,6 +52,10 @@ VARIANTS = (
         environment=ALL_CORES | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
     ),
     Variant(
+        name="eager, all cores, threads that wait without spinning",
+        environment=ALL_CORES | {"OMP_WAIT_POLICY": "PASSIVE"},
+    ),
+    Variant(
         name="eager, all cores, float32",
         arguments=("--enforce-eager", "--dtype", "float32"),
         environment=ALL_CORES,
