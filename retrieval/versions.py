@@ -31,7 +31,7 @@ class KnowledgeVersion:
     dims: int
     chunker: str
     lexer: str
-    #: How both legs' scores become one: `coverage-1`, or `min-max` of versions made before 0004.
+    #: How both legs' scores become one order.
     fusion: str
     #: Share of the dense leg in the score, 0 to 1; the lexical leg has the rest.
     dense_weight: float

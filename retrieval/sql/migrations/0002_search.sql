@@ -24,6 +24,8 @@ DECLARE
     v_lexical bigint[] := '{}';
     v_mode text := p_legs;
     v_weight double precision;
+    v_mass double precision;
+    v_unit double precision;
     v_result jsonb;
 BEGIN
     PERFORM set_config('retrieval.tenant', p_tenant, true);
@@ -85,8 +87,11 @@ BEGIN
     )
     SELECT (SELECT string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''', ' | ') FROM pruned)::tsquery,
            (SELECT '{' || coalesce(string_agg(term || ':' || weight, ',' ORDER BY term), '') || '}/1000000000'
-              FROM (SELECT term, max(weight)::real AS weight FROM weighed GROUP BY term) AS unique_term)::sparsevec
-        INTO v_match, v_weights;
+              FROM (SELECT term, max(weight)::real AS weight FROM weighed GROUP BY term) AS unique_term)::sparsevec,
+           (SELECT coalesce(sum(weight), 0) FROM weighed)
+        INTO v_match, v_weights, v_mass;
+    -- BM25 of the whole question times that of one word seen nowhere else. Never zero, since it divides.
+    v_unit := greatest(v_mass * ln(1 + (v_chunks + 0.5) / 0.5), 1e-6);
 
     IF p_legs IN ('both', 'dense') THEN
         EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s ORDER BY %s LIMIT $2) AS leg',
@@ -110,30 +115,32 @@ BEGIN
             SELECT c.*, -%1$s AS dense, greatest(-(c.bm <#> $2), 0) AS lexical
             FROM retrieval.chunk c WHERE c.index_number = %2$s AND c.id = ANY ($3)
         ), bounds AS (
-            SELECT count(*) AS candidates, min(dense) AS dense_min, max(dense) AS dense_max,
-                   min(lexical) AS lexical_min, max(lexical) AS lexical_max
-            FROM candidate
+            SELECT count(*) AS candidates, min(dense) AS dense_min, max(dense) AS dense_max FROM candidate
         ), ranked AS (
             SELECT candidate.*,
+                   -- Cosines of embedders differ in scale, so they count by their place between this search's worst and best.
                    $4 * CASE WHEN dense_max > dense_min THEN (dense - dense_min) / (dense_max - dense_min) ELSE 1 END
-                   + (1 - $4) * CASE WHEN lexical_max > lexical_min
-                                     THEN (lexical - lexical_min) / (lexical_max - lexical_min)
-                                     WHEN lexical_max > 0 THEN 1 ELSE 0 END AS score
+                   -- How many rare words a chunk matched, times the share of the question that it matched. Absolute on
+                   -- purpose: a chunk that holds the question's own words outweighs any cosine, a few common words
+                   -- weigh next to nothing.
+                   + (1 - $4) * lexical * lexical / $7 AS fused
             FROM candidate, bounds
-            ORDER BY score DESC, dense DESC, id LIMIT $5
+            ORDER BY fused DESC, dense DESC, id LIMIT $5
         )
+        -- The fused score has no upper bound; what callers see stays below 1, in the same order.
         SELECT jsonb_build_object(
             'candidates', (SELECT candidates FROM bounds), 'top_dense', (SELECT dense_max FROM bounds),
+            'lexical_unit', $7::double precision,
             'hits', coalesce((SELECT jsonb_agg(jsonb_build_object(
                 'chunk_id', r.id, 'document_id', r.document_id, 'document_version', r.document_version,
                 'title', d.title, 'url', d.url, 'heading_path', r.heading_path, 'text', r.body,
-                'start', r.char_start, 'end', r.char_end, 'score', r.score, 'dense_score', r.dense,
+                'start', r.char_start, 'end', r.char_end, 'score', r.fused / (1 + r.fused), 'dense_score', r.dense,
                 'lexical_score', r.lexical, 'effective_from', r.effective_from, 'effective_to', r.effective_to,
-                'metadata', r.metadata) ORDER BY r.score DESC, r.dense DESC, r.id)
+                'metadata', r.metadata) ORDER BY r.fused DESC, r.dense DESC, r.id)
                 FROM ranked r JOIN retrieval.document_version d
                 ON d.tenant = $6 AND d.document_id = r.document_id AND d.number = r.document_version), '[]'))
         $q$, v_distance, v_version.number)
-        INTO v_result USING v_query, v_weights, v_dense || v_lexical, v_weight, p_k, p_tenant;
+        INTO v_result USING v_query, v_weights, v_dense || v_lexical, v_weight, p_k, p_tenant, v_unit;
     RETURN (v_result || jsonb_build_object('snapshot', v_snapshot, 'mode', v_mode,
                                            'underfilled', jsonb_array_length(v_result -> 'hits') < p_k))::text;
 END $$;

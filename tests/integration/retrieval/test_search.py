@@ -89,29 +89,6 @@ async def test_a_page_with_the_questions_own_words_wins(
     assert ids(await retriever.search(request))[0] == "long"
 
 
-async def test_a_version_of_a_previous_release_ranks_as_it_did(
-    retriever: Retriever, store: KnowledgeStore, publish: Publish, database_url: str
-) -> None:
-    """It names no fusion when it registers a version, and gets both scores between worst and best."""
-    old = KnowledgeVersion.make(name="old", embedder="fake-words-32", dims=32, dense_weight=0.6)
-    row = {name: value for name, value in old.row().items() if name != "fusion"} | {"state": "building"}
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute(
-            "WITH made AS (INSERT INTO retrieval.index_version"  # type: ignore[arg-type]  # names of our own
-            f" ({', '.join(row)}) VALUES ({', '.join(f'%({name})s' for name in row)}) RETURNING number, dims)"
-            " SELECT retrieval.create_partition(number, dims) FROM made",
-            row,
-        )
-    await publish({"a": "the red fox and the red hen", "b": "blue sky", "c": "a red sky", "d": "other"})
-    assert [version.fusion for version in await store.versions()] == ["min-max"]
-    result = await search(retriever, store, "red sky")
-    assert (result.version, len(result.hits)) == (old.id, 4)
-    dense, lexical = [[getattr(hit, leg) for hit in result.hits] for leg in ("dense_score", "lexical_score")]
-    for hit in result.hits:
-        near = (hit.dense_score - min(dense)) / (max(dense) - min(dense))
-        assert hit.score == pytest.approx(0.6 * near + 0.4 * hit.lexical_score / max(lexical), rel=1e-6)
-
-
 def idf(word: str, chunks: list[list[str]]) -> float:
     """Inverse document frequency as BM25 has it."""
     df = sum(word in chunk for chunk in chunks)
