@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 import aiohttp
 
 from bench.machine import describe_machine
+from deploy.ports import free_port
 
 RESULTS = Path(__file__).parent / "results" / "engine_settings.json"
 #: About 80 tokens that every prompt shares, as the fixed head of a model version does.
@@ -69,13 +69,6 @@ VARIANTS = (
     Variant(name="merged weights, eager, all cores", environment=ALL_CORES, weights="merged"),
     Variant(name="adapter in use, eager, all cores", environment=ALL_CORES, weights="adapter"),
 )
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def boot(

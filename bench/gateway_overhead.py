@@ -38,7 +38,8 @@ from bench.overhead.leaving import leave
 from bench.overhead.measuring import QUICK, Call, Plan, Target, measure, summarise
 from bench.overhead.processes import Cores, Service
 from bench.overhead.report import table
-from bench.overhead.stand import MODEL, Gateway, Stand, free_port, standing, supported_answer
+from bench.overhead.stand import MODEL, Gateway, Stand, standing, supported_answer
+from deploy.ports import free_port
 
 RESULTS = Path(__file__).parent / "results" / "gateway_overhead.json"
 CHUNKS = 32

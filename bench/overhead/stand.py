@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from deploy.guard import Guard
 from deploy.knowledge import ingest_source
 from deploy.migrate import migrate
 from deploy.models import ModelFolders
+from deploy.ports import free_port
 from deploy.postgres import EmbeddedPostgres
 from deploy.welcome import DEMO_QUESTION
 from gateway.access import create_key
@@ -207,13 +207,6 @@ def answer_from(passages: Sequence[Passage]) -> str:
         separators=(",", ":"),
         ensure_ascii=False,
     )
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _fill(url: str) -> str:
