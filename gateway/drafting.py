@@ -116,6 +116,8 @@ class Drafter:
             async with aclosing(self._sentences(order, progress)) as sentences:
                 async for sentence in sentences:
                     checked = self._check(sentence, order, progress)
+                    if progress.looping:  # read on for evaluation only; the loop is what the draft failed by
+                        continue
                     if refused is None and not checked.released:
                         refused = sentence.strip()
                     if refused is None:

@@ -17,12 +17,14 @@ LETTERS = 6
 def is_loop(text: str) -> bool:
     """Whether `text` ends with the same 12 to 240 characters of prose three times in a row.
 
-    Meant for the text of an answer, not for JSON: rows of a list may well be alike.
+    Meant for the text of an answer, not for JSON: rows of a list may well be alike, as may cells of a table.
     """
     for length in range(SHORTEST, min(LONGEST, len(text) // TIMES) + 1):
         # Most lengths are ruled out by one character.
         if text[-1] == text[-1 - length] and text.endswith(text[-length:] * TIMES):
-            return len({letter for letter in text[-length:] if letter.isalpha()}) >= LETTERS
+            said = text[-length:]
+            if "|" not in said and len({letter for letter in said if letter.isalpha()}) >= LETTERS:
+                return True
     return False
 
 

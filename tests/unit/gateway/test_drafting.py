@@ -139,6 +139,11 @@ async def test_evaluation_reads_a_loop_to_its_end() -> None:
     assert json.loads(result.text)["answer"] == LOOP
 
 
+async def test_evaluation_and_customers_get_the_same_reason_for_a_loop() -> None:
+    _, result = await draft(finish=True, answer=LOOP + ". It costs $500.")
+    assert result.failure == "repetitive"
+
+
 async def test_rows_that_are_alike_are_no_loop() -> None:
     rows = {"lines": [{"sku": "A-100", "qty": 1, "note": "in stock"}] * 24}
     _, result = await draft(field=None, schema={"type": "object"}, **rows)

@@ -34,6 +34,7 @@ def test_the_same_words_three_times_in_a_row_are_a_loop(text: str) -> None:
         "Choose Restore and wait. Choose Restore and wait.",
         "no, no, no, no, no, no, no, no, no, no, no, no, no, no, no, no, ",
         "| Plan | Price | Space | Users |\n|-------------|-------------|-------------|-------------|",
+        "| Storage | Unlimited | Unlimited | Unlimited | Unlimited | Unlimited |",
         "1. ........................................................ 2",
         "0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0",
         "",
