@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+#: What a metadata field holds: the JSON types but objects and null; a list is of strings, kept as a tuple.
+MetadataValue = str | int | float | bool | tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -41,8 +44,8 @@ class Document:
     effective_from: date | None = None
     #: Last day on which the content was true; later searches skip the document unless `as_of` says otherwise.
     effective_to: date | None = None
-    #: Everything else of the front matter; filterable.
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: Everything else of the front matter, in the types it was written in; filterable.
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
