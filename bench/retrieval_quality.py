@@ -231,8 +231,8 @@ async def tune(
             embedding=await embedder.embed_query(question.text),
             k=100,
             filters={},
-            snapshot=None,
             as_of=None,
+            effective_on=None,
             timeout_s=30,
             candidates=50,
         )

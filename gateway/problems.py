@@ -148,7 +148,10 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
 #: Field and fix of errors from below, which know nothing of requests.
 _HINTS: Final[Mapping[type[BaseException], tuple[str, str]]] = {
     kn.FilterError: ("filters", "Use a known metadata field and a text or a list of texts."),
-    kn.UnknownSnapshotError: ("pin.knowledge", "Leave out `@<snapshot>`, or give one that was published."),
+    kn.UnknownSnapshotError: (
+        "as_of",
+        "Leave it out, or give a snapshot that was published, or a later time.",
+    ),
     kn.UnknownVersionError: ("version", "List the versions with `GET /v1/rails/knowledge/versions`."),
     mo.UnknownModelVersionError: ("version", "List the versions with `GET /v1/rails/model/versions`."),
     mo.PromptBudgetError: ("question", "Shorten the question."),

@@ -72,6 +72,12 @@ def pinned(pin: Pin, key: ApiKey) -> Pinned | None:
     """The pin, for a key that may pin. A pin that fixes nothing is still a pin: its turn is not counted."""
     key.require(Scope.EVAL, field="pin")
     version, _, snapshot = (pin.knowledge or "").partition("@")
+    if snapshot and pin.as_of is not None:
+        raise InvalidFieldError(
+            "pin.as_of: `pin.knowledge` names a snapshot already",
+            field="pin.as_of",
+            fix="Give one of the two.",
+        )
     context: tuple[PinnedContext, ...] | None = None
     if pin.context == "none":
         context = ()
@@ -79,9 +85,9 @@ def pinned(pin: Pin, key: ApiKey) -> Pinned | None:
         context = tuple(PinnedContext(title=given.title, text=given.text) for given in pin.context)
     return Pinned(
         knowledge=version or None,
-        snapshot=int(snapshot) if snapshot else None,
         model=pin.model,
-        as_of=pin.as_of,
+        as_of=int(snapshot) if snapshot else pin.as_of,
+        effective_on=pin.effective_on,
         context=context,
     )
 

@@ -29,9 +29,14 @@ class Searching:
     async def search(self, raw: Any, key: ApiKey, deadline: Deadline, *, trace_id: str) -> bytes:
         """The response body for a request body."""
         body = SearchBody.model_validate(raw)
-        if body.as_of is not None:
-            key.require(Scope.EVAL, Scope.REVIEW, field="as_of")  # tomorrow's prices are not for customers
+        for field in ("as_of", "effective_on"):
+            if getattr(body, field) is not None:
+                key.require(Scope.EVAL, Scope.REVIEW, field=field)  # tomorrow's prices are not for customers
         version, _, snapshot = (body.version or "").partition("@")
+        if snapshot and body.as_of is not None:
+            raise InvalidFieldError(
+                "as_of: `version` names a snapshot already", field="as_of", fix="Give one of the two."
+            )
         if version:
             key.require(Scope.EVAL, field="version")
             await self._check_version(version)
@@ -49,8 +54,8 @@ class Searching:
                         version=assigned.version or "",
                         k=body.k,
                         filters=body.filters,
-                        snapshot=int(snapshot) if snapshot else None,
-                        as_of=body.as_of,
+                        as_of=int(snapshot) if snapshot else body.as_of,
+                        effective_on=body.effective_on,
                         timeout_s=timeout_s,
                     ),
                     arm=assigned.arm.value,

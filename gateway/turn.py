@@ -52,9 +52,10 @@ class Pinned:
     """What the caller fixed. Turns with a pin are never counted."""
 
     knowledge: str | None = None
-    snapshot: int | None = None
     model: str | None = None
-    as_of: date | None = None
+    #: Snapshot or moment whose content is read.
+    as_of: int | datetime | None = None
+    effective_on: date | None = None
     #: None: retrieve as usual. Empty: no context at all.
     context: tuple[PinnedContext, ...] | None = None
 
@@ -246,8 +247,8 @@ def _pin_row(pin: Pinned | None) -> dict[str, Any] | None:
         return None
     return {
         "knowledge": pin.knowledge,
-        "snapshot": pin.snapshot,
         "model": pin.model,
-        "as_of": pin.as_of.isoformat() if pin.as_of else None,
+        "as_of": pin.as_of.isoformat() if isinstance(pin.as_of, datetime) else pin.as_of,
+        "effective_on": pin.effective_on.isoformat() if pin.effective_on else None,
         "context": None if pin.context is None else [passage.title for passage in pin.context],
     }

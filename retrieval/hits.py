@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 from retrieval.documents import Access
 
@@ -13,7 +13,7 @@ FilterValue = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """One search. `version` and `snapshot` pin what is read; permissions are those of `access`, now."""
+    """One search. `version` and `as_of` pin what is read; permissions are those of `access`, now."""
 
     question: str
     access: Access
@@ -22,10 +22,10 @@ class SearchRequest:
     k: int = 8
     #: Equality filters on metadata, language and product: field -> value or one of several values.
     filters: Mapping[str, FilterValue] = field(default_factory=dict)
-    #: Snapshot to read; None is the tenant's live snapshot.
-    snapshot: int | None = None
-    #: Day whose facts count (effective dates); None is today.
-    as_of: date | None = None
+    #: Content to read: a snapshot's number, or what was live at a moment; None is what is live now.
+    as_of: int | datetime | None = None
+    #: Day whose facts count (effective dates); None is the day of `as_of` if that is a moment, else today.
+    effective_on: date | None = None
     #: Seconds left for the whole search; over it RetrievalTimeoutError.
     timeout_s: float = 5.0
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 
 from retrieval import instruments as telemetry
-from retrieval.confidence import confidence
 from retrieval.documents import is_storable
 from retrieval.embedding import Embedder
 from retrieval.errors import (
@@ -18,7 +17,7 @@ from retrieval.errors import (
     UnknownVersionError,
 )
 from retrieval.hits import FilterValue, SearchRequest, SearchResult
-from retrieval.store import KnowledgeStore, Legs
+from retrieval.store import Found, KnowledgeStore, Legs
 from retrieval.versions import KnowledgeVersion
 
 MAX_K = 100
@@ -110,8 +109,8 @@ class Retriever:
                 embedding=vector,
                 k=request.k,
                 filters=filters,
-                snapshot=request.snapshot,
                 as_of=request.as_of,
+                effective_on=request.effective_on,
                 timeout_s=deadline - time.monotonic(),
                 legs=legs,
             )
@@ -120,7 +119,7 @@ class Retriever:
             hits=found.hits,
             version=version.id,
             snapshot=found.snapshot,
-            confidence=confidence(found.top_dense, version),
+            confidence=confidence_of(found, version),
             mode=found.mode,
             candidates=found.candidates,
             underfilled=found.underfilled,
@@ -136,6 +135,13 @@ class Retriever:
         except KeyError:
             known = ", ".join(self._versions) or "none"
             raise UnknownVersionError(f"version: no index version {version_id}; known: {known}") from None
+
+
+def confidence_of(found: Found, version: KnowledgeVersion) -> float:
+    """Probability that the hits hold the answer; 0.0 without any."""
+    if found.top_dense is None:
+        return 0.0
+    return version.calibration.probability({"top_dense": found.top_dense})
 
 
 def checked_filters(request: SearchRequest) -> dict[str, tuple[str, ...]]:

@@ -11,12 +11,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 
 import orjson
 from psycopg.rows import class_row
 
+from retrieval.confidence import Calibration
 from retrieval.connections import Connection, Pool, borrowed, row_of
 from retrieval.documents import Access, TextSpan
 from retrieval.embedding import Vector
@@ -97,8 +98,8 @@ class KnowledgeStore:
         embedding: Vector,
         k: int,
         filters: Mapping[str, Sequence[str]],
-        snapshot: int | None,
-        as_of: date | None,
+        as_of: int | datetime | None,
+        effective_on: date | None,
         timeout_s: float,
         legs: Legs = "both",
         candidates: int | None = None,
@@ -114,8 +115,9 @@ class KnowledgeStore:
             "terms": terms.terms,
             "counts": terms.counts,
             "filters": json.dumps({field: list(values) for field, values in filters.items()}),
-            "snapshot": snapshot,
-            "as_of": as_of,
+            "snapshot": as_of if isinstance(as_of, int) else None,
+            "moment": as_of if isinstance(as_of, datetime) else None,
+            "effective_on": effective_on,
             "k": k,
             "candidates": candidates or max(CANDIDATES, k),
             "legs": legs,
@@ -322,7 +324,12 @@ async def _versions(conn: Connection) -> list[KnowledgeVersion]:
 
 def version_of(row: Mapping[str, object]) -> KnowledgeVersion:
     """A version from its row."""
-    return KnowledgeVersion(**{**row, "state": VersionState(str(row["state"]))})  # type: ignore[arg-type]
+    parts = {
+        **row,
+        "state": VersionState(str(row["state"])),
+        "calibration": Calibration.from_definition(row["calibration"]),  # type: ignore[arg-type]
+    }
+    return KnowledgeVersion(**parts)  # type: ignore[arg-type]
 
 
 def _found(answer: str) -> Found:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Self
 
+from retrieval.confidence import COSINE_ONLY, Calibration
+
 #: What a new version ranks by; the search function in `sql/` knows the formula, and decision 006 the reason.
 FUSION = "coverage-1"
 
@@ -39,9 +41,14 @@ class KnowledgeVersion:
     avgdl: float
     #: Confidence under which an answer is not worth generating.
     abstain_below: float
-    #: Cosine at which confidence is one half, and how steeply it rises: they belong to the embedder.
-    confidence_midpoint: float
-    confidence_slope: float
+    #: How confidence follows from a search; a tenant's own fit goes before it.
+    calibration: Calibration
+    #: Id of the cross-encoder that orders the best hits anew; empty for none.
+    reranker: str
+    #: Share of the reranker in the final order, 0 to 1; the fused score has the rest.
+    rerank_weight: float
+    #: How a follow-up becomes a question of its own, by name of the prompt; empty for not at all.
+    rewriter: str
     state: VersionState = VersionState.BUILDING
 
     @classmethod
@@ -56,8 +63,10 @@ class KnowledgeVersion:
         dense_weight: float = 0.55,
         avgdl: float = 220.0,
         abstain_below: float = 0.1,
-        confidence_midpoint: float = 0.36,
-        confidence_slope: float = 22.0,
+        calibration: Calibration = COSINE_ONLY,
+        reranker: str = "",
+        rerank_weight: float = 0.0,
+        rewriter: str = "",
     ) -> Self:
         """A version with the id that follows from its parts."""
         parts = {
@@ -69,15 +78,19 @@ class KnowledgeVersion:
             "dense_weight": dense_weight,
             "avgdl": avgdl,
             "abstain_below": abstain_below,
-            "confidence_midpoint": confidence_midpoint,
-            "confidence_slope": confidence_slope,
+            "calibration": calibration,
+            "reranker": reranker,
+            "rerank_weight": rerank_weight,
+            "rewriter": rewriter,
         }
-        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        definition = json.dumps({**parts, "calibration": calibration.definition()}, sort_keys=True)
+        digest = hashlib.sha256(definition.encode()).hexdigest()[:8]
         return cls(id=f"k-{name}-{digest}", name=name, **parts)  # type: ignore[arg-type]  # one dict, many types
 
     def row(self) -> dict[str, object]:
-        """The fields by column name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The fields by column name; the calibration as JSON."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**columns, "calibration": json.dumps(self.calibration.definition())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,10 @@ def add(commands: CommandLine) -> None:
     )
     search.add_argument("question", help="what to look for; quote it")
     search.add_argument("--k", type=int, default=5, help="hits wanted (default 5)")
-    search.add_argument("--as-of", metavar="DAY", help="day whose facts count, such as 2026-01-31")
+    search.add_argument(
+        "--as-of", metavar="WHEN", help="snapshot number, or a time such as 2026-01-31T09:00:00Z"
+    )
+    search.add_argument("--effective-on", metavar="DAY", help="day whose facts count, such as 2026-01-31")
     _add_asker(search)
 
 
@@ -119,8 +122,11 @@ def _wrapped(text: str) -> str:
 async def _search(args: argparse.Namespace, context: Context) -> int:
     body: dict[str, Any] = {"question": args.question, "k": args.k}
     if args.as_of:
-        body["as_of"] = args.as_of
-    async with context.gateway(args.asker or ("eval" if args.as_of else "customer")) as gateway:
+        body["as_of"] = int(args.as_of) if args.as_of.isdecimal() else args.as_of
+    if args.effective_on:
+        body["effective_on"] = args.effective_on
+    looks_back = args.as_of or args.effective_on
+    async with context.gateway(args.asker or ("eval" if looks_back else "customer")) as gateway:
         found = await gateway.post("/v1/search", body)
     context.out.result(found, _hits(found["hits"]))
     context.out.note(

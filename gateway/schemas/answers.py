@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas.fields import MAX_QUESTION, Body, ConversationId, FilterValue, ShortText
+from gateway.schemas.fields import MAX_QUESTION, AsOf, Body, ConversationId, FilterValue, ShortText
 
 
 class Status(StrEnum):
@@ -51,7 +51,16 @@ class Pin(Body):
         description="Model version id.",
         examples=["m-support-1a2b3c4d"],
     )
-    as_of: date | None = Field(default=None, description="Day whose facts count.", examples=["2026-01-31"])
+    as_of: AsOf | None = Field(
+        default=None,
+        description="Content to read: a snapshot's number, or what was live at a time.",
+        examples=["2026-01-31T09:00:00Z", 17],
+    )
+    effective_on: date | None = Field(
+        default=None,
+        description="Day whose facts count: the day of `as_of` if that is a time, else today.",
+        examples=["2026-01-31"],
+    )
     context: (
         Literal["none"] | Annotated[tuple[PinnedPassage, ...], Field(min_length=1, max_length=20)] | None
     ) = Field(

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
 MAX_QUESTION = 4_000
 
 FilterValue = str | tuple[str, ...]
 ShortText = Annotated[str, StringConstraints(max_length=200)]
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+
+
+def _no_bare_number(value: Any) -> Any:
+    """A number in quotes would be read as seconds since 1970."""
+    if isinstance(value, str) and value.strip().replace(".", "", 1).isdigit():
+        raise ValueError("give a snapshot's number without quotes, or a time such as 2026-01-31T09:00:00Z")
+    return value
+
+
+#: A snapshot's number, or a time with its zone.
+AsOf = Annotated[Annotated[int, Field(strict=True, ge=1)] | AwareDatetime, BeforeValidator(_no_bare_number)]
 
 
 class Body(BaseModel):

@@ -6,7 +6,7 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas.fields import MAX_QUESTION, Body, ConversationId, FilterValue, ShortText
+from gateway.schemas.fields import MAX_QUESTION, AsOf, Body, ConversationId, FilterValue, ShortText
 
 
 class SearchBody(Body):
@@ -20,8 +20,15 @@ class SearchBody(Body):
     k: int = Field(default=8, ge=1, le=50, description="Hits wanted.")
     filters: dict[ShortText, FilterValue] = Field(default_factory=dict, max_length=20)
     conversation_id: ConversationId | None = None
-    as_of: date | None = Field(
-        default=None, description="Day whose facts count; today if not given; scope `eval` or `review` only."
+    as_of: AsOf | None = Field(
+        default=None,
+        description="Content to read: a snapshot's number, or what was live at a time; "
+        "scope `eval` or `review` only.",
+    )
+    effective_on: date | None = Field(
+        default=None,
+        description="Day whose facts count: the day of `as_of` if that is a time, else today; "
+        "scope `eval` or `review` only.",
     )
     version: str | None = Field(
         default=None,

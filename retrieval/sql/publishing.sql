@@ -20,7 +20,7 @@ SELECT coalesce((SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(t
 -- name: targets
 -- Versions that a publish writes: every one that may take traffic, and those being built.
 SELECT v.id, v.name, v.embedder, v.dims, v.chunker, v.lexer, v.fusion, v.dense_weight, v.avgdl, v.abstain_below,
-       v.confidence_midpoint, v.confidence_slope, v.state, v.number
+       v.calibration, v.reranker, v.rerank_weight, v.rewriter, v.state, v.number
 FROM retrieval.index_version v
 WHERE v.state <> 'retired'
 ORDER BY v.number

@@ -12,7 +12,7 @@ SELECT set_config('statement_timeout', %(timeout)s, true)
 -- name: search
 SELECT retrieval.search(%(tenant)s, %(principals)s::text[], %(version)s, %(embedding)s, %(lexemes)s::text[],
                         %(terms)s::int[], %(counts)s::int[], %(filters)s::jsonb, %(snapshot)s::int,
-                        %(as_of)s::date, %(k)s::int, %(candidates)s::int, %(legs)s)
+                        %(moment)s::timestamptz, %(effective_on)s::date, %(k)s::int, %(candidates)s::int, %(legs)s)
 
 -- name: role
 SELECT rolsuper OR rolbypassrls, rolname FROM pg_roles WHERE rolname = current_user
@@ -28,15 +28,15 @@ SELECT retrieval.text_spans(%(tenant)s, %(principals)s::text[], %(documents)s::t
 SELECT stable, canary, canary_weight_bp, previous, shadow, salt, revision FROM retrieval.pointer
 
 -- name: versions
-SELECT id, name, embedder, dims, chunker, lexer, fusion, dense_weight, avgdl, abstain_below, confidence_midpoint,
-       confidence_slope, state
+SELECT id, name, embedder, dims, chunker, lexer, fusion, dense_weight, avgdl, abstain_below, calibration,
+       reranker, rerank_weight, rewriter, state
 FROM retrieval.index_version ORDER BY number
 
 -- name: register
 INSERT INTO retrieval.index_version (id, name, embedder, dims, chunker, lexer, fusion, dense_weight, avgdl,
-                                     abstain_below, confidence_midpoint, confidence_slope, state)
+                                     abstain_below, calibration, reranker, rerank_weight, rewriter, state)
 VALUES (%(id)s, %(name)s, %(embedder)s, %(dims)s, %(chunker)s, %(lexer)s, %(fusion)s, %(dense_weight)s, %(avgdl)s,
-        %(abstain_below)s, %(confidence_midpoint)s, %(confidence_slope)s, 'building')
+        %(abstain_below)s, %(calibration)s::jsonb, %(reranker)s, %(rerank_weight)s, %(rewriter)s, 'building')
 ON CONFLICT (id) DO NOTHING
 RETURNING retrieval.create_partition(number, dims)
 

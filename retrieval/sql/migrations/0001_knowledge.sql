@@ -84,6 +84,22 @@ CREATE TABLE retrieval.snapshot_head (
     moved_seq bigint NOT NULL
 );
 
+-- Every place where the head has been, so that `as_of` a moment finds what was live then.
+CREATE TABLE retrieval.head_move (
+    tenant text NOT NULL,
+    moved_seq bigint NOT NULL,
+    snapshot int NOT NULL,
+    moved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT head_move_v1 PRIMARY KEY (tenant, moved_seq)
+);
+CREATE FUNCTION retrieval.head_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO retrieval.head_move (tenant, moved_seq, snapshot) VALUES (NEW.tenant, NEW.moved_seq, NEW.snapshot);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER head_moved AFTER INSERT OR UPDATE ON retrieval.snapshot_head
+    FOR EACH ROW EXECUTE FUNCTION retrieval.head_moved();
+
 CREATE TABLE retrieval.index_version (
     id text PRIMARY KEY,
     -- Names the partition: short, and safe as part of an identifier.
@@ -98,8 +114,11 @@ CREATE TABLE retrieval.index_version (
     dense_weight double precision NOT NULL CHECK (dense_weight BETWEEN 0 AND 1),
     avgdl double precision NOT NULL CHECK (avgdl > 0),
     abstain_below double precision NOT NULL CHECK (abstain_below BETWEEN 0 AND 1),
-    confidence_midpoint double precision NOT NULL,
-    confidence_slope double precision NOT NULL CHECK (confidence_slope > 0),
+    -- {"intercept": number, "weights": {feature: number}}: the default of all tenants.
+    calibration jsonb NOT NULL,
+    reranker text NOT NULL,
+    rerank_weight double precision NOT NULL CHECK (rerank_weight BETWEEN 0 AND 1),
+    rewriter text NOT NULL,
     state text NOT NULL CHECK (state IN ('building', 'ready', 'retired')),
     created_at timestamptz NOT NULL DEFAULT now()
 );
@@ -208,6 +227,26 @@ CREATE TABLE retrieval.chunk_stats (
     PRIMARY KEY (index_number, tenant)
 );
 
+-- The first snapshot that an index version holds whole for a tenant. No row: all of them.
+CREATE TABLE retrieval.index_coverage (
+    index_number int NOT NULL,
+    tenant text NOT NULL,
+    earliest int NOT NULL,
+    PRIMARY KEY (index_number, tenant)
+);
+
+-- A tenant's own fit of confidence for an index version; goes before the version's default.
+CREATE TABLE retrieval.calibration (
+    index_number int NOT NULL,
+    tenant text NOT NULL,
+    definition jsonb NOT NULL,
+    abstain_below double precision NOT NULL CHECK (abstain_below BETWEEN 0 AND 1),
+    -- How it was fitted: pairs, risk, AUROC, calibration error.
+    evidence jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (index_number, tenant)
+);
+
 -- Names a search may filter on.
 CREATE TABLE retrieval.filter_field (
     tenant text NOT NULL,
@@ -234,7 +273,8 @@ DECLARE
     own constant text := $q$tenant = NULLIF(current_setting('retrieval.tenant', true), '')$q$;
     readable constant text := $q$acl && NULLIF(current_setting('retrieval.principals', true), '')::int[]$q$;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['principal', 'document_release', 'snapshot', 'snapshot_head', 'term_stats', 'chunk_stats',
+    FOREACH name IN ARRAY ARRAY['principal', 'document_release', 'snapshot', 'snapshot_head', 'head_move', 'term_stats', 'chunk_stats',
+                                'index_coverage', 'calibration',
                                 'filter_field', 'embedding_cache'] LOOP
         EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY own_tenant ON retrieval.%I USING (%s) WITH CHECK (%s)', name, own, own);

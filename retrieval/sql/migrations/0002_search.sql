@@ -4,7 +4,7 @@
 CREATE FUNCTION retrieval.search(
     p_tenant text, p_principals text[], p_version text,
     p_embedding text, p_lexemes text[], p_terms int[], p_counts int[],
-    p_filters jsonb, p_snapshot int, p_as_of date, p_k int, p_candidates int,
+    p_filters jsonb, p_snapshot int, p_moment timestamptz, p_effective_on date, p_k int, p_candidates int,
     -- 'both', or one leg alone (for comparisons): then only its candidates and its score count.
     p_legs text
 ) RETURNS text LANGUAGE plpgsql AS $$
@@ -12,7 +12,8 @@ DECLARE
     v_version retrieval.index_version;
     v_snapshot int;
     v_newest int;
-    v_as_of date := coalesce(p_as_of, (now() AT TIME ZONE 'UTC')::date);
+    v_earliest int;
+    v_day date := coalesce(p_effective_on, (coalesce(p_moment, now()) AT TIME ZONE 'UTC')::date);
     v_unknown text;
     v_from text;
     v_distance text;
@@ -47,9 +48,24 @@ BEGIN
         SELECT coalesce(max(number), 0) INTO v_newest FROM retrieval.snapshot WHERE tenant = p_tenant;
         IF p_snapshot > v_newest OR p_snapshot < 0 THEN
             RAISE EXCEPTION USING ERRCODE = 'TWR02', MESSAGE =
-                format('snapshot: %s does not exist; the newest is %s', p_snapshot, v_newest);
+                format('as_of: snapshot %s does not exist; the newest is %s', p_snapshot, v_newest);
         END IF;
         v_snapshot := p_snapshot;
+    ELSIF p_moment IS NOT NULL THEN
+        SELECT snapshot INTO v_snapshot FROM retrieval.head_move
+            WHERE tenant = p_tenant AND moved_at <= p_moment ORDER BY moved_seq DESC LIMIT 1;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'TWR02', MESSAGE = format(
+                'as_of: nothing was published by %s; the first snapshot is of %s', p_moment,
+                coalesce((SELECT min(moved_at)::text FROM retrieval.head_move WHERE tenant = p_tenant), 'no time yet'));
+        END IF;
+    END IF;
+    SELECT earliest INTO v_earliest FROM retrieval.index_coverage
+        WHERE index_number = v_version.number AND tenant = p_tenant;
+    IF v_snapshot < coalesce(v_earliest, 0) THEN
+        RAISE EXCEPTION USING ERRCODE = 'TWR02', MESSAGE = format(
+            'as_of: index version %s was built from snapshot %s on, and snapshot %s is earlier; '
+            'ask an older version, or build one with --since %s', p_version, v_earliest, v_snapshot, v_snapshot);
     END IF;
     SELECT string_agg(key, ', ' ORDER BY key) INTO v_unknown FROM jsonb_object_keys(p_filters) AS key
         WHERE key NOT IN (SELECT name FROM retrieval.filter_field WHERE tenant = p_tenant);
@@ -62,7 +78,7 @@ BEGIN
     v_from := format(
         'retrieval.chunk c WHERE c.index_number = %s AND c.born <= %s AND (c.died IS NULL OR c.died > %s)'
         ' AND (c.effective_from IS NULL OR c.effective_from <= %L) AND (c.effective_to IS NULL OR c.effective_to >= %L)',
-        v_version.number, v_snapshot, v_snapshot, v_as_of, v_as_of);
+        v_version.number, v_snapshot, v_snapshot, v_day, v_day);
     SELECT v_from || coalesce(string_agg(format(' AND c.metadata ->> %L = ANY (%L)', key,
             ARRAY(SELECT jsonb_array_elements_text(value))), '' ORDER BY key), '')
         INTO v_from FROM jsonb_each(p_filters);

@@ -31,13 +31,13 @@ async def test_search_shows_scores_and_how_it_found(gateway: Gateway) -> None:
 
 async def test_a_customer_cannot_look_ahead(gateway: Gateway) -> None:
     """What takes effect next year is in the store today."""
-    ahead = {"question": REFUND_QUESTION, "as_of": "2027-03-01"}
+    ahead = {"question": REFUND_QUESTION, "effective_on": "2027-03-01"}
     status, problem, _ = await gateway.post("/v1/search", ahead)
-    assert (status, problem["field"]) == (403, "as_of")
+    assert (status, problem["field"]) == (403, "effective_on")
     for key in (gateway.keys.staff, gateway.keys.evaluation):
         status, body, _ = await gateway.post("/v1/search", ahead, key=key)
         assert status == 200, body
-    pinned = {"question": REFUND_QUESTION, "pin": {"as_of": "2027-03-01"}}
+    pinned = {"question": REFUND_QUESTION, "pin": {"effective_on": "2027-03-01"}}
     for key in (gateway.keys.customer, gateway.keys.staff):
         status, problem, _ = await gateway.post("/v1/answers", pinned, key=key)
         assert (status, problem["field"]) == (403, "pin")

@@ -70,7 +70,7 @@ async def test_changed_and_removed_documents(
     report = await publish({"a": "the price is nine", "c": "a new page about gates"})
     assert (report.added, report.changed, report.removed, report.snapshot) == (1, 1, 1, 2)
     assert set(await found(retriever, store, "price gate")) == {"a", "c"}
-    assert set(await found(retriever, store, "price gate", snapshot=1)) == {"a", "b"}
+    assert set(await found(retriever, store, "price gate", as_of=1)) == {"a", "b"}
 
 
 async def test_sources_do_not_disturb_each_other(

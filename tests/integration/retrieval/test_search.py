@@ -161,8 +161,8 @@ async def test_effective_dates(retriever: Retriever, store: KnowledgeStore, publ
         }
     )
     assert ids(await search(retriever, store, "price")) == ["new"]
-    assert ids(await search(retriever, store, "price", as_of=date(2026, 2, 28))) == ["old"]
-    assert ids(await search(retriever, store, "price", as_of=date(2100, 1, 1)))[-1] != "old"
+    assert ids(await search(retriever, store, "price", effective_on=date(2026, 2, 28))) == ["old"]
+    assert ids(await search(retriever, store, "price", effective_on=date(2100, 1, 1)))[-1] != "old"
 
 
 async def test_internal_text_needs_a_staff_key(
@@ -202,7 +202,7 @@ async def test_nobody_sees_what_is_not_theirs(
     principals = data.draw(st.lists(st.sampled_from(names), unique=True))
     snapshot = data.draw(st.sampled_from((None, 0)))
     access = Access(tenant=tenant, principals=tuple(principals))
-    result = await search(retriever, store, "shared words", access, k=20, snapshot=snapshot)
+    result = await search(retriever, store, "shared words", access, k=20, as_of=snapshot)
     expected = set()
     if snapshot is None and tenant != "t2":
         for group in (("public",), ("staff",), ("legal",), ("legal", "staff")):
@@ -222,7 +222,7 @@ async def test_rows_are_invisible_without_context(publish: Publish, database_url
                 " WHERE n.nspname = 'retrieval' AND c.relkind IN ('r', 'p')"
             )
         ]
-        assert len(tables) == 12  # eleven and one partition
+        assert len(tables) == 15  # fourteen and one partition
         for table in tables:
             assert conn.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table  # type: ignore[arg-type]
         conn.execute("SELECT set_config('retrieval.tenant', 'acme', false)")

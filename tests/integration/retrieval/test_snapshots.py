@@ -30,7 +30,7 @@ async def content(
         access=Access(tenant=tenant, principals=("public",)),
         version=(await store.pointer()).stable,
         k=20,
-        snapshot=snapshot,
+        as_of=snapshot,
     )
     hits = (await retriever.search(request)).hits
     assert len({hit.document_id for hit in hits}) == len(hits), "a document is visible twice"

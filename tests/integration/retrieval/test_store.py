@@ -92,8 +92,8 @@ async def test_the_statement_itself_carries_the_deadline(
                 embedding=np.array(vector, dtype=np.float32),
                 k=1,
                 filters={},
-                snapshot=None,
                 as_of=None,
+                effective_on=None,
                 timeout_s=0.2,
             )
     assert isinstance(caught.value.__cause__, psycopg.errors.QueryCanceled)

@@ -68,7 +68,7 @@ async def test_new_version_is_filled_by_the_next_ingest(
     assert embedder.texts == []
     await store.promote(version.id)
     for snapshot, expected in ((2, {"a": "blue", "b": "green"}), (1, {"a": "red", "b": "green"})):
-        request = SearchRequest(question="red blue", access=PUBLIC, version=version.id, snapshot=snapshot)
+        request = SearchRequest(question="red blue", access=PUBLIC, version=version.id, as_of=snapshot)
         hits = (await retriever.search(request)).hits
         assert {hit.document_id: hit.text for hit in hits} == expected
 

@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 from deploy.ports import free_port
 from gateway.access import create_key
 from gateway.database import Database
+from retrieval.confidence import Calibration
 from retrieval.embedding import HttpEmbedder
 from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
@@ -135,7 +136,7 @@ async def running_gateway(
                 embedder=embedder.id,
                 dims=embedder.dims,
                 abstain_below=0.1,
-                confidence_midpoint=0.1,
+                calibration=Calibration(intercept=-2.2, weights={"top_dense": 22.0}),
             )
         )
         await ingest(knowledge, embedder, source, tenant=TENANT)

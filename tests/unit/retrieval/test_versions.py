@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.confidence import confidence
+from retrieval.confidence import Calibration
 from retrieval.errors import RetrievalError
 from retrieval.sql import named_queries
 from retrieval.versions import KnowledgeVersion, VersionState
@@ -30,12 +30,17 @@ def test_id_follows_from_the_parts_and_from_nothing_else() -> None:
 @given(st.floats(-1, 1), st.floats(-1, 1))
 def test_confidence_rises_with_the_best_cosine(low: float, high: float) -> None:
     low, high = sorted((low, high))
-    assert 0.0 <= confidence(low, VERSION) <= confidence(high, VERSION) <= 1.0
+    assert 0.0 <= sureness(low) <= sureness(high) <= 1.0
 
 
 def test_confidence_at_its_fixed_points() -> None:
-    assert confidence(None, VERSION) == 0.0
-    assert confidence(VERSION.confidence_midpoint, VERSION) == pytest.approx(0.5)
+    assert sureness(0.36) == pytest.approx(0.5)
+    assert sureness(-1e9) >= 0.0
+    assert Calibration.from_definition(VERSION.calibration.definition()) == VERSION.calibration
+
+
+def sureness(cosine: float) -> float:
+    return VERSION.calibration.probability({"top_dense": cosine})
 
 
 def test_errors_have_a_default_message_and_a_root() -> None:
