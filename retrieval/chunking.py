@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
-from retrieval.errors import UnknownVersionError
+from retrieval.errors import ChunkerError, UnknownChunkerError
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 _WORD = re.compile(r"\S+")
@@ -59,6 +60,16 @@ class Chunk:
         return hashlib.sha256(self.embedded_text.encode()).hexdigest()[:32]
 
 
+class Chunker(Protocol):
+    """Cuts texts. `id` names exactly how: chunks of two ids are never mixed in one index version."""
+
+    @property
+    def id(self) -> str: ...
+
+    def chunk(self, title: str, text: str, blocks: Sequence[Block]) -> Sequence[Chunk]:
+        """The chunks of a document, in order; each is a span of `text`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """Part of a chunk to be: a block, or a part of a long one."""
@@ -77,12 +88,9 @@ class StructureChunker:
     words: int = 200
 
     @classmethod
-    def from_id(cls, chunker: str) -> StructureChunker:
+    def from_id(cls, chunker: str) -> Chunker:
         """The chunker that an index version names."""
-        match = re.fullmatch(r"structure-(\d+)", chunker)
-        if not match:
-            raise UnknownVersionError(f"chunker: {chunker!r} is not known here; known: structure-<words>")
-        return cls(words=int(match.group(1)))
+        return chunker_of(chunker, {})
 
     @property
     def id(self) -> str:
@@ -162,16 +170,58 @@ class StructureChunker:
         # A heading belongs to the path of what follows; alone it is all the text there is.
         first = group.index(body[0]) if body else 0
         start, end = group[first].start, (body or group)[-1].end
-        path = (body or group)[0].path
-        embedded = "\n".join(part for part in (title, " > ".join(path), text[start:end]) if part)
-        return Chunk(
-            ordinal=ordinal,
-            start=start,
-            end=end,
-            text=text[start:end],
-            heading_path=path,
-            embedded_text=embedded,
-        )
+        return span_chunk(ordinal, title, text, start, end, (body or group)[0].path)
+
+
+class WholeChunker:
+    """One chunk a document, to the last blank: for texts that somebody else has cut already."""
+
+    id = "whole-1"
+
+    def chunk(self, title: str, text: str, blocks: Sequence[Block]) -> tuple[Chunk, ...]:
+        """The document."""
+        return (span_chunk(0, title, text, 0, len(text), ()),)
+
+
+def span_chunk(
+    ordinal: int, title: str, text: str, start: int, end: int, heading_path: tuple[str, ...]
+) -> Chunk:
+    """The chunk of a span; title and headings go before its text when it is embedded."""
+    span = text[start:end]
+    return Chunk(
+        ordinal=ordinal,
+        start=start,
+        end=end,
+        text=span,
+        heading_path=heading_path,
+        embedded_text="\n".join(part for part in (title, " > ".join(heading_path), span) if part),
+    )
+
+
+def chunker_of(chunker: str, given: Mapping[str, Chunker]) -> Chunker:
+    """The chunker that an index version names: one of the caller's, else one of our own."""
+    if chunker in given:
+        return given[chunker]
+    if chunker == WholeChunker.id:
+        return WholeChunker()
+    if match := re.fullmatch(r"structure-([1-9]\d{0,3})", chunker):
+        return StructureChunker(words=int(match.group(1)))
+    known = ", ".join([*given, "structure-<words>", WholeChunker.id])
+    raise UnknownChunkerError(f"chunker: {chunker!r} is not known here; known: {known}")
+
+
+def cut(chunker: Chunker, title: str, text: str, blocks: Sequence[Block]) -> tuple[Chunk, ...]:
+    """The chunks of a document, checked: citations are offsets, so a chunk must be what stands there."""
+    chunks = tuple(chunker.chunk(title, text, blocks))
+    if not chunks:
+        raise ChunkerError(f"chunker: {chunker.id} made no chunk of {title!r}, which would never be found")
+    for chunk in chunks:
+        if not 0 <= chunk.start < chunk.end or text[chunk.start : chunk.end] != chunk.text:
+            raise ChunkerError(
+                f"chunker: {chunker.id} gave {chunk.text[:40]!r} for characters {chunk.start} to {chunk.end} "
+                f"of {title!r}, where another text stands; a chunker must copy spans"
+            )
+    return chunks
 
 
 def plain_blocks(text: str) -> tuple[Block, ...]:

@@ -1,11 +1,15 @@
 """Everything that can go wrong on the knowledge rail.
 
 RetrievalError
-├── UnparsableDocumentError, DuplicateDocumentError, EmptySourceError     a source that cannot be read
+├── DocumentError: UnparsableDocumentError, DocumentConflictError         one document that is left out
+├── DuplicateDocumentError, EmptySourceError                              a source that cannot be read
 ├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
-├── UnknownVersionError: NoStableVersionError, VersionNotReadyError       versions and the pointer
-├── CanaryError, NothingToUndoError, SnapshotNotFilledError, PointerMovedError
-├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError       what turns text into vectors
+├── UnknownVersionError: NoStableVersionError, VersionNotReadyError, VersionRetiredError
+├── UnknownChunkerError, ChunkerError                                     what cuts text
+├── CanaryError, NothingToUndoError, PointerMovedError                    the pointer
+├── VersionInReachError, BuildRunningError, BuildStoppedError             the life of a version
+├── SnapshotNotFilledError
+├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError, EmbeddingRefusedError
 ├── StoreError: StoreUnavailableError, StoreFullError, StoreRoleError, PublishConflictError
 └── RetrievalTimeoutError
 """
@@ -28,8 +32,8 @@ class RetrievalError(Exception):
 # ---- sources -------------------------------------------------------------------------------------
 
 
-class UnparsableDocumentError(RetrievalError):
-    """A document cannot be read."""
+class DocumentError(RetrievalError):
+    """A document cannot be taken in; the others can."""
 
     def __init__(self, file: str, field: str, problem: str, fix: str) -> None:
         super().__init__(f"{file}: {field}: {problem}; {fix}")
@@ -37,6 +41,14 @@ class UnparsableDocumentError(RetrievalError):
         self.field = field
         self.problem = problem
         self.fix = fix
+
+
+class UnparsableDocumentError(DocumentError):
+    """A document cannot be read."""
+
+
+class DocumentConflictError(DocumentError):
+    """The id belongs to a document of another source."""
 
 
 class DuplicateDocumentError(RetrievalError):
@@ -83,6 +95,34 @@ class VersionNotReadyError(UnknownVersionError):
     """The index version is not filled: ingest first, then move traffic to it."""
 
 
+class VersionRetiredError(UnknownVersionError):
+    """The index version is retired and its chunks are gone: build it again (`twinrail knowledge build`)."""
+
+
+class VersionInReachError(RetrievalError):
+    """Traffic can reach the index version, now or by an undo, so it cannot be retired."""
+
+
+class BuildRunningError(RetrievalError):
+    """Another process builds the index version at this moment: wait for it, or stop it first."""
+
+    retryable = True
+
+
+class BuildStoppedError(RetrievalError):
+    """The build was asked to stop: run it again to go on where it is."""
+
+    retryable = True
+
+
+class UnknownChunkerError(RetrievalError):
+    """No chunker of that id is at hand."""
+
+
+class ChunkerError(RetrievalError):
+    """A chunker gave what is no span of the document's text."""
+
+
 class CanaryError(RetrievalError):
     """The canary cannot be set like this."""
 
@@ -116,6 +156,10 @@ class EmbedderUnavailableError(EmbeddingError):
 
 class EmbedderMismatchError(EmbeddingError):
     """The embedder is not the one that the index version was made with."""
+
+
+class EmbeddingRefusedError(EmbeddingError):
+    """The embedder does not take a text, for example because it is too long."""
 
 
 # ---- store ---------------------------------------------------------------------------------------

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.chunking import BlockKind, StructureChunker, plain_blocks
-from retrieval.errors import UnknownVersionError
+from retrieval.chunking import (
+    Block,
+    BlockKind,
+    Chunk,
+    StructureChunker,
+    WholeChunker,
+    chunker_of,
+    cut,
+    plain_blocks,
+    span_chunk,
+)
+from retrieval.errors import ChunkerError, UnknownChunkerError
 from retrieval.markup import read_markdown
 
 words = st.text("abcdé .!?\u00a0💡", min_size=1, max_size=30)
@@ -87,7 +100,42 @@ def test_a_sentence_longer_than_a_chunk_is_cut_between_words() -> None:
     assert all(len(chunk.text.split()) <= 120 for chunk in chunks)
 
 
-def test_chunker_is_named_by_its_id() -> None:
-    assert StructureChunker.from_id("structure-120").id == "structure-120"
-    with pytest.raises(UnknownVersionError, match="chunker: 'magic'"):
-        StructureChunker.from_id("magic")
+@pytest.mark.parametrize("chunker", ["structure-120", "whole-1"])
+def test_chunker_is_named_by_its_id(chunker: str) -> None:
+    assert chunker_of(chunker, {}).id == chunker
+
+
+@pytest.mark.parametrize("chunker", ["magic", "structure-0", "structure-", "structure-99999", ""])
+def test_an_unknown_chunker_is_refused_with_those_at_hand(chunker: str) -> None:
+    with pytest.raises(UnknownChunkerError, match=r"chunker: .* known: own-1, structure-<words>, whole-1"):
+        chunker_of(chunker, {"own-1": WholeChunker()})
+
+
+def test_the_callers_chunker_goes_first() -> None:
+    own = Liar("x")
+    assert chunker_of("structure-200", {"structure-200": own}) is own
+
+
+def test_a_whole_document_keeps_every_character() -> None:
+    (chunk,) = cut(WholeChunker(), "T", " two\n\nlines \n", ())
+    assert (chunk.start, chunk.end, chunk.text) == (0, 13, " two\n\nlines \n")
+
+
+class Liar:
+    """Gives a text that does not stand at its offsets, or nothing."""
+
+    id = "liar-1"
+
+    def __init__(self, text: str | None) -> None:
+        self._text = text
+
+    def chunk(self, title: str, text: str, blocks: Sequence[Block]) -> list[Chunk]:
+        if self._text is None:
+            return []
+        return [replace(span_chunk(0, title, text, 0, 3, ()), text=self._text)]
+
+
+@pytest.mark.parametrize(("text", "said"), [("abC", "another text stands"), (None, "no chunk")])
+def test_a_chunker_that_copies_no_span_is_refused(text: str | None, said: str) -> None:
+    with pytest.raises(ChunkerError, match=f"chunker: liar-1 .*{said}"):
+        cut(Liar(text), "t", "abcdef", ())
