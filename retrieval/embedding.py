@@ -15,12 +15,14 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retrieval.errors import EmbedderUnavailableError, EmbeddingError
+from retrieval.errors import EmbedderUnavailableError, EmbeddingError, EmbeddingRefusedError
 from retrieval.minilm import file_sha256, prepare_minilm
 
 __all__ = ["Embedder", "HttpEmbedder", "OnnxEmbedder", "prepare_minilm"]
 
 Vector = NDArray[np.float32]
+#: HTTP codes that say that something is wrong with a text of the request.
+_REFUSED = (400, 413, 422)
 
 
 class Embedder(Protocol):
@@ -137,6 +139,9 @@ class HttpEmbedder:
             ) as response:
                 if response.status >= 500 or response.status == 429:
                     raise EmbedderUnavailableError(f"{self._url}: HTTP {response.status}")
+                if response.status in _REFUSED:
+                    text = (await response.text())[:200]
+                    raise EmbeddingRefusedError(f"{self._url}: HTTP {response.status}: {text}")
                 if response.status != 200:
                     text = (await response.text())[:200]
                     raise EmbeddingError(f"{self._url}: HTTP {response.status}: {text}")

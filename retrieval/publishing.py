@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -121,8 +121,12 @@ class Publication:
     removed: Sequence[str] = ()
     #: Documents whose text stays and whose readers change: id -> principals.
     access: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Documents that stay and are read from another file: id -> file.
+    renamed: Mapping[str, str] = field(default_factory=dict)
     #: How many of `documents` are new.
     added: int = 0
+    #: Runs in the publish's own transaction, with the snapshot that it makes live: both happen, or neither.
+    within: Callable[[Connection, int], Awaitable[None]] | None = None
 
     @property
     def moves_content(self) -> bool:
@@ -149,15 +153,22 @@ class Publisher:
 
     async def live_documents(self, position: Position) -> dict[str, LiveDocument]:
         """Every document that the tenant ever had, by id."""
+        return await self._documents("live_documents", {"tenant": self._tenant, "head": position.head})
+
+    async def _documents(self, query: str, params: Mapping[str, object]) -> dict[str, LiveDocument]:
         async with self._entered() as conn:
-            params = {"tenant": self._tenant, "head": position.head}
-            rows = await (await conn.execute(QUERIES["live_documents"], params)).fetchall()
+            rows = await (await conn.execute(QUERIES[query], params)).fetchall()
         return {
             row[0]: LiveDocument(
                 id=row[0], source=row[1], file=row[2], content_hash=row[3], principals=tuple(row[4])
             )
             for row in rows
         }
+
+    async def documents(self, position: Position, ids: Sequence[str]) -> dict[str, LiveDocument]:
+        """Those of the ids that the tenant ever had."""
+        params = {"tenant": self._tenant, "head": position.head, "ids": list(ids)}
+        return await self._documents("live_documents_by_id", params)
 
     async def unfilled(self, position: Position, target: Target) -> list[Unfilled]:
         """Releases that searches may need and the index version lacks."""
@@ -255,6 +266,8 @@ class Publisher:
             for step in ("number_documents", "add_documents", "add_document_versions", "add_releases"):
                 await conn.execute(QUERIES[step], params)
         await conn.execute(QUERIES["change_access"], params)
+        renamed = {"ids": list(publication.renamed), "files": list(publication.renamed.values())}
+        await conn.execute(QUERIES["rename_files"], {**params, **renamed})
         (written,) = await row_of(conn, QUERIES["add_chunks"], params)
         if written != len(publication.chunks):
             raise StoreError(
@@ -271,6 +284,8 @@ class Publisher:
             await conn.execute(QUERIES["add_snapshot"], {**params, **counts})
             if await (await conn.execute(QUERIES["move_head"], params)).fetchone() is None:
                 raise PublishConflictError
+        if publication.within is not None:
+            await publication.within(conn, new)
         return new
 
     async def _stage(self, conn: Connection, publication: Publication) -> None:

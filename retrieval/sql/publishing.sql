@@ -35,6 +35,16 @@ LEFT JOIN retrieval.document_version v
     ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
 WHERE d.tenant = %(tenant)s
 
+-- name: live_documents_by_id
+SELECT d.id, d.source, d.file, v.content_hash,
+       ARRAY(SELECT p.name FROM retrieval.principal p WHERE p.id = ANY (d.acl) ORDER BY p.name) AS principals
+FROM retrieval.document d
+LEFT JOIN retrieval.document_release r ON r.tenant = d.tenant AND r.document_id = d.id
+    AND r.born <= %(head)s AND (r.died IS NULL OR r.died > %(head)s)
+LEFT JOIN retrieval.document_version v
+    ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
+WHERE d.tenant = %(tenant)s AND d.id = ANY (%(ids)s)
+
 -- name: unfilled
 -- Releases that can be searched now or after an undo, and have no chunk in an index version.
 SELECT r.document_id, r.document_version, r.born, r.died, v.title, v.body, v.blocks
@@ -90,6 +100,10 @@ INSERT INTO staged_removal SELECT unnest(%(ids)s::text[])
 
 -- name: stage_access
 INSERT INTO staged_access (id, principals) VALUES (%(id)s, %(principals)s::text[])
+
+-- name: rename_files
+UPDATE retrieval.document d SET file = r.file FROM unnest(%(ids)s::text[], %(files)s::text[]) AS r (id, file)
+WHERE d.tenant = %(tenant)s AND d.id = r.id
 
 -- name: retire_chunks
 -- What an undone publish had added goes, and what is replaced or removed now.
@@ -189,9 +203,13 @@ SELECT m.index_number, %(tenant)s, sum(m.sign) FROM moved_chunk m GROUP BY 1
 ON CONFLICT (index_number, tenant) DO UPDATE SET chunks = t.chunks + excluded.chunks
 
 -- name: add_filter_fields
-INSERT INTO retrieval.filter_field (tenant, name)
-SELECT DISTINCT %(tenant)s, key FROM staged_document, jsonb_object_keys(metadata) AS key
-UNION SELECT %(tenant)s, 'language'
+-- A field is what its first value is, until somebody declares it to be something else.
+INSERT INTO retrieval.filter_field (tenant, name, kind)
+SELECT DISTINCT ON (key) %(tenant)s, key, retrieval.filter_kind(value)
+FROM (SELECT id, key, value FROM staged_document, jsonb_each(metadata)
+      UNION ALL SELECT '', 'language', '""') AS seen
+WHERE retrieval.filter_kind(value) IS NOT NULL
+ORDER BY key, id
 ON CONFLICT DO NOTHING
 
 -- name: change_access

@@ -79,8 +79,18 @@ async def test_sources_do_not_disturb_each_other(
     await publish({"a": "alpha"}, source="one")
     await publish({"b": "beta"}, source="two")
     assert set(await found(retriever, store, "alpha beta")) == {"a", "b"}
-    with pytest.raises(DuplicateDocumentError, match="belongs to source 'one'"):
-        await publish({"a": "alpha", "b": "beta"}, source="two")
+
+
+async def test_id_of_another_source_is_left_out_and_the_rest_goes_in(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish
+) -> None:
+    await publish({"a": "alpha"}, source="one")
+    report = await publish({"a": "stolen", "b": "beta"}, source="two")
+    assert [str(failure) for failure in report.failures] == [
+        "corpus.jsonl:1: id: 'a' belongs to source 'one' already; rename it, or ingest under that source's name"
+    ]
+    assert (report.documents, report.added) == (1, 1)
+    assert set(await found(retriever, store, "alpha beta stolen")) == {"a", "b"}
 
 
 async def test_killed_run_goes_on_where_it_was(store: KnowledgeStore, tmp_path: Path) -> None:
@@ -133,6 +143,23 @@ async def test_document_stays_while_its_file_is_broken(
     report = await ingest(store, embedder, tmp_path, tenant="acme")
     assert report.removed == 1
     assert await found(retriever, store, "words") == ["known"]
+
+
+async def test_renamed_file_costs_nothing_and_its_document_stays_while_that_file_is_broken(
+    store: KnowledgeStore, retriever: Retriever, embedder: WordEmbedder, tmp_path: Path
+) -> None:
+    (tmp_path / "old.md").write_text("---\nid: known\ntitle: Known\n---\nold words")
+    (tmp_path / "other.md").write_text("other words")
+    await ingest(store, embedder, tmp_path, tenant="acme")
+    embedder.texts.clear()
+    (tmp_path / "old.md").rename(tmp_path / "new.md")
+    report = await ingest(store, embedder, tmp_path, tenant="acme")
+    assert (report.renamed, report.unchanged, report.removed, report.snapshot) == (1, 2, 0, 1)
+    assert embedder.texts == []
+    (tmp_path / "new.md").write_bytes(b"\x00")
+    report = await ingest(store, embedder, tmp_path, tenant="acme")
+    assert (report.removed, report.renamed) == (0, 0)
+    assert set(await found(retriever, store, "words")) == {"known", "other"}
 
 
 async def test_duplicate_ids_write_nothing(
