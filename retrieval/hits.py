@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Literal
 
 from retrieval.documents import Access
 
 FilterValue = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An earlier message of the conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +37,8 @@ class SearchRequest:
     effective_on: date | None = None
     #: Seconds left for the whole search; over it RetrievalTimeoutError.
     timeout_s: float = 5.0
+    #: The conversation before the question, oldest first; used where the version names a rewriter.
+    history: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +64,8 @@ class Hit:
     effective_from: date | None
     effective_to: date | None
     metadata: Mapping[str, str]
+    #: Logit of the reranker; None where none has seen the hit.
+    rerank_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +75,17 @@ class SearchResult:
     hits: tuple[Hit, ...]
     version: str
     snapshot: int
-    #: Probability-like number 0 to 1 that the hits hold the answer (a plain score for now).
+    #: Probability 0 to 1 that the hits hold the answer.
     confidence: float
+    #: Confidence under which an answer is not worth generating.
+    abstain_below: float
     mode: str
     candidates: int
     underfilled: bool
     degraded: tuple[str, ...] = ()
     #: Milliseconds per stage: embed, search, rerank.
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    #: Whose fit the confidence and its threshold are: `default` (the version's) or `tenant-<sha8>`.
+    calibration: str = "default"
+    #: What was searched instead of the question; None where it was searched as asked.
+    rewritten: str | None = None

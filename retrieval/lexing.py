@@ -48,6 +48,12 @@ def lex(text: str) -> list[str]:
     return singles + pairs
 
 
+def content_words(text: str) -> frozenset[str]:
+    """The single lexemes of a text: its words without the commonest, each once."""
+    words = {word for token in _tokens(text) for word in _words(token)}
+    return frozenset(words - _STOPWORDS)
+
+
 def _tokens(text: str) -> Iterator[str]:
     folded = unicodedata.normalize("NFKD", text.casefold().replace("\u2019", "'").replace("'", ""))
     plain = folded if folded.isascii() else "".join(c for c in folded if not unicodedata.combining(c))

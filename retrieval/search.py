@@ -120,6 +120,7 @@ class Retriever:
             version=version.id,
             snapshot=found.snapshot,
             confidence=confidence_of(found, version),
+            abstain_below=version.abstain_below,
             mode=found.mode,
             candidates=found.candidates,
             underfilled=found.underfilled,
