@@ -81,13 +81,15 @@ def _real(data: Path, demo: Path, count: int) -> tuple[list[SeedText], list[str]
     texts: list[SeedText] = []
     questions: list[str] = []
     for name in DATA_SETS:
-        sources = [path for path in (data / name).glob("corpus.jsonl*")]
+        sources = sorted((data / name).glob("corpus.jsonl*"))
         if sources:
             texts += _chunks(sources[0])
             questions += _texts_of(data / name / "queries.jsonl")
     if not texts:
         texts = _chunks(demo / "articles")
-        questions = [text for path in sorted((demo / "questions").glob("*.jsonl")) for text in _texts_of(path)]
+        questions = [
+            text for path in sorted((demo / "questions").glob("*.jsonl")) for text in _texts_of(path)
+        ]
     known: dict[str, SeedText] = {}
     for each in texts:
         known.setdefault(each.text, each)
