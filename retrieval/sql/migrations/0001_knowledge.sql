@@ -247,12 +247,72 @@ CREATE TABLE retrieval.calibration (
     PRIMARY KEY (index_number, tenant)
 );
 
--- Names a search may filter on.
+-- Names a search may filter on, and what their values are.
 CREATE TABLE retrieval.filter_field (
     tenant text NOT NULL,
     name text NOT NULL,
+    kind text NOT NULL CONSTRAINT filter_field_kind_v1 CHECK (kind IN ('text', 'number', 'boolean', 'date', 'list')),
     PRIMARY KEY (tenant, name)
 );
+
+-- Metadata of all document versions by value: tells a search cheaply whether a filter leaves few documents, and which.
+-- Plain columns on purpose. Row-level security keeps the planner from every index over jsonb, whose operators are not
+-- LEAKPROOF; text and float8 are. It is never the last word: texts are cut here, snapshots and permissions unknown.
+CREATE TABLE retrieval.filter_value (
+    tenant text NOT NULL,
+    document_id text NOT NULL,
+    document_version int NOT NULL,
+    field text NOT NULL,
+    text_value text COLLATE "C",
+    number_value double precision
+);
+CREATE INDEX filter_value_text ON retrieval.filter_value (tenant, field, text_value, document_id)
+    WHERE text_value IS NOT NULL;
+CREATE INDEX filter_value_number ON retrieval.filter_value (tenant, field, number_value, document_id)
+    WHERE number_value IS NOT NULL;
+CREATE INDEX filter_value_document ON retrieval.filter_value (tenant, document_id, document_version);
+
+CREATE FUNCTION retrieval.filter_values_of(p_metadata jsonb)
+    RETURNS TABLE (field text, text_value text, number_value double precision) LANGUAGE sql IMMUTABLE AS $$
+    SELECT key,
+           CASE jsonb_typeof(item) WHEN 'string' THEN left(item #>> '{}', 200) WHEN 'boolean' THEN item::text END,
+           CASE WHEN jsonb_typeof(item) = 'number'
+                THEN greatest(least((item #>> '{}')::numeric, 1e300), -1e300)::double precision END
+    FROM jsonb_each(p_metadata),
+         jsonb_array_elements(CASE jsonb_typeof(value) WHEN 'array' THEN value ELSE jsonb_build_array(value) END) AS item
+    WHERE length(key) <= 200 AND jsonb_typeof(item) IN ('string', 'boolean', 'number')
+$$;
+
+-- What a filter on a field takes its values for, going by one of them; NULL for what cannot be filtered on.
+CREATE FUNCTION retrieval.filter_kind(p_value jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE jsonb_typeof(p_value)
+        WHEN 'string' THEN CASE WHEN p_value #>> '{}' ~ '^\d{4}-\d\d-\d\d($|[T ])' THEN 'date' ELSE 'text' END
+        WHEN 'number' THEN 'number' WHEN 'boolean' THEN 'boolean' WHEN 'array' THEN 'list' END
+$$;
+
+CREATE FUNCTION retrieval.document_versions_added() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO retrieval.filter_value (tenant, document_id, document_version, field, text_value, number_value)
+    SELECT a.tenant, a.document_id, a.number, v.field, v.text_value, v.number_value
+    FROM added a, retrieval.filter_values_of(a.metadata || jsonb_build_object('language', a.language)) AS v;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER filter_values_added AFTER INSERT ON retrieval.document_version REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION retrieval.document_versions_added();
+
+CREATE FUNCTION retrieval.document_version_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM retrieval.filter_value
+    WHERE tenant = OLD.tenant AND document_id = OLD.document_id AND document_version = OLD.number;
+    IF TG_OP = 'UPDATE' THEN
+        INSERT INTO retrieval.filter_value (tenant, document_id, document_version, field, text_value, number_value)
+        SELECT NEW.tenant, NEW.document_id, NEW.number, v.field, v.text_value, v.number_value
+        FROM retrieval.filter_values_of(NEW.metadata || jsonb_build_object('language', NEW.language)) AS v;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER filter_values_changed AFTER UPDATE OF metadata, language OR DELETE ON retrieval.document_version
+    FOR EACH ROW EXECUTE FUNCTION retrieval.document_version_changed();
 
 -- Vectors by what was embedded, committed in batches: a run that was killed embeds nothing twice, nor do two
 -- index versions that share an embedder.
@@ -275,7 +335,7 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['principal', 'document_release', 'snapshot', 'snapshot_head', 'head_move', 'term_stats', 'chunk_stats',
                                 'index_coverage', 'calibration',
-                                'filter_field', 'embedding_cache'] LOOP
+                                'filter_field', 'filter_value', 'embedding_cache'] LOOP
         EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY own_tenant ON retrieval.%I USING (%s) WITH CHECK (%s)', name, own, own);
     END LOOP;
