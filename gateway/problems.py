@@ -123,6 +123,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     kn.UnknownVersionError: Kind(404, "unknown-version", "There is no such version"),
     kn.NoStableVersionError: Kind(503, "no-stable-version", "The rail has no stable version"),
     kn.RequestError: VALIDATION,
+    kn.UnknownDocumentError: NOT_FOUND,
     kn.CanaryError: Kind(409, "canary", "The canary cannot be set"),
     kn.NothingToUndoError: Kind(409, "nothing-to-undo", "There is nothing to undo"),
     kn.SnapshotNotFilledError: Kind(409, "snapshot-not-filled", "An index version lacks the snapshot"),

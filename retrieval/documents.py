@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 #: What a metadata field holds: the JSON types but objects and null; a list is of strings, kept as a tuple.
 MetadataValue = str | int | float | bool | tuple[str, ...]
@@ -28,6 +28,20 @@ class TextSpan:
     document_version: int
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What a span stands for now, to the eyes that ask. A version keeps its text byte for byte for ever."""
+
+    #: None when these eyes see no such version: it never was, they may not, or it was erased.
+    text: str | None
+    #: Whether the version is the live one; None when these eyes see no such version.
+    current: bool | None
+    #: Since when another version is live in its place; None while it is current, or when nothing is live.
+    changed_at: datetime | None
+    #: When the document was erased for good.
+    erased_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,21 @@
 """Everything that can go wrong on the knowledge rail.
 
 RetrievalError
-├── DocumentError: UnparsableDocumentError, DocumentConflictError         one document that is left out
+├── DocumentError: UnparsableDocumentError, DocumentConflictError,        one document that is left out
+│   ErasedDocumentError
+├── UnknownDocumentError                                                  a document that is not there
 ├── DuplicateDocumentError, EmptySourceError                              a source that cannot be read
 ├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
+├── TooFewPairsError                                                      a fit that cannot be made
 ├── UnknownVersionError: NoStableVersionError, VersionNotReadyError, VersionRetiredError
 ├── UnknownChunkerError, ChunkerError                                     what cuts text
 ├── CanaryError, NothingToUndoError, PointerMovedError                    the pointer
 ├── VersionInReachError, BuildRunningError, BuildStoppedError             the life of a version
 ├── SnapshotNotFilledError
 ├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError, EmbeddingRefusedError
+├── RerankError: RerankerUnavailableError                                 what orders the hits anew
 ├── StoreError: StoreUnavailableError, StoreFullError, StoreRoleError, PublishConflictError
+├── JobError: UnknownJobError, JobStateError, RepeatedRequestError        work in the background
 └── RetrievalTimeoutError
 """
 
@@ -51,6 +56,14 @@ class DocumentConflictError(DocumentError):
     """The id belongs to a document of another source."""
 
 
+class ErasedDocumentError(DocumentError):
+    """The document was erased for good, and the source still holds it."""
+
+
+class UnknownDocumentError(RetrievalError):
+    """The tenant has no such document."""
+
+
 class DuplicateDocumentError(RetrievalError):
     """Two documents have the same id."""
 
@@ -78,6 +91,13 @@ class RetrievalTimeoutError(RetrievalError):
     """The search took longer than the request allows."""
 
     retryable = True
+
+
+# ---- fits ----------------------------------------------------------------------------------------
+
+
+class TooFewPairsError(RetrievalError):
+    """There are too few questions with a known answer to fit anything."""
 
 
 # ---- versions ------------------------------------------------------------------------------------
@@ -162,6 +182,19 @@ class EmbeddingRefusedError(EmbeddingError):
     """The embedder does not take a text, for example because it is too long."""
 
 
+# ---- reranking -----------------------------------------------------------------------------------
+
+
+class RerankError(RetrievalError):
+    """The reranker failed."""
+
+
+class RerankerUnavailableError(RerankError):
+    """The reranker does not answer."""
+
+    retryable = True
+
+
 # ---- store ---------------------------------------------------------------------------------------
 
 
@@ -187,3 +220,22 @@ class PublishConflictError(StoreError):
     """Somebody else published or undid meanwhile: run the ingest again."""
 
     retryable = True
+
+
+# ---- jobs ----------------------------------------------------------------------------------------
+
+
+class JobError(RetrievalError):
+    """A job cannot be dealt with like this."""
+
+
+class UnknownJobError(JobError):
+    """There is no such job."""
+
+
+class JobStateError(JobError):
+    """The job is past that."""
+
+
+class RepeatedRequestError(JobError):
+    """Idempotency-Key: another request was sent with this key; choose a new one for each request."""

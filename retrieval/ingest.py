@@ -29,6 +29,7 @@ from retrieval.parsing import ParsedDocument
 from retrieval.publishing import Position, Publication, Publisher, StagedChunk, Target, Unfilled
 from retrieval.sources import MAX_DOCUMENT_BYTES, read_source
 from retrieval.store import KnowledgeStore
+from retrieval.tombstones import refusals
 from retrieval.versions import KnowledgeVersion, VersionState
 
 #: Chunks between two commits of vectors: what a killed run may have to embed again.
@@ -102,12 +103,14 @@ async def ingest(
     source_name: str | None = None,
     other_embedders: Sequence[Embedder] = (),
     max_document_bytes: int = MAX_DOCUMENT_BYTES,
+    allow_purged: bool = False,
 ) -> IngestReport:
     """Make the tenant's documents of this source equal to a folder of files or a JSONL corpus.
 
     Documents that left the source are removed, those of other sources stay. On an empty rail the first index
     version is made for `embedder` and becomes stable. While several versions are reachable, all are written,
     and each needs its embedder: `other_embedders` are for the versions that were made with another one.
+    A document that was purged is left out and listed, unless `allow_purged` lets it in as a new one.
     """
     name = source_name or source.resolve().name
     on_progress(IngestProgress(stage="read", done=0, total=0))
@@ -116,7 +119,15 @@ async def ingest(
     async def compare(publisher: Publisher, position: Position) -> Difference:
         return compare_source(reading, await publisher.live_documents(position), name)
 
-    run = _Run(store, tenant, name, (embedder, *other_embedders), on_progress, on_publish)
+    run = _Run(
+        store,
+        tenant,
+        name,
+        (embedder, *other_embedders),
+        on_progress,
+        on_publish,
+        allow_purged=allow_purged,
+    )
     report = await run.bring_in(compare, dry_run=dry_run)
     return replace(report, skipped=reading.skipped)
 
@@ -159,6 +170,8 @@ class _Run:
         embedders: Sequence[Embedder],
         on_progress: OnProgress,
         on_publish: OnPublish | None,
+        *,
+        allow_purged: bool = False,
     ) -> None:
         self._store = store
         self._source = source
@@ -167,6 +180,7 @@ class _Run:
         self._embedders = {each.id: each for each in embedders}
         self._say = on_progress
         self._on_publish = on_publish
+        self._allow_purged = allow_purged
         #: Vectors made so far, also by an attempt that another publish overtook.
         self._embedded = 0
 
@@ -183,6 +197,9 @@ class _Run:
         publisher = self._publisher
         position = await publisher.position()
         difference = await compare(publisher, position)
+        if not self._allow_purged:
+            erased = refusals(await publisher.tombstones(), difference.changed, difference.added)
+            difference = difference.without(erased)
         targets = await self._targets(dry_run=dry_run)
         fills = [
             staged

@@ -23,6 +23,7 @@ from retrieval.parsing import ParsedDocument
 from retrieval.sql import named_queries
 from retrieval.store import QUERIES as STORE_QUERIES
 from retrieval.store import KnowledgeStore, version_of
+from retrieval.tombstones import Tombstone, tombstones
 from retrieval.versions import KnowledgeVersion, VersionState
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Position:
     #: Where an undo would lead; None before the first publish.
     previous: int | None
     newest: int
+    #: Documents that were erased until now: what was read before one of them may hold it.
+    erasures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +143,20 @@ class Publisher:
     def __init__(self, store: KnowledgeStore, tenant: str) -> None:
         self._store = store
         self._tenant = tenant
+        #: Erasures at the last `position`: vectors of what was read then are not kept after another one.
+        self._erasures: int | None = None
 
     async def position(self) -> Position:
         """Where the snapshots stand now."""
         async with self._entered() as conn:
-            return await self._position(conn)
+            position = await self._position(conn)
+        self._erasures = position.erasures
+        return position
+
+    async def tombstones(self) -> list[Tombstone]:
+        """What is left of the documents that were erased."""
+        async with self._entered() as conn:
+            return await tombstones(conn, self._tenant)
 
     async def targets(self) -> list[Target]:
         """The index versions that a publish must write."""
@@ -212,6 +224,9 @@ class Publisher:
             for chunk_hash, vector in vectors
         ]
         async with self._entered() as conn, conn.cursor() as cursor:
+            await conn.execute(QUERIES["lock_shared"], {"tenant": self._tenant})
+            if self._erasures not in (None, (await self._position(conn)).erasures):
+                raise PublishConflictError("a document was erased meanwhile, maybe one of these: run again")
             await cursor.executemany(QUERIES["add_to_cache"], rows)
 
     async def publish(self, publication: Publication) -> int:
@@ -307,7 +322,7 @@ class Publisher:
 
     async def _position(self, conn: Connection) -> Position:
         row = await row_of(conn, QUERIES["position"], {"tenant": self._tenant})
-        return Position(head=row[0], previous=row[1], newest=row[2])
+        return Position(head=row[0], previous=row[1], newest=row[2], erasures=row[3])
 
     @asynccontextmanager
     async def _entered(self) -> AsyncIterator[Connection]:

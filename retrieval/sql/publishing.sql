@@ -15,7 +15,8 @@ INSERT INTO retrieval.tenant (name) VALUES (%(tenant)s) ON CONFLICT DO NOTHING
 -- name: position
 SELECT coalesce((SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(tenant)s), 0) AS head,
        (SELECT previous FROM retrieval.snapshot_head WHERE tenant = %(tenant)s) AS previous,
-       coalesce((SELECT max(number) FROM retrieval.snapshot WHERE tenant = %(tenant)s), 0) AS newest
+       coalesce((SELECT max(number) FROM retrieval.snapshot WHERE tenant = %(tenant)s), 0) AS newest,
+       (SELECT count(*) FROM retrieval.tombstone WHERE tenant = %(tenant)s) AS erasures
 
 -- name: targets
 -- Versions that a publish writes: every one that may take traffic, and those being built.
@@ -60,6 +61,10 @@ WHERE r.tenant = %(tenant)s
 -- name: cached
 SELECT chunk_hash FROM retrieval.embedding_cache
 WHERE embedder = %(embedder)s AND tenant = %(tenant)s AND chunk_hash = ANY (%(hashes)s)
+
+-- name: lock_shared
+-- Of those who add what a publish will need; an erasure waits for them, and they for it.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('retrieval.publish:' || %(tenant)s, 0))
 
 -- name: add_to_cache
 INSERT INTO retrieval.embedding_cache (embedder, tenant, chunk_hash, embedding)
@@ -149,7 +154,10 @@ UPDATE staged_document s SET
         (SELECT v.number FROM retrieval.document_version v
          WHERE v.tenant = %(tenant)s AND v.document_id = s.id AND v.content_hash = s.content_hash),
         (SELECT max(v.number) + 1 FROM retrieval.document_version v
-         WHERE v.tenant = %(tenant)s AND v.document_id = s.id), 1)
+         WHERE v.tenant = %(tenant)s AND v.document_id = s.id),
+        -- Numbers of an erased document are not given again: what cited them must not mean another text.
+        (SELECT max(t.last_version) + 1 FROM retrieval.tombstone t
+         WHERE t.tenant = %(tenant)s AND t.document = retrieval.digest(%(tenant)s, s.id)), 1)
 
 -- name: add_documents
 INSERT INTO retrieval.document (tenant, id, source, file, acl)
@@ -208,7 +216,7 @@ INSERT INTO retrieval.filter_field (tenant, name, kind)
 SELECT DISTINCT ON (key) %(tenant)s, key, retrieval.filter_kind(value)
 FROM (SELECT id, key, value FROM staged_document, jsonb_each(metadata)
       UNION ALL SELECT '', 'language', '""') AS seen
-WHERE retrieval.filter_kind(value) IS NOT NULL
+WHERE retrieval.filter_kind(value) IS NOT NULL AND length(key) <= 200
 ORDER BY key, id
 ON CONFLICT DO NOTHING
 

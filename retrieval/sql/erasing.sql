@@ -1,0 +1,61 @@
+-- name: holdings
+-- What there is to erase: texts, and chunks over all index versions.
+SELECT (SELECT count(*) FROM retrieval.document_version WHERE tenant = %(tenant)s AND document_id = %(document)s),
+       (SELECT count(*) FROM retrieval.chunk WHERE tenant = %(tenant)s AND document_id = %(document)s)
+
+-- name: last_tombstone
+SELECT encode(document, 'hex'), purged_at FROM retrieval.tombstone
+WHERE tenant = %(tenant)s AND document = retrieval.digest(%(tenant)s, %(document)s)
+ORDER BY last_version DESC LIMIT 1
+
+-- name: add_tombstone
+INSERT INTO retrieval.tombstone (tenant, document, last_version, texts, purged_by)
+SELECT %(tenant)s, retrieval.digest(%(tenant)s, %(document)s), max(number),
+       array_agg(DISTINCT retrieval.digest(%(tenant)s, body)), %(by)s
+FROM retrieval.document_version WHERE tenant = %(tenant)s AND document_id = %(document)s
+
+-- name: erase_chunks
+-- The counts of words cover chunks that are alive at the newest snapshot, and so does what is taken from them.
+WITH gone AS (
+    DELETE FROM retrieval.chunk WHERE tenant = %(tenant)s AND document_id = %(document)s
+    RETURNING index_number, died IS NULL AS counted, tsvector_to_array(tsv) AS lexemes
+), fewer AS (
+    SELECT index_number, lexeme, count(*) AS df FROM gone, unnest(lexemes) AS lexeme WHERE counted GROUP BY 1, 2
+), terms AS (
+    UPDATE retrieval.term_stats t SET df = t.df - fewer.df FROM fewer
+    WHERE t.tenant = %(tenant)s AND t.index_number = fewer.index_number AND t.lexeme = fewer.lexeme
+), chunks AS (
+    UPDATE retrieval.chunk_stats t SET chunks = t.chunks - less.chunks
+    FROM (SELECT index_number, count(*) AS chunks FROM gone WHERE counted GROUP BY 1) AS less
+    WHERE t.tenant = %(tenant)s AND t.index_number = less.index_number
+)
+SELECT count(*) FROM gone
+
+-- name: erase_words
+-- A word that is in no chunk any more may have been this document's only.
+DELETE FROM retrieval.term_stats WHERE tenant = %(tenant)s AND df <= 0
+
+-- name: erase_vectors
+-- Every vector that belongs to no chunk: those of this document that no other one shares, and those that a run which
+-- was killed had kept of it. A run that is embedding now has to embed again.
+DELETE FROM retrieval.embedding_cache e
+WHERE e.tenant = %(tenant)s
+  AND NOT EXISTS (SELECT FROM retrieval.chunk c WHERE c.tenant = e.tenant AND c.chunk_hash = e.chunk_hash)
+
+-- name: erase_versions
+DELETE FROM retrieval.document_version WHERE tenant = %(tenant)s AND document_id = %(document)s
+
+-- name: erase_releases
+DELETE FROM retrieval.document_release WHERE tenant = %(tenant)s AND document_id = %(document)s
+
+-- name: erase_document
+DELETE FROM retrieval.document WHERE tenant = %(tenant)s AND id = %(document)s
+
+-- name: analyze
+-- The planner's statistics hold samples of what was there.
+ANALYZE retrieval.document, retrieval.document_version, retrieval.chunk, retrieval.term_stats
+
+-- name: tombstones
+SELECT t.document, t.texts, t.purged_at, s.salt
+FROM retrieval.tombstone t JOIN retrieval.tenant s ON s.name = t.tenant
+WHERE t.tenant = %(tenant)s ORDER BY t.purged_at
