@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
-from retrieval.documents import Access
-
-FilterValue = str | tuple[str, ...]
+from retrieval.documents import Access, MetadataValue
+from retrieval.filters import Filters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +28,16 @@ class SearchRequest:
     #: Index version to read, chosen by the caller (gateway) from the pointer: `k-<name>-<sha8>`.
     version: str
     k: int = 8
-    #: Equality filters on metadata, language and product: field -> value or one of several values.
-    filters: Mapping[str, FilterValue] = field(default_factory=dict)
+    #: What documents must be like: field -> value, several values or operators (retrieval/filters.py).
+    filters: Filters = field(default_factory=dict)
     #: Content to read: a snapshot's number, or what was live at a moment; None is what is live now.
     as_of: int | datetime | None = None
     #: Day whose facts count (effective dates); None is the day of `as_of` if that is a moment, else today.
     effective_on: date | None = None
     #: Seconds left for the whole search; over it RetrievalTimeoutError.
     timeout_s: float = 5.0
+    #: Documents that may not be found, to see what a search is worth without them.
+    exclude_documents: tuple[str, ...] = ()
     #: The conversation before the question, oldest first; used where the version names a rewriter.
     history: tuple[Said, ...] = ()
 
@@ -63,7 +64,7 @@ class Hit:
     lexical_score: float
     effective_from: date | None
     effective_to: date | None
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, MetadataValue]
     #: Logit of the reranker; None where none has seen the hit.
     rerank_score: float | None = None
 
@@ -79,13 +80,18 @@ class SearchResult:
     confidence: float
     #: Confidence under which an answer is not worth generating.
     abstain_below: float
+    #: How it was found: index, exact, index-then-exact or none, + and words, rare-words or none.
     mode: str
     candidates: int
+    #: Fewer than `k` hits, since no more exist for these eyes and filters.
     underfilled: bool
+    #: What did not work: `rerank`, the fused order stands.
     degraded: tuple[str, ...] = ()
     #: Milliseconds per stage: embed, search, rerank.
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     #: Whose fit the confidence and its threshold are: `default` (the version's) or `tenant-<sha8>`.
     calibration: str = "default"
+    #: The numbers that the confidence follows from, so that it can be fitted again from what was recorded.
+    features: Mapping[str, float] = field(default_factory=dict)
     #: What was searched instead of the question; None where it was searched as asked.
     rewritten: str | None = None

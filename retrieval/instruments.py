@@ -80,6 +80,12 @@ top_score = _meter.create_histogram(
 empty = _meter.create_counter(
     "twinrail.retrieval.empty", unit="{request}", description="Searches that returned nothing"
 )
+recall_probe = _meter.create_histogram(
+    "twinrail.retrieval.recall_probe",
+    unit="1",
+    description="Share of the exact nearest chunks that the vector index proposed, on sampled searches",
+    explicit_bucket_boundaries_advisory=(0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 1),
+)
 query_duration = _meter.create_histogram(
     "db.client.operation.duration",
     unit="s",

@@ -1,43 +1,81 @@
-"""One search, end to end: embed the question, one SQL round trip, a confidence, and the facts."""
+"""One search, end to end: embed the question, one SQL round trip, rerank, a confidence, and the facts."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from retrieval import instruments as telemetry
+from retrieval.confidence import features_of
 from retrieval.documents import is_storable
-from retrieval.embedding import Embedder
+from retrieval.embedding import Embedder, Vector
 from retrieval.errors import (
     EmbedderMismatchError,
-    FilterError,
     RequestError,
     RetrievalTimeoutError,
     UnknownVersionError,
 )
-from retrieval.hits import FilterValue, SearchRequest, SearchResult
+from retrieval.filters import FilterTree, filter_tree
+from retrieval.hits import SearchRequest, SearchResult
+from retrieval.probing import TIMEOUT_S as PROBE_TIMEOUT_S
+from retrieval.probing import RecallProbe
+from retrieval.reordering import RerankStage
+from retrieval.reranking import Reranker
 from retrieval.store import Found, KnowledgeStore, Legs
 from retrieval.versions import KnowledgeVersion
 
 MAX_K = 100
-MAX_FILTERS = 20
-MAX_FILTER_VALUES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A search on its way through the stages."""
+
+    request: SearchRequest
+    filters: FilterTree | None
+    version: KnowledgeVersion
+    legs: Legs
+    #: Of `time.monotonic`.
+    deadline: float
+    #: Of the stages' metrics.
+    labels: Mapping[str, str]
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self.deadline - time.monotonic()
 
 
 class Retriever:
-    """Searches. Holds no state but the versions it has seen, which never change."""
+    """Searches. Holds no state but the versions it has seen, which never change, and a recall probe."""
 
-    def __init__(self, *, store: KnowledgeStore, embedders: Mapping[str, Embedder]) -> None:
+    def __init__(
+        self,
+        *,
+        store: KnowledgeStore,
+        embedders: Mapping[str, Embedder],
+        rerankers: Mapping[str, Reranker] | None = None,
+        rerank_timeout_s: float = 0.8,
+        probe_share: float = 0.0,
+    ) -> None:
         self._store = store
         self._embedders = dict(embedders)
+        self._rerank = RerankStage(rerankers or {}, timeout_s=rerank_timeout_s)
+        self._probe = RecallProbe(probe_share)
         self._versions: dict[str, KnowledgeVersion] = {}
+
+    async def close(self) -> None:
+        """End what runs in the background. Before the store's pool is closed."""
+        await self._probe.close()
 
     async def search(
         self, request: SearchRequest, *, arm: str | None = None, legs: Legs = "both"
     ) -> SearchResult:
         """The best chunks for a question. `arm` labels the metrics; `legs` leaves one out, to compare."""
-        filters = checked_filters(request)
+        require_searchable(request)
+        filters = filter_tree(request.filters)
         labels = {telemetry.OPERATION: "retrieval", telemetry.KNOWLEDGE_VERSION: request.version}
         if arm:
             labels[telemetry.KNOWLEDGE_ARM] = arm
@@ -48,9 +86,18 @@ class Retriever:
         with telemetry.measured(
             telemetry.SEARCH_SPAN, telemetry.operation_duration, labels=labels, attributes=facts
         ) as stage:
+            deadline = time.monotonic() + request.timeout_s
             try:
                 async with asyncio.timeout(request.timeout_s):
-                    result = await self._search(request, filters, labels, legs)
+                    asked = Asked(
+                        request=request,
+                        filters=filters,
+                        version=await self._version(request.version),
+                        legs=legs,
+                        deadline=deadline,
+                        labels={key: value for key, value in labels.items() if key != telemetry.OPERATION},
+                    )
+                    result = await self._search(asked)
             except TimeoutError as exc:
                 raise RetrievalTimeoutError(
                     f"timeout_s: the search took longer than {request.timeout_s} s"
@@ -75,57 +122,110 @@ class Retriever:
                 telemetry.empty.add(1, labels)
         return result
 
-    async def _search(
-        self,
-        request: SearchRequest,
-        filters: Mapping[str, tuple[str, ...]],
-        labels: Mapping[str, str],
-        legs: Legs,
-    ) -> SearchResult:
-        deadline = time.monotonic() + request.timeout_s
-        version = await self._version(request.version)
+    async def _search(self, asked: Asked) -> SearchResult:
+        """The stages in their order."""
+        request, version = asked.request, asked.version
+        vector, embed_s = await self._embed(asked)
+        found, search_s = await self._find(asked, vector)
+        ordered = await self._rerank.order(
+            version,
+            request.question,
+            found.hits,
+            k=request.k,
+            deadline=asked.deadline,
+            labels=asked.labels,
+        )
+        judged = judge(request.question, found, version)
+        seconds = {"embed": embed_s, "search": search_s}
+        if ordered.seconds is not None:
+            seconds["rerank"] = ordered.seconds
+        return SearchResult(
+            hits=ordered.hits,
+            version=version.id,
+            snapshot=found.snapshot,
+            confidence=judged.confidence,
+            abstain_below=judged.abstain_below,
+            mode=found.mode,
+            candidates=found.candidates,
+            underfilled=len(ordered.hits) < request.k,
+            degraded=ordered.degraded,
+            timings_ms={name: value * 1000 for name, value in seconds.items()},
+            calibration=judged.calibration,
+            features=judged.features,
+        )
+
+    async def _embed(self, asked: Asked) -> tuple[Vector, float]:
+        version = asked.version
         embedder = self._embedders.get(version.embedder)
         if embedder is None:
             raise EmbedderMismatchError(
                 f"version: {version.id} needs embedder {version.embedder}; "
                 f"at hand: {', '.join(self._embedders) or 'none'}"
             )
-        rail = {key: value for key, value in labels.items() if key != telemetry.OPERATION}
         with telemetry.measured(
             f"embeddings {embedder.id}",
             telemetry.operation_duration,
-            labels={telemetry.OPERATION: "embeddings", telemetry.REQUEST_MODEL: embedder.id, **rail},
+            labels={
+                telemetry.OPERATION: "embeddings",
+                telemetry.REQUEST_MODEL: embedder.id,
+                **asked.labels,
+            },
             attributes={telemetry.EMBEDDING_DIMENSIONS: embedder.dims},
             stage="embed",
-        ) as embed:
-            vector = await embedder.embed_query(request.question)
+        ) as stage:
+            vector = await embedder.embed_query(asked.request.question)
+        return vector, stage.seconds
+
+    async def _find(self, asked: Asked, vector: Vector) -> tuple[Found, float]:
+        request = asked.request
         with telemetry.measured(
-            telemetry.QUERY_SPAN, telemetry.query_duration, labels={**telemetry.DB, **rail}, stage="search"
-        ) as query:
+            telemetry.QUERY_SPAN,
+            telemetry.query_duration,
+            labels={**telemetry.DB, **asked.labels},
+            stage="search",
+        ) as stage:
             found = await self._store.search(
                 request.access,
-                version=version.id,
+                version=asked.version.id,
+                question=request.question,
+                embedding=vector,
+                k=self._rerank.wanted(asked.version, request.k),
+                filters=asked.filters,
+                exclude_documents=request.exclude_documents,
+                as_of=request.as_of,
+                effective_on=request.effective_on,
+                timeout_s=asked.left_s,
+                legs=asked.legs,
+            )
+            stage.note({telemetry.MODE: found.mode, telemetry.CANDIDATES: found.candidates})
+        if found.mode.startswith("index+"):
+            # What was compared with everything anyway has nothing to lose.
+            version_label = {telemetry.KNOWLEDGE_VERSION: asked.version.id}
+            self._probe.offer(lambda: self._recall(asked, vector, found.snapshot), version_label)
+        return found, stage.seconds
+
+    async def _recall(self, asked: Asked, vector: Vector, snapshot: int) -> float | None:
+        """Share of the exact nearest `k` that the vector index proposes, at the snapshot that was read."""
+        request = asked.request
+        nearest: list[set[int]] = []
+        for exact in (False, True):
+            found = await self._store.search(
+                request.access,
+                version=asked.version.id,
                 question=request.question,
                 embedding=vector,
                 k=request.k,
-                filters=filters,
-                as_of=request.as_of,
+                filters=asked.filters,
+                exclude_documents=request.exclude_documents,
+                as_of=snapshot,
                 effective_on=request.effective_on,
-                timeout_s=deadline - time.monotonic(),
-                legs=legs,
+                timeout_s=PROBE_TIMEOUT_S,
+                legs="dense",
+                exact=exact,
             )
-            query.note({telemetry.MODE: found.mode, telemetry.CANDIDATES: found.candidates})
-        return SearchResult(
-            hits=found.hits,
-            version=version.id,
-            snapshot=found.snapshot,
-            confidence=confidence_of(found, version),
-            abstain_below=version.abstain_below,
-            mode=found.mode,
-            candidates=found.candidates,
-            underfilled=found.underfilled,
-            timings_ms={"embed": embed.seconds * 1000, "search": query.seconds * 1000},
-        )
+            nearest.append({hit.chunk_id for hit in found.hits})
+        proposed, true = nearest
+        return len(proposed & true) / len(true) if true else None
 
     async def _version(self, version_id: str) -> KnowledgeVersion:
         """A version by id. Its parts are its identity, so what was read once stays true."""
@@ -138,15 +238,30 @@ class Retriever:
             raise UnknownVersionError(f"version: no index version {version_id}; known: {known}") from None
 
 
-def confidence_of(found: Found, version: KnowledgeVersion) -> float:
-    """Probability that the hits hold the answer; 0.0 without any."""
-    if found.top_dense is None:
-        return 0.0
-    return version.calibration.probability({"top_dense": found.top_dense})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """How sure a search is, by whose fit, and why."""
+
+    confidence: float
+    abstain_below: float
+    calibration: str
+    features: Mapping[str, float]
 
 
-def checked_filters(request: SearchRequest) -> dict[str, tuple[str, ...]]:
-    """Filters with their values as tuples; a value that cannot be searched is named."""
+def judge(question: str, found: Found, version: KnowledgeVersion) -> Judged:
+    """Probability that the hits hold the answer, 0.0 without any, by the tenant's own fit if there is one."""
+    features = features_of(question, found.hits, top_dense=found.top_dense, lexical_unit=found.lexical_unit)
+    calibration = found.fitted.calibration if found.fitted else version.calibration
+    return Judged(
+        confidence=calibration.probability(features) if features else 0.0,
+        abstain_below=found.fitted.abstain_below if found.fitted else version.abstain_below,
+        calibration=found.fitted.name if found.fitted else "default",
+        features=features,
+    )
+
+
+def require_searchable(request: SearchRequest) -> None:
+    """Refuse what cannot be searched, by the field's name."""
     if not request.question.strip():
         raise RequestError("question: is empty; write what to search for")
     if not is_storable(request.question):
@@ -155,16 +270,3 @@ def checked_filters(request: SearchRequest) -> dict[str, tuple[str, ...]]:
         raise RequestError(f"k: {request.k} is not between 1 and {MAX_K}")
     if request.timeout_s <= 0:
         raise RetrievalTimeoutError("timeout_s: no time is left for the search")
-    if len(request.filters) > MAX_FILTERS:
-        raise FilterError(f"filters: {len(request.filters)} fields, at most {MAX_FILTERS} are taken")
-    return {field: _values(field, value) for field, value in request.filters.items()}
-
-
-def _values(field: str, value: FilterValue) -> tuple[str, ...]:
-    values = (value,) if isinstance(value, str) else value
-    if not values or len(values) > MAX_FILTER_VALUES:
-        raise FilterError(f"filters: {field}: give 1 to {MAX_FILTER_VALUES} values")
-    for each in values:
-        if not isinstance(each, str) or not is_storable(each):
-            raise FilterError(f"filters: {field}: values must be strings, got {each!r}")
-    return tuple(values)

@@ -16,6 +16,7 @@ from typing import Literal
 
 import orjson
 
+from retrieval.confidence import FittedCalibration
 from retrieval.connections import borrowed, row_of
 from retrieval.documents import Access, Resolution, TextSpan
 from retrieval.embedding import Vector
@@ -23,8 +24,9 @@ from retrieval.erasing import QUERIES as ERASING
 from retrieval.erasing import Erasure, erase
 from retrieval.errors import (
     StoreError,
-    StoreRoleError,
 )
+from retrieval.filters import FieldKind, FilterTree, require_field_name
+from retrieval.guarding import require_guard
 from retrieval.hits import Hit
 from retrieval.lexing import query_terms
 from retrieval.pointing import VersionStore
@@ -48,27 +50,22 @@ class Found:
     snapshot: int
     mode: str
     candidates: int
-    underfilled: bool
     #: Best cosine among all candidates; None when there is none.
     top_dense: float | None
     #: What BM25 squared is divided by under fusion `coverage-1`.
     lexical_unit: float
+    #: The tenant's own fit for the version, if there is one.
+    fitted: FittedCalibration | None = None
 
 
 class KnowledgeStore(VersionStore):
     """The tables of schema `retrieval`: beside versions and pointer, what is found in them."""
 
     async def check(self) -> None:
-        """Refuse a role that row-level security does not bind; warn if the text index will not be used."""
+        """Refuse a login that row-level security does not bind; warn if the text index will not be used."""
         async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn:
-            role = await (await conn.execute(QUERIES["role"])).fetchone()
+            await require_guard(conn)
             leakproof = await (await conn.execute(QUERIES["match_is_leakproof"])).fetchone()
-        if role is None or role[0]:
-            name = role[1] if role else "unknown"
-            raise StoreRoleError(
-                f"role {name!r} is a superuser or has BYPASSRLS, so tenants would not be kept apart: "
-                "connect as a plain role that owns the database"
-            )
         if not (leakproof and leakproof[0]):
             logger.warning(
                 "ts_match_vq is not LEAKPROOF here, so word search scans the tenant's chunks, not the index; "
@@ -86,14 +83,16 @@ class KnowledgeStore(VersionStore):
         question: str,
         embedding: Vector,
         k: int,
-        filters: Mapping[str, Sequence[str]],
-        as_of: int | datetime | None,
-        effective_on: date | None,
+        filters: FilterTree | None = None,
+        exclude_documents: Sequence[str] = (),
+        as_of: int | datetime | None = None,
+        effective_on: date | None = None,
         timeout_s: float,
         legs: Legs = "both",
         candidates: int | None = None,
+        exact: bool = False,
     ) -> Found:
-        """Both legs in one round trip."""
+        """Both legs in one round trip. `exact` compares with every chunk, whatever that costs."""
         terms = query_terms(question)
         params = {
             "tenant": access.tenant,
@@ -103,13 +102,15 @@ class KnowledgeStore(VersionStore):
             "lexemes": terms.lexemes,
             "terms": terms.terms,
             "counts": terms.counts,
-            "filters": json.dumps({field: list(values) for field, values in filters.items()}),
+            "filter": json.dumps(filters) if filters else None,
+            "excluded": list(exclude_documents),
             "snapshot": as_of if isinstance(as_of, int) else None,
             "moment": as_of if isinstance(as_of, datetime) else None,
             "effective_on": effective_on,
             "k": k,
             "candidates": candidates or max(CANDIDATES, k),
             "legs": legs,
+            "exact": exact,
         }
         deadline = time.monotonic() + timeout_s
         async with borrowed(self.pool, timeout_s=min(self.acquire_timeout_s, timeout_s)) as conn:
@@ -121,6 +122,23 @@ class KnowledgeStore(VersionStore):
         if row is None:
             raise StoreError("database: the search function returned nothing; run `twinrail migrate`")
         return _found(str(row[0]))
+
+    async def declare_fields(self, tenant: str, kinds: Mapping[str, FieldKind]) -> None:
+        """Say what metadata fields hold, for filters. A field is else what its first value was."""
+        fields = [{"tenant": tenant, "name": name, "kind": FieldKind(kind)} for name, kind in kinds.items()]
+        for field in fields:
+            require_field_name(str(field["name"]))
+        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
+            await conn.execute(QUERIES["enter"], {"tenant": tenant})
+            async with conn.cursor() as cursor:
+                await cursor.executemany(QUERIES["declare_field"], fields)
+
+    async def fields(self, tenant: str) -> dict[str, FieldKind]:
+        """The metadata fields that a filter may name, and what their values are."""
+        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
+            await conn.execute(QUERIES["enter"], {"tenant": tenant})
+            rows = await (await conn.execute(QUERIES["fields"], {"tenant": tenant})).fetchall()
+        return {name: FieldKind(kind) for name, kind in rows}
 
     async def text_spans(self, access: Access, spans: Sequence[TextSpan]) -> list[str | None]:
         """The characters that citations point at, in one round trip; None where these eyes see none."""
@@ -207,7 +225,10 @@ def _found(answer: str) -> Found:
             lexical_score=hit["lexical_score"],
             effective_from=_date(hit["effective_from"]),
             effective_to=_date(hit["effective_to"]),
-            metadata=hit["metadata"],
+            metadata={
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in hit["metadata"].items()
+            },
         )
         for rank, hit in enumerate(body["hits"], start=1)
     )
@@ -216,9 +237,9 @@ def _found(answer: str) -> Found:
         snapshot=body["snapshot"],
         mode=body["mode"],
         candidates=body["candidates"],
-        underfilled=body["underfilled"],
         top_dense=body["top_dense"],
         lexical_unit=body["lexical_unit"],
+        fitted=None if body["calibration"] is None else FittedCalibration.from_row(body["calibration"]),
     )
 
 

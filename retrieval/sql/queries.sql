@@ -11,11 +11,16 @@ SELECT set_config('statement_timeout', %(timeout)s, true)
 
 -- name: search
 SELECT retrieval.search(%(tenant)s, %(principals)s::text[], %(version)s, %(embedding)s, %(lexemes)s::text[],
-                        %(terms)s::int[], %(counts)s::int[], %(filters)s::jsonb, %(snapshot)s::int,
-                        %(moment)s::timestamptz, %(effective_on)s::date, %(k)s::int, %(candidates)s::int, %(legs)s)
+                        %(terms)s::int[], %(counts)s::int[], %(filter)s::jsonb, %(excluded)s::text[],
+                        %(snapshot)s::int, %(moment)s::timestamptz, %(effective_on)s::date, %(k)s::int,
+                        %(candidates)s::int, %(legs)s, %(exact)s)
 
--- name: role
-SELECT rolsuper OR rolbypassrls, rolname FROM pg_roles WHERE rolname = current_user
+-- name: declare_field
+INSERT INTO retrieval.filter_field (tenant, name, kind) VALUES (%(tenant)s, %(name)s, %(kind)s)
+ON CONFLICT (tenant, name) DO UPDATE SET kind = excluded.kind
+
+-- name: fields
+SELECT name, kind FROM retrieval.filter_field WHERE tenant = %(tenant)s ORDER BY name
 
 -- name: match_is_leakproof
 SELECT proleakproof FROM pg_proc WHERE oid = 'pg_catalog.ts_match_vq(tsvector, tsquery)'::regprocedure
