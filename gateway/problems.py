@@ -126,7 +126,6 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     kn.UnknownDocumentError: NOT_FOUND,
     kn.CanaryError: Kind(409, "canary", "The canary cannot be set"),
     kn.NothingToUndoError: Kind(409, "nothing-to-undo", "There is nothing to undo"),
-    kn.SnapshotNotFilledError: Kind(409, "snapshot-not-filled", "An index version lacks the snapshot"),
     kn.PointerMovedError: Kind(409, "pointer-moved", "Somebody else moved the pointer"),
     kn.VersionRetiredError: Kind(409, "version-retired", "The version is retired"),
     kn.VersionInReachError: Kind(409, "version-in-reach", "Traffic can reach the version"),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 from retrieval.errors import ChunkerError, UnknownChunkerError
@@ -70,6 +71,10 @@ class Chunker(Protocol):
         """The chunks of a document, in order; each is a span of `text`."""
 
 
+#: None but our own.
+NO_CHUNKERS: Mapping[str, Chunker] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """Part of a chunk to be: a block, or a part of a long one."""
@@ -86,11 +91,6 @@ class StructureChunker:
     """About `words` words a chunk: short neighbouring sections share one, long paragraphs are cut."""
 
     words: int = 200
-
-    @classmethod
-    def from_id(cls, chunker: str) -> Chunker:
-        """The chunker that an index version names."""
-        return chunker_of(chunker, {})
 
     @property
     def id(self) -> str:

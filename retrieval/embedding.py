@@ -15,7 +15,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retrieval.errors import EmbedderUnavailableError, EmbeddingError, EmbeddingRefusedError
+from retrieval.errors import (
+    EmbedderMismatchError,
+    EmbedderUnavailableError,
+    EmbeddingError,
+    EmbeddingRefusedError,
+)
 from retrieval.minilm import file_sha256, prepare_minilm
 
 __all__ = ["Embedder", "HttpEmbedder", "OnnxEmbedder", "prepare_minilm"]
@@ -39,6 +44,17 @@ class Embedder(Protocol):
 
     async def embed_documents(self, texts: Sequence[str]) -> Vector:
         """The vectors of texts in their order, of shape (len(texts), dims)."""
+
+
+async def unit_vectors(embedder: Embedder, texts: Sequence[str]) -> Vector:
+    """The vectors of texts, if they are what the embedder says: one a text, of its number of dimensions."""
+    vectors = await embedder.embed_documents(texts)
+    if vectors.shape != (len(texts), embedder.dims):
+        raise EmbedderMismatchError(
+            f"dims: {embedder.id} gave vectors of shape {vectors.shape} for {len(texts)} text(s), "
+            f"not of {embedder.dims} dimensions; correct its `dims`"
+        )
+    return vectors
 
 
 class OnnxEmbedder:

@@ -4,18 +4,19 @@ RetrievalError
 ├── DocumentError: UnparsableDocumentError, DocumentConflictError,        one document that is left out
 │   ErasedDocumentError
 ├── UnknownDocumentError                                                  a document that is not there
-├── DuplicateDocumentError, EmptySourceError                              a source that cannot be read
+├── DuplicateDocumentError, EmptySourceError, MassRemovalError            a source that is not taken as it is
+├── ParsingProcessError                                                   what reads files
 ├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
+├── RewriteError                                                          a follow-up that stays as it is
 ├── TooFewPairsError                                                      a fit that cannot be made
 ├── UnknownVersionError: NoStableVersionError, VersionNotReadyError, VersionRetiredError
-├── UnknownChunkerError, ChunkerError                                     what cuts text
+├── ChunkerError                                                          what cuts text
 ├── CanaryError, NothingToUndoError, PointerMovedError                    the pointer
-├── VersionInReachError, BuildRunningError, BuildStoppedError             the life of a version
-├── SnapshotNotFilledError
+├── VersionInReachError, BuildRunningError, UnknownChunkerError           the life of a version
 ├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError, EmbeddingRefusedError
 ├── RerankError: RerankerUnavailableError                                 what orders the hits anew
-├── StoreError: StoreUnavailableError, StoreFullError, StoreRoleError, PublishConflictError
-├── JobError: UnknownJobError, JobStateError, RepeatedRequestError        work in the background
+├── StoreError: StoreUnavailableError, StoreFullError, StoreRoleError, StoreGuardError, PublishConflictError
+├── JobError: UnknownJobError, JobStateError, RepeatedRequestError, JobInterruptedError
 └── RetrievalTimeoutError
 """
 
@@ -72,6 +73,14 @@ class EmptySourceError(RetrievalError):
     """The source holds no document."""
 
 
+class ParsingProcessError(RetrievalError):
+    """The process that reads files does not start."""
+
+
+class MassRemovalError(RetrievalError):
+    """Most of the source's documents would be removed."""
+
+
 # ---- searches ------------------------------------------------------------------------------------
 
 
@@ -89,6 +98,12 @@ class UnknownSnapshotError(RequestError):
 
 class RetrievalTimeoutError(RetrievalError):
     """The search took longer than the request allows."""
+
+    retryable = True
+
+
+class RewriteError(RetrievalError):
+    """A follow-up could not be rewritten."""
 
     retryable = True
 
@@ -129,12 +144,6 @@ class BuildRunningError(RetrievalError):
     retryable = True
 
 
-class BuildStoppedError(RetrievalError):
-    """The build was asked to stop: run it again to go on where it is."""
-
-    retryable = True
-
-
 class UnknownChunkerError(RetrievalError):
     """No chunker of that id is at hand."""
 
@@ -149,10 +158,6 @@ class CanaryError(RetrievalError):
 
 class NothingToUndoError(RetrievalError):
     """Nothing has moved on the knowledge rail that could be undone."""
-
-
-class SnapshotNotFilledError(RetrievalError):
-    """An index version lacks documents of the snapshot that the undo leads to: ingest them again."""
 
 
 class PointerMovedError(RetrievalError):
@@ -216,6 +221,10 @@ class StoreRoleError(StoreError):
     """The database role would bypass row-level security."""
 
 
+class StoreGuardError(StoreRoleError):
+    """A table of tenants is not under the row-level security that the migrations put there."""
+
+
 class PublishConflictError(StoreError):
     """Somebody else published or undid meanwhile: run the ingest again."""
 
@@ -235,6 +244,10 @@ class UnknownJobError(JobError):
 
 class JobStateError(JobError):
     """The job is past that."""
+
+
+class JobInterruptedError(JobError):
+    """The job was paused or cancelled, or another worker has it."""
 
 
 class RepeatedRequestError(JobError):

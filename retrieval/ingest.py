@@ -7,33 +7,30 @@ it was: vectors are kept batch by batch, and the publish is one transaction at t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retrieval.chunking import StructureChunker
+from retrieval.building import CACHE_BATCH, require_parts
+from retrieval.chunking import NO_CHUNKERS, Chunker, chunker_of, cut
 from retrieval.connections import Connection
-from retrieval.differences import Difference, compare_documents, compare_source
-from retrieval.embedding import Embedder
+from retrieval.differences import Difference, compare_documents, compare_source, refuse_mass_removal
+from retrieval.embedding import Embedder, unit_vectors
 from retrieval.errors import (
     DocumentError,
-    EmbedderMismatchError,
     EmbeddingRefusedError,
     PublishConflictError,
     RetrievalError,
-    UnknownVersionError,
 )
-from retrieval.lexing import LEXER
 from retrieval.minilm import NAME as MINILM
+from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.parsing import ParsedDocument
-from retrieval.publishing import Position, Publication, Publisher, StagedChunk, Target, Unfilled
-from retrieval.sources import MAX_DOCUMENT_BYTES, read_source
+from retrieval.publishing import Position, Publication, Publisher, StagedChunk, Target
+from retrieval.sources import read_source
 from retrieval.store import KnowledgeStore
 from retrieval.tombstones import refusals
 from retrieval.versions import KnowledgeVersion, VersionState
 
-#: Chunks between two commits of vectors: what a killed run may have to embed again.
-CACHE_BATCH = 32
 #: How often one run compares again because somebody else published meanwhile.
 ATTEMPTS = 5
 
@@ -83,8 +80,6 @@ class IngestReport:
     snapshot: int
     versions: tuple[str, ...]
     dry_run: bool
-    #: Those of the versions that take no traffic yet, because other tenants have content that they lack.
-    waiting: tuple[str, ...] = ()
 
 
 #: Runs in the publish's own transaction: what it writes becomes visible with the snapshot, or not at all.
@@ -102,22 +97,29 @@ async def ingest(
     dry_run: bool = False,
     source_name: str | None = None,
     other_embedders: Sequence[Embedder] = (),
-    max_document_bytes: int = MAX_DOCUMENT_BYTES,
+    chunkers: Mapping[str, Chunker] = NO_CHUNKERS,
+    limits: ReadLimits = DEFAULT_LIMITS,
     allow_purged: bool = False,
+    replace_most: bool = True,
 ) -> IngestReport:
     """Make the tenant's documents of this source equal to a folder of files or a JSONL corpus.
 
     Documents that left the source are removed, those of other sources stay. On an empty rail the first index
     version is made for `embedder` and becomes stable. While several versions are reachable, all are written,
     and each needs its embedder: `other_embedders` are for the versions that were made with another one.
-    A document that was purged is left out and listed, unless `allow_purged` lets it in as a new one.
+    A document that was purged is left out and listed, unless `allow_purged` lets it in as a new one. Without
+    `replace_most`, a source that would lose more than half of its documents is refused: it is a part, or
+    another help centre.
     """
     name = source_name or source.resolve().name
     on_progress(IngestProgress(stage="read", done=0, total=0))
-    reading = await asyncio.to_thread(read_source, source, max_document_bytes=max_document_bytes)
+    reading = await asyncio.to_thread(read_source, source, limits=limits)
 
     async def compare(publisher: Publisher, position: Position) -> Difference:
-        return compare_source(reading, await publisher.live_documents(position), name)
+        found = compare_source(reading, await publisher.live_documents(position), name)
+        if not replace_most:
+            refuse_mass_removal(found, name)
+        return found
 
     run = _Run(
         store,
@@ -126,6 +128,7 @@ async def ingest(
         (embedder, *other_embedders),
         on_progress,
         on_publish,
+        chunkers=chunkers,
         allow_purged=allow_purged,
     )
     report = await run.bring_in(compare, dry_run=dry_run)
@@ -141,6 +144,7 @@ async def apply(
     source: str,
     on_progress: OnProgress = lambda _progress: None,
     on_publish: OnPublish | None = None,
+    chunkers: Mapping[str, Chunker] = NO_CHUNKERS,
 ) -> IngestReport:
     """Write and take away single documents of a source, in one publish; the rest of the source stays.
 
@@ -153,7 +157,8 @@ async def apply(
         live = await publisher.documents(position, ids)
         return compare_documents(changes.upserts, changes.deletes, live, source)
 
-    return await _Run(store, tenant, source, embedders, on_progress, on_publish).bring_in(compare)
+    run = _Run(store, tenant, source, embedders, on_progress, on_publish, chunkers=chunkers)
+    return await run.bring_in(compare)
 
 
 Compare = Callable[[Publisher, Position], Awaitable[Difference]]
@@ -171,6 +176,7 @@ class _Run:
         on_progress: OnProgress,
         on_publish: OnPublish | None,
         *,
+        chunkers: Mapping[str, Chunker],
         allow_purged: bool = False,
     ) -> None:
         self._store = store
@@ -178,6 +184,7 @@ class _Run:
         self._publisher = Publisher(store, tenant)
         self._first = embedders[0]
         self._embedders = {each.id: each for each in embedders}
+        self._chunkers = chunkers
         self._say = on_progress
         self._on_publish = on_publish
         self._allow_purged = allow_purged
@@ -201,18 +208,13 @@ class _Run:
             erased = refusals(await publisher.tombstones(), difference.changed, difference.added)
             difference = difference.without(erased)
         targets = await self._targets(dry_run=dry_run)
-        fills = [
-            staged
-            for target in targets
-            for staged in _fill(target, await publisher.unfilled(position, target))
-        ]
-        chunks, uncut = _cut(targets, difference.changed)
+        chunks, uncut = _cut(targets, difference.changed, self._chunkers)
         difference = difference.without(uncut)
-        missing = await _missing(publisher, [*fills, *chunks])
+        missing = await _missing(publisher, chunks)
         if dry_run:
             self._embedded = sum(len(texts) for texts in missing.values())
         else:
-            unfit = await self._embed(missing, needed={staged.chunk.hash for staged in fills})
+            unfit = await self._embed(missing)
             if unfit:
                 refused = {
                     staged.document_id: unfit[staged.chunk.hash]
@@ -231,7 +233,7 @@ class _Run:
             unchanged=difference.unchanged,
             access_changed=len(difference.access),
             renamed=len(difference.renamed),
-            chunks=len(fills) + len(chunks),
+            chunks=len(chunks),
             embedded=self._embedded,
             failures=difference.failures,
             skipped=(),
@@ -242,13 +244,9 @@ class _Run:
         if dry_run:
             return report
         self._say(IngestProgress(stage="publish", done=0, total=len(chunks)))
-        if fills:
-            await publisher.publish(
-                Publication(source=self._source, position=position, targets=targets, chunks=fills)
-            )
         if difference.changed or difference.removed or difference.access or difference.renamed:
             report = await self._publish(position, targets, difference, chunks, report)
-        report = replace(report, waiting=await settle(self._store, publisher, targets))
+        await settle(self._store)
         self._say(IngestProgress(stage="publish", done=len(chunks), total=len(chunks)))
         return report
 
@@ -289,12 +287,11 @@ class _Run:
             else:
                 await self._store.register(first)
                 targets = await self._publisher.targets()
-        _require_embedders(targets, self._embedders)
+        for target in targets:
+            require_parts(target.version, self._embedders, self._chunkers)
         return targets
 
-    async def _embed(
-        self, missing: Mapping[str, Mapping[str, str]], *, needed: Collection[str]
-    ) -> dict[str, EmbeddingRefusedError]:
+    async def _embed(self, missing: Mapping[str, Mapping[str, str]]) -> dict[str, EmbeddingRefusedError]:
         """Make and keep the missing vectors; returns those that the embedder refuses: hash -> reason.
 
         One refused text spoils its whole request, so that batch is sent again text by text.
@@ -312,31 +309,27 @@ class _Run:
                         try:
                             await self._keep(embedder, {chunk_hash: text})
                         except EmbeddingRefusedError as exc:
-                            if chunk_hash in needed:
-                                raise
                             unfit[chunk_hash] = exc
                 done += len(batch)
                 self._say(IngestProgress(stage="embed", done=done, total=total))
         return unfit
 
     async def _keep(self, embedder: str, texts: Mapping[str, str]) -> None:
-        vectors = await self._embedders[embedder].embed_documents(list(texts.values()))
+        vectors = await unit_vectors(self._embedders[embedder], list(texts.values()))
         await self._publisher.add_to_cache(embedder, zip(texts, vectors, strict=True))
         self._embedded += len(texts)
 
 
-async def settle(store: KnowledgeStore, publisher: Publisher, targets: Sequence[Target]) -> tuple[str, ...]:
-    """What follows a publish, and may be done again: filled versions become ready, the first one stable.
+async def settle(store: KnowledgeStore) -> None:
+    """What follows a publish, and may be done again: the first version of a rail becomes ready and stable.
 
-    Returns the versions that other tenants keep waiting.
+    Every other version is filled, and becomes ready, by `retrieval.building.build`.
     """
-    waiting = [
-        target.version.id
-        for target in targets
-        if target.version.state is VersionState.BUILDING and not await publisher.mark_ready(target.version.id)
-    ]
-    await store.promote_first(targets[0].version.id)
-    return tuple(waiting)
+    versions = await store.versions()
+    if all(version.state is VersionState.BUILDING for version in versions):
+        for version in versions:
+            await store.make_ready(version.id)
+        await store.promote_first(versions[0].id)
 
 
 def first_version(embedder: Embedder) -> KnowledgeVersion:
@@ -351,39 +344,27 @@ def first_version(embedder: Embedder) -> KnowledgeVersion:
     )
 
 
-def _require_embedders(targets: Sequence[Target], embedders: Mapping[str, Embedder]) -> None:
-    for target in targets:
-        version = target.version
-        if version.embedder not in embedders:
-            raise EmbedderMismatchError(
-                f"index version {version.id} was made with embedder {version.embedder}, and only "
-                f"{', '.join(embedders)} is at hand: give that one too, or promote a version of this embedder"
-            )
-        if version.lexer != LEXER:
-            raise UnknownVersionError(f"lexer: {version.id} needs {version.lexer}; this release has {LEXER}")
-
-
 def _cut(
-    targets: Sequence[Target], documents: Sequence[ParsedDocument]
+    targets: Sequence[Target], documents: Sequence[ParsedDocument], chunkers: Mapping[str, Chunker]
 ) -> tuple[list[StagedChunk], dict[str, DocumentError]]:
     """The chunks of every target, and the documents that a chunker cannot cut: id -> reason."""
-    chunks: dict[str, list[StagedChunk]] = {parsed.document.id: [] for parsed in documents}
+    staged: dict[str, list[StagedChunk]] = {parsed.document.id: [] for parsed in documents}
     uncut: dict[str, DocumentError] = {}
     for target in targets:
-        chunker = StructureChunker.from_id(target.version.chunker)
+        chunker = chunker_of(target.version.chunker, chunkers)
         for parsed in documents:
             document = parsed.document
             try:
-                cut = list(chunker.chunk(document.title, document.text, parsed.blocks))
+                chunks = cut(chunker, document.title, document.text, parsed.blocks)
             except RetrievalError as exc:
                 uncut[document.id] = DocumentError(
                     parsed.origin, "text", str(exc), f"version {target.version.id} cannot hold it"
                 )
                 continue
-            chunks[document.id] += [
-                StagedChunk(target=target, document_id=document.id, chunk=chunk) for chunk in cut
+            staged[document.id] += [
+                StagedChunk(target=target, document_id=document.id, chunk=chunk) for chunk in chunks
             ]
-    return [staged for key, cut in chunks.items() if key not in uncut for staged in cut], uncut
+    return [each for key, row in staged.items() if key not in uncut for each in row], uncut
 
 
 def _refusals(
@@ -395,13 +376,6 @@ def _refusals(
             problem = f"the embedder refuses it: {reason}"
             reasons[parsed.document.id] = DocumentError(parsed.origin, "text", problem, "shorten or split it")
     return reasons
-
-
-def _fill(target: Target, releases: Sequence[Unfilled]) -> Iterator[StagedChunk]:
-    chunker = StructureChunker.from_id(target.version.chunker)
-    for release in releases:
-        for chunk in chunker.chunk(release.title, release.body, release.blocks):
-            yield StagedChunk(target=target, document_id=release.document_id, chunk=chunk, release=release)
 
 
 async def _missing(publisher: Publisher, chunks: Sequence[StagedChunk]) -> dict[str, dict[str, str]]:

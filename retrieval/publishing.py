@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 
 from psycopg.types.json import Jsonb
 
-from retrieval.chunking import Block, BlockKind, Chunk
+from retrieval.chunking import Block, Chunk
 from retrieval.connections import Connection, borrowed, row_of
 from retrieval.embedding import Vector
-from retrieval.errors import PublishConflictError, StoreError
+from retrieval.errors import PublishConflictError, StoreError, VersionRetiredError
 from retrieval.lexing import bm25_weights, lex, sparse_text
 from retrieval.parsing import ParsedDocument
+from retrieval.pointing import version_of
 from retrieval.sql import named_queries
 from retrieval.store import QUERIES as STORE_QUERIES
-from retrieval.store import KnowledgeStore, version_of
+from retrieval.store import KnowledgeStore
 from retrieval.tombstones import Tombstone, tombstones
-from retrieval.versions import KnowledgeVersion, VersionState
+from retrieval.versions import KnowledgeVersion
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,6 @@ class Unfilled:
     document_id: str
     document_version: int
     born: int
-    died: int | None
     title: str
     body: str
     blocks: tuple[Block, ...]
@@ -97,7 +97,6 @@ class StagedChunk:
             self.document_id,
             release.document_version if release else None,
             release.born if release else None,
-            release.died if release else None,
             self.chunk.ordinal,
             self.chunk.start,
             self.chunk.end,
@@ -115,7 +114,7 @@ class Publication:
 
     source: str
     position: Position
-    #: Every index version that traffic can reach; `chunks` has the chunks of each.
+    #: Every index version that is not retired; `chunks` has the chunks of each.
     targets: Sequence[Target]
     chunks: Sequence[StagedChunk]
     #: New or changed documents.
@@ -133,7 +132,7 @@ class Publication:
 
     @property
     def moves_content(self) -> bool:
-        """Whether there will be a new snapshot; permissions and fillings of a new index version make none."""
+        """Whether there will be a new snapshot; permissions make none."""
         return bool(self.documents or self.removed)
 
 
@@ -148,19 +147,19 @@ class Publisher:
 
     async def position(self) -> Position:
         """Where the snapshots stand now."""
-        async with self._entered() as conn:
+        async with self.entered() as conn:
             position = await self._position(conn)
         self._erasures = position.erasures
         return position
 
     async def tombstones(self) -> list[Tombstone]:
         """What is left of the documents that were erased."""
-        async with self._entered() as conn:
+        async with self.entered() as conn:
             return await tombstones(conn, self._tenant)
 
     async def targets(self) -> list[Target]:
         """The index versions that a publish must write."""
-        async with self._entered() as conn:
+        async with self.entered() as conn:
             return await _targets(conn)
 
     async def live_documents(self, position: Position) -> dict[str, LiveDocument]:
@@ -168,7 +167,7 @@ class Publisher:
         return await self._documents("live_documents", {"tenant": self._tenant, "head": position.head})
 
     async def _documents(self, query: str, params: Mapping[str, object]) -> dict[str, LiveDocument]:
-        async with self._entered() as conn:
+        async with self.entered() as conn:
             rows = await (await conn.execute(QUERIES[query], params)).fetchall()
         return {
             row[0]: LiveDocument(
@@ -182,33 +181,9 @@ class Publisher:
         params = {"tenant": self._tenant, "head": position.head, "ids": list(ids)}
         return await self._documents("live_documents_by_id", params)
 
-    async def unfilled(self, position: Position, target: Target) -> list[Unfilled]:
-        """Releases that searches may need and the index version lacks."""
-        previous = position.head if position.previous is None else position.previous
-        params = {
-            "tenant": self._tenant,
-            "head": position.head,
-            "previous": previous,
-            "index_number": target.number,
-        }
-        async with self._entered() as conn:
-            rows = await (await conn.execute(QUERIES["unfilled"], params)).fetchall()
-        return [
-            Unfilled(
-                document_id=row[0],
-                document_version=row[1],
-                born=row[2],
-                died=row[3],
-                title=row[4],
-                body=row[5],
-                blocks=tuple(Block(BlockKind(kind), level, start, end) for kind, level, start, end in row[6]),
-            )
-            for row in rows
-        ]
-
     async def cached(self, embedder: str, hashes: Sequence[str]) -> set[str]:
         """Those of the hashes whose vectors are stored."""
-        async with self._entered() as conn:
+        async with self.entered() as conn:
             params = {"embedder": embedder, "tenant": self._tenant, "hashes": list(hashes)}
             return {row[0] for row in await (await conn.execute(QUERIES["cached"], params)).fetchall()}
 
@@ -223,7 +198,7 @@ class Publisher:
             }
             for chunk_hash, vector in vectors
         ]
-        async with self._entered() as conn, conn.cursor() as cursor:
+        async with self.entered() as conn, conn.cursor() as cursor:
             await conn.execute(QUERIES["lock_shared"], {"tenant": self._tenant})
             if self._erasures not in (None, (await self._position(conn)).erasures):
                 raise PublishConflictError("a document was erased meanwhile, maybe one of these: run again")
@@ -231,39 +206,41 @@ class Publisher:
 
     async def publish(self, publication: Publication) -> int:
         """Write it all or nothing; return the snapshot that is live afterwards."""
-        async with self._entered() as conn:
+        async with self.entered() as conn:
             await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
             await conn.execute(QUERIES["lock_versions_shared"])
             if await self._position(conn) != publication.position:
                 raise PublishConflictError
             written = {target.number for target in publication.targets}
-            for target in await _targets(conn):
-                if target.number not in written:
-                    raise PublishConflictError(
-                        f"index version {target.version.id} was registered meanwhile: run the ingest again"
-                    )
+            if written != {target.number for target in await _targets(conn)}:
+                raise PublishConflictError("an index version came or went meanwhile: run the ingest again")
             number = await self._write(conn, publication)
         if len(publication.chunks) >= MANY_CHUNKS:
             async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
                 await conn.execute(QUERIES["analyze_chunks"])
         return number
 
-    async def mark_ready(self, version: str) -> bool:
-        """Declare an index version filled, if it is so for every tenant: it will serve all at once."""
-        async with self._entered() as conn:
-            # A publish that runs may know nothing of the version. It ends first, and is seen here.
-            await conn.execute(QUERIES["lock_versions"])
-            (lacking,) = await row_of(conn, STORE_QUERIES["unfilled_tenants"], {"version": version})
-            if lacking:
-                logger.warning(
-                    "index version %s takes no traffic yet: run an ingest of %s too",
-                    version,
-                    ", ".join(lacking),
-                    extra={"action": "mark_ready"},
+    async def fill(self, target: Target, chunks: Sequence[StagedChunk]) -> bool:
+        """Add the chunks of releases that exist, all or nothing; False: a vector is gone, embed again.
+
+        Under the lock of publishes, so that lives, readers and erasures are those of this moment. A release
+        that has got chunks meanwhile keeps them.
+        """
+        async with self.entered() as conn:
+            await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
+            await conn.execute(QUERIES["lock_versions_shared"])
+            if target.number not in {known.number for known in await _targets(conn)}:
+                raise VersionRetiredError(
+                    f"version: {target.version.id} was retired while it was being built"
                 )
+            await self._stage_chunks(conn, chunks)
+            params = {"tenant": self._tenant, "new": 0}
+            (lost,) = await row_of(conn, QUERIES["lost_vectors"], params)
+            if lost:
                 return False
-            await conn.execute(STORE_QUERIES["set_state"], {"id": version, "state": VersionState.READY})
-            return True
+            for step in ("add_chunks", "count_terms", "count_chunks"):
+                await conn.execute(QUERIES[step], params)
+        return True
 
     async def _write(self, conn: Connection, publication: Publication) -> int:
         position = publication.position
@@ -305,14 +282,11 @@ class Publisher:
 
     async def _stage(self, conn: Connection, publication: Publication) -> None:
         """Bring everything into temporary tables with COPY; what follows are joins."""
-        await conn.execute(QUERIES["stage"])
+        await self._stage_chunks(conn, publication.chunks)
         async with conn.cursor() as cursor:
             async with cursor.copy(QUERIES["copy_documents"]) as copy:
                 for parsed in publication.documents:
                     await copy.write_row(_document_row(parsed))
-            async with cursor.copy(QUERIES["copy_chunks"]) as copy:
-                for staged in publication.chunks:
-                    await copy.write_row(staged.row())
             await cursor.execute(QUERIES["stage_removals"], {"ids": list(publication.removed)})
             await cursor.executemany(
                 QUERIES["stage_access"],
@@ -320,12 +294,18 @@ class Publisher:
             )
             await cursor.execute(QUERIES["analyze_staged"])
 
+    async def _stage_chunks(self, conn: Connection, chunks: Sequence[StagedChunk]) -> None:
+        await conn.execute(QUERIES["stage"])
+        async with conn.cursor() as cursor, cursor.copy(QUERIES["copy_chunks"]) as copy:
+            for staged in chunks:
+                await copy.write_row(staged.row())
+
     async def _position(self, conn: Connection) -> Position:
         row = await row_of(conn, QUERIES["position"], {"tenant": self._tenant})
         return Position(head=row[0], previous=row[1], newest=row[2], erasures=row[3])
 
     @asynccontextmanager
-    async def _entered(self) -> AsyncIterator[Connection]:
+    async def entered(self) -> AsyncIterator[Connection]:
         """A transaction as the tenant with all its principals: a writer must see what it replaces."""
         async with (
             borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Self
@@ -91,6 +92,38 @@ class KnowledgeVersion:
         """The fields by column name; the calibration as JSON."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**columns, "calibration": json.dumps(self.calibration.definition())}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantFacts:
+    """What a version holds of one tenant."""
+
+    chunks: int
+    #: First snapshot that it holds whole; None: all of them, or not known before the build has been there.
+    earliest: int | None
+    #: Of one that is being built: releases that it has, of those that it must have.
+    filled: int | None
+    wanted: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionFacts:
+    """A version with its part in the rail."""
+
+    version: KnowledgeVersion
+    #: Of `stable canary shadow previous undo`; empty: no traffic can reach it, so it may be retired.
+    roles: tuple[str, ...]
+    #: Chunks and indexes on disk.
+    size_bytes: int
+    tenants: Mapping[str, TenantFacts]
+
+    @property
+    def progress(self) -> float | None:
+        """Share of a build that is done; None when it is not being built."""
+        if self.version.state is not VersionState.BUILDING:
+            return None
+        wanted = sum(facts.wanted or 0 for facts in self.tenants.values())
+        return sum(facts.filled or 0 for facts in self.tenants.values()) / wanted if wanted else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

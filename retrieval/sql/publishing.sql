@@ -3,7 +3,7 @@
 SELECT pg_advisory_xact_lock(hashtextextended('retrieval.publish:' || %(tenant)s, 0))
 
 -- name: lock_versions_shared
--- Held by every publish while it writes: meanwhile no version is declared filled.
+-- Held by every publish while it writes: meanwhile no version comes or goes.
 SELECT pg_advisory_xact_lock_shared(hashtextextended('retrieval.versions', 0))
 
 -- name: lock_versions
@@ -46,18 +46,6 @@ LEFT JOIN retrieval.document_version v
     ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
 WHERE d.tenant = %(tenant)s AND d.id = ANY (%(ids)s)
 
--- name: unfilled
--- Releases that can be searched now or after an undo, and have no chunk in an index version.
-SELECT r.document_id, r.document_version, r.born, r.died, v.title, v.body, v.blocks
-FROM retrieval.document_release r
-JOIN retrieval.document_version v
-    ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
-WHERE r.tenant = %(tenant)s
-  AND (r.born <= %(head)s AND (r.died IS NULL OR r.died > %(head)s)
-       OR r.born <= %(previous)s AND (r.died IS NULL OR r.died > %(previous)s))
-  AND NOT EXISTS (SELECT FROM retrieval.chunk c WHERE c.index_number = %(index_number)s AND c.tenant = r.tenant
-                  AND c.document_id = r.document_id AND c.document_version = r.document_version AND c.born = r.born)
-
 -- name: cached
 SELECT chunk_hash FROM retrieval.embedding_cache
 WHERE embedder = %(embedder)s AND tenant = %(tenant)s AND chunk_hash = ANY (%(hashes)s)
@@ -82,7 +70,7 @@ CREATE TEMP TABLE staged_document (
     effective_from date, effective_to date, metadata jsonb, principals text[], file text, number int, acl int[]
 ) ON COMMIT DROP;
 CREATE TEMP TABLE staged_chunk (
-    index_number int, embedder text, document_id text, document_version int, born int, died int, ordinal int,
+    index_number int, embedder text, document_id text, document_version int, born int, ordinal int,
     char_start int, char_end int, heading_path text[], body text, chunk_hash text, lexemes text[], bm text
 ) ON COMMIT DROP;
 CREATE TEMP TABLE staged_removal (id text PRIMARY KEY) ON COMMIT DROP;
@@ -94,7 +82,7 @@ COPY staged_document (id, content_hash, title, body, blocks, url, language, effe
                       principals, file) FROM STDIN
 
 -- name: copy_chunks
-COPY staged_chunk (index_number, embedder, document_id, document_version, born, died, ordinal, char_start, char_end,
+COPY staged_chunk (index_number, embedder, document_id, document_version, born, ordinal, char_start, char_end,
                    heading_path, body, chunk_hash, lexemes, bm) FROM STDIN
 
 -- name: analyze_staged
@@ -176,12 +164,22 @@ ON CONFLICT (tenant, document_id, content_hash) DO NOTHING
 INSERT INTO retrieval.document_release (tenant, document_id, document_version, born)
 SELECT %(tenant)s, id, number, %(new)s FROM staged_document
 
+-- name: lost_vectors
+-- Chunks of releases that still exist whose vectors an erasure, or the end of a version, has taken since.
+SELECT EXISTS (
+    SELECT FROM staged_chunk s
+    JOIN retrieval.document_release r ON r.tenant = %(tenant)s AND r.document_id = s.document_id
+        AND r.document_version = s.document_version AND r.born = s.born
+    WHERE NOT EXISTS (SELECT FROM retrieval.embedding_cache e
+                      WHERE e.embedder = s.embedder AND e.tenant = %(tenant)s AND e.chunk_hash = s.chunk_hash))
+
 -- name: add_chunks
+-- Of new documents (their releases were made just now) or, where `born` is given, of releases that there were.
 WITH added AS (
     INSERT INTO retrieval.chunk (index_number, tenant, document_id, document_version, ordinal, char_start, char_end,
         heading_path, body, chunk_hash, acl, born, died, effective_from, effective_to, embedding, tsv, bm, metadata)
     SELECT s.index_number, %(tenant)s, s.document_id, v.number, s.ordinal, s.char_start, s.char_end, s.heading_path,
-           s.body, s.chunk_hash, d.acl, coalesce(s.born, %(new)s), s.died, v.effective_from, v.effective_to,
+           s.body, s.chunk_hash, d.acl, r.born, r.died, v.effective_from, v.effective_to,
            e.embedding, array_to_tsvector(s.lexemes), s.bm::sparsevec,
            v.metadata || jsonb_build_object('language', v.language)
     FROM staged_chunk s
@@ -189,8 +187,14 @@ WITH added AS (
     JOIN retrieval.document d ON d.tenant = %(tenant)s AND d.id = s.document_id
     JOIN retrieval.document_version v ON v.tenant = %(tenant)s AND v.document_id = s.document_id
         AND v.number = coalesce(s.document_version, sd.number)
+    JOIN retrieval.document_release r ON r.tenant = %(tenant)s AND r.document_id = s.document_id
+        AND r.document_version = v.number AND r.born = coalesce(s.born, %(new)s)
     JOIN retrieval.embedding_cache e
         ON e.embedder = s.embedder AND e.tenant = %(tenant)s AND e.chunk_hash = s.chunk_hash
+    WHERE s.born IS NULL
+       OR NOT EXISTS (SELECT FROM retrieval.chunk c WHERE c.index_number = s.index_number AND c.tenant = r.tenant
+                      AND c.document_id = r.document_id AND c.document_version = r.document_version
+                      AND c.born = r.born)
     RETURNING index_number, tsvector_to_array(tsv) AS lexemes, CASE WHEN died IS NULL THEN 1 ELSE 0 END AS sign
 ), counted AS (
     INSERT INTO moved_chunk SELECT index_number, lexemes, sign FROM added

@@ -160,6 +160,14 @@ WHERE h.revision < p.revision AND h.stable IS NOT NULL
   AND (h.stable, h.canary, h.canary_weight_bp) IS DISTINCT FROM (p.stable, p.canary, p.canary_weight_bp)
 ORDER BY h.revision DESC LIMIT 1;
 
+-- Versions that traffic can reach, now or by an undo, with what each of them is. They are never retired.
+CREATE VIEW retrieval.version_role AS
+SELECT arm.version, arm.role
+FROM retrieval.pointer p LEFT JOIN retrieval.before_last_move AS undo ON true,
+     LATERAL (VALUES (p.stable, 'stable'), (p.canary, 'canary'), (p.shadow, 'shadow'), (p.previous, 'previous'),
+                     (undo.stable, 'undo'), (undo.canary, 'undo')) AS arm (version, role)
+WHERE arm.version IS NOT NULL;
+
 CREATE FUNCTION retrieval.pointer_moved() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO retrieval.pointer_history
@@ -207,9 +215,8 @@ CREATE TABLE retrieval.chunk (
     CONSTRAINT chunk_order_v1 CHECK (died > born)
 ) PARTITION BY LIST (index_number);
 ALTER TABLE retrieval.chunk ALTER COLUMN bm SET STORAGE MAIN;
+-- What searches need stands in `partition_indexes`: those are made once a partition is filled, which is far faster.
 CREATE INDEX chunk_document ON retrieval.chunk (tenant, document_id);
-CREATE INDEX chunk_tsv ON retrieval.chunk USING gin (tsv) WITH (fastupdate = off);
-CREATE INDEX chunk_acl ON retrieval.chunk USING gin (acl) WITH (fastupdate = off);
 
 -- Counts over the chunks alive at the newest snapshot; they weigh words and never decide what is visible.
 CREATE TABLE retrieval.term_stats (
@@ -351,39 +358,55 @@ END $$;
 -- Functions ------------------------------------------------------------------------------------------------------
 
 -- Give an index version its partition. Read directly, a partition is empty (row-level security without a policy):
--- only the parent table, whose policies hold, leads to its rows.
+-- only the parent table, whose policies hold, leads to its rows. Made apart and then attached, because
+-- CREATE TABLE ... PARTITION OF would lock every search out.
 CREATE FUNCTION retrieval.create_partition(p_number int, p_dims int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     partition text := format('chunk_%s', p_number);
 BEGIN
-    EXECUTE format('CREATE TABLE retrieval.%I PARTITION OF retrieval.chunk FOR VALUES IN (%s)', partition, p_number);
+    EXECUTE format('CREATE TABLE retrieval.%I (LIKE retrieval.chunk INCLUDING CONSTRAINTS INCLUDING STORAGE)', partition);
     EXECUTE format('ALTER TABLE retrieval.%I ADD CONSTRAINT %I CHECK (vector_dims(embedding) = %s)',
                    partition, partition || '_dims_v1', p_dims);
     IF p_dims <= 1536 THEN
         -- In the row itself: exact scores read no TOAST table. Longer ones might not fit a page.
         EXECUTE format('ALTER TABLE retrieval.%I ALTER COLUMN embedding SET STORAGE PLAIN', partition);
     END IF;
-    EXECUTE format('CREATE INDEX %I ON retrieval.%I USING hnsw ((embedding::halfvec(%s)) halfvec_ip_ops)',
-                   partition || '_embedding', partition, p_dims);
+    -- A row of 2 kB would have its BM25 weights compressed, and expanding them is most of what reading them costs. A
+    -- little more room, and the words and the text move out instead, which only the hits of a search need.
+    EXECUTE format('ALTER TABLE retrieval.%I SET (toast_tuple_target = %s)', partition, least(2 * p_dims + 2600, 8160));
     EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition);
+    EXECUTE format('ALTER TABLE retrieval.chunk ATTACH PARTITION retrieval.%I FOR VALUES IN (%s)', partition, p_number);
 END $$;
 
--- Whether an index version has no chunks of a release that a snapshot shows: a search there would miss documents.
--- For callers that act as the tenant, with all its principals.
-CREATE FUNCTION retrieval.lacks_snapshot(p_number int, p_tenant text, p_snapshot int) RETURNS boolean LANGUAGE sql STABLE AS $$
+-- The indexes by which searches find the chunks of a version: name, and what follows the name in CREATE INDEX.
+CREATE FUNCTION retrieval.partition_indexes(p_number int) RETURNS TABLE (name text, definition text) LANGUAGE sql STABLE AS $$
+    SELECT format('chunk_%s_%s', v.number, part.suffix), format('ON retrieval.chunk_%s USING %s', v.number, part.body)
+    FROM retrieval.index_version v,
+         LATERAL (VALUES ('embedding', format('hnsw ((embedding::halfvec(%s)) halfvec_ip_ops)', v.dims)),
+                         ('tsv', 'gin (tsv) WITH (fastupdate = off)'),
+                         ('acl', 'gin (acl) WITH (fastupdate = off)')) AS part (suffix, body)
+    WHERE v.number = p_number
+$$;
+
+-- From which snapshot on a new version must hold a tenant's content: what the head and an undo of it can show. It
+-- never falls, since heads only move between these two and new ones.
+CREATE FUNCTION retrieval.reachable_from(p_tenant text) RETURNS int LANGUAGE sql STABLE AS $$
+    SELECT coalesce((SELECT least(snapshot, previous) FROM retrieval.snapshot_head WHERE tenant = p_tenant), 0)
+$$;
+
+-- Whether a version lacks a release that a snapshot from p_earliest on shows. Once it lacks none, it stays so: every
+-- publish writes every version that is not retired. For callers that act as the tenant, with all its principals.
+CREATE FUNCTION retrieval.lacks_release(p_number int, p_tenant text, p_earliest int) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (
         SELECT FROM retrieval.document_release r
-        WHERE r.tenant = p_tenant AND r.born <= p_snapshot AND (r.died IS NULL OR r.died > p_snapshot)
+        WHERE r.tenant = p_tenant AND (r.died IS NULL OR r.died > p_earliest)
           AND NOT EXISTS (SELECT FROM retrieval.chunk c WHERE c.index_number = p_number AND c.tenant = r.tenant
                           AND c.document_id = r.document_id AND c.document_version = r.document_version
                           AND c.born = r.born))
 $$;
 
--- Tenants with content that an index version lacks.
--- Takes each tenant's eyes in turn, since row-level security shows one at a time, and leaves with nobody's.
--- Everybody is asked for both snapshots, the live one and the one that an undo leads to. One is let off: who took a
--- publish back and shows no document since. It may never come again, and would keep every new version from taking
--- traffic; should it redo that publish, the redo is refused until an ingest has filled the version.
+-- Tenants with content that an index version lacks. Takes each tenant's eyes in turn, since row-level security shows
+-- one at a time, and leaves with nobody's.
 CREATE FUNCTION retrieval.unfilled_tenants(p_version text) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     v_number constant int := (SELECT number FROM retrieval.index_version WHERE id = p_version);
@@ -394,22 +417,44 @@ BEGIN
         PERFORM set_config('retrieval.tenant', v_tenant, true);
         PERFORM set_config('retrieval.principals',
                            (SELECT coalesce(array_agg(id), '{}')::text FROM retrieval.principal), true);
-        -- A redo at this moment waits until the version is declared filled or not, and then sees which.
-        PERFORM FROM retrieval.snapshot_head WHERE tenant = v_tenant FOR SHARE;
-        IF EXISTS (
-            SELECT FROM retrieval.snapshot_head h
-            WHERE h.tenant = v_tenant
-              AND (retrieval.lacks_snapshot(v_number, h.tenant, h.snapshot)
-                   OR retrieval.lacks_snapshot(v_number, h.tenant, h.previous)
-                   AND (h.previous < h.snapshot
-                        OR EXISTS (SELECT FROM retrieval.document_release r WHERE r.tenant = h.tenant
-                                   AND r.born <= h.snapshot AND (r.died IS NULL OR r.died > h.snapshot))))
-        ) THEN
+        IF retrieval.lacks_release(v_number, v_tenant, coalesce(
+                (SELECT earliest FROM retrieval.index_coverage WHERE index_number = v_number AND tenant = v_tenant), 0)) THEN
             v_unfilled := v_unfilled || v_tenant;
         END IF;
     END LOOP;
     PERFORM set_config('retrieval.tenant', '', true), set_config('retrieval.principals', '', true);
     RETURN v_unfilled;
+END $$;
+
+-- What operators want to know of each version, by tenant: chunks, earliest snapshot, and of one that is being built
+-- how many of the releases that it must hold it has.
+CREATE FUNCTION retrieval.version_facts() RETURNS TABLE (
+    version text, tenant text, chunks int, earliest int, filled bigint, wanted bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_tenant text;
+BEGIN
+    FOR v_tenant IN SELECT t.name FROM retrieval.tenant t ORDER BY t.name LOOP
+        PERFORM set_config('retrieval.tenant', v_tenant, true);
+        PERFORM set_config('retrieval.principals',
+                           (SELECT coalesce(array_agg(p.id), '{}')::text FROM retrieval.principal p), true);
+        RETURN QUERY
+            SELECT v.id, v_tenant, coalesce(s.chunks, 0), coverage.earliest, progress.filled, progress.wanted
+            FROM retrieval.index_version v
+            LEFT JOIN retrieval.chunk_stats s ON s.index_number = v.number AND s.tenant = v_tenant
+            LEFT JOIN retrieval.index_coverage coverage ON coverage.index_number = v.number AND coverage.tenant = v_tenant
+            LEFT JOIN LATERAL (
+                SELECT count(*) AS wanted, count(*) FILTER (WHERE EXISTS (
+                           SELECT FROM retrieval.chunk c WHERE c.index_number = v.number AND c.tenant = r.tenant
+                           AND c.document_id = r.document_id AND c.document_version = r.document_version
+                           AND c.born = r.born)) AS filled
+                FROM retrieval.document_release r
+                WHERE r.tenant = v_tenant
+                  AND (r.died IS NULL OR r.died > coalesce(coverage.earliest, retrieval.reachable_from(v_tenant)))
+            ) AS progress ON v.state = 'building'
+            WHERE v.state <> 'retired';
+    END LOOP;
+    PERFORM set_config('retrieval.tenant', '', true), set_config('retrieval.principals', '', true);
 END $$;
 
 -- The ids of those of the named principals that the tenant knows, as an array literal for `retrieval.principals`.
