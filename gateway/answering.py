@@ -1,6 +1,6 @@
 """The path of a question, from assignment to answer, as one stream of events for every surface.
 
-    assign an arm per rail -> retrieve -> too little confidence? abstain
+    assign an arm per rail -> retrieve -> too little confidence? abstain, or ask which article is meant
       -> prompt -> model writes, sentences are checked -> verify the whole -> cite
       -> fails? one repair, then the fallback model, then fixed wording and a review ticket
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from gateway import instruments as names
 from gateway.assembling import Assembler, Context
 from gateway.citations import CitationDesk
+from gateway.clarifying import choices_for, clarifying_text
 from gateway.drafting import Drafter
 from gateway.errors import InvalidFieldError
 from gateway.events import Completed, Deadline, Delta, complete
@@ -32,7 +33,7 @@ from gateway.turn import Question, TurnDraft
 from gateway.verifying import Verifier
 from retrieval.errors import NoStableVersionError, RetrievalError, UnknownVersionError
 from retrieval.errors import RequestError as BadSearchError
-from retrieval.hits import SearchRequest, SearchResult
+from retrieval.hits import Said, SearchRequest, SearchResult
 from serving.errors import UnknownModelVersionError
 from serving.versions import RegisteredVersion
 from serving.wording import Wording
@@ -46,6 +47,8 @@ class AnsweringLimits:
     first_token_timeout_s: float = 12.0
     hits: int = 8
     history_messages: int = 6
+    #: Whether to ask which article is meant, where confidence nearly suffices.
+    clarify: bool = False
 
 
 class Answering:
@@ -84,7 +87,13 @@ class Answering:
         began = time.perf_counter()
         version = await self._assign(question, turn)
         result = await self._retrieve(question, turn, deadline)
-        if result is None or _is_hopeless(turn, result):
+        if result is None or _is_hopeless(result):
+            if result and self._limits.clarify and (choices := choices_for(question, result, self._wording)):
+                text = clarifying_text(choices, self._wording)
+                yield Delta(text)
+                fields = {"choices": [choice.row() for choice in choices]}
+                yield complete(turn, Status.CLARIFY, text, fields=fields, began=began)
+                return
             yield Delta(self._wording.not_in_help_centre)
             yield complete(turn, Status.ABSTAINED, self._wording.not_in_help_centre, began=began)
             return
@@ -182,6 +191,7 @@ class Answering:
                     as_of=question.pin.as_of if question.pin else None,
                     effective_on=question.pin.effective_on if question.pin else None,
                     timeout_s=timeout_s,
+                    history=self._said(question),
                 ),
                 arm=turn.knowledge.arm.value,
             )
@@ -193,12 +203,22 @@ class Answering:
             "candidates": result.candidates,
             "underfilled": result.underfilled,
             "stages_ms": dict(result.timings_ms),
+            "abstain_below": result.abstain_below,
+            "calibration": result.calibration,
+            "rewritten": result.rewritten,
+            "features": dict(result.features),
         }
         for part in result.degraded:
             turn.degrade(part)
-        version = await self._live.knowledge_version(turn.knowledge.version)
-        turn.retrieval["abstain_below"] = version.abstain_below
         return result
+
+    def _said(self, question: Question) -> tuple[Said, ...]:
+        last = question.history[max(0, len(question.history) - self._limits.history_messages) :]
+        return tuple(
+            Said(role="user" if message.role == "user" else "assistant", text=message.content)
+            for message in last
+            if message.role in ("user", "assistant")
+        )
 
     # ---- assemble ----
 
@@ -233,8 +253,8 @@ def _unknown_pin(error: UnknownVersionError) -> InvalidFieldError:
     )
 
 
-def _is_hopeless(turn: TurnDraft, result: SearchResult | tuple[()]) -> bool:
+def _is_hopeless(result: SearchResult | tuple[()]) -> bool:
     """Whether the hits are too weak to be worth a generation."""
     if isinstance(result, tuple):
         return False
-    return not result.hits or result.confidence < turn.retrieval["abstain_below"]
+    return not result.hits or result.confidence < result.abstain_below

@@ -67,6 +67,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
             first_token_timeout_s=settings.first_token_timeout_s,
             hits=settings.hits,
             history_messages=settings.history_messages,
+            clarify=settings.clarify == "on",
         ),
     )
     hotpath = HotPath(

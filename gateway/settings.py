@@ -50,6 +50,10 @@ class GatewaySettings(BaseSettings):
     history_messages: int = Field(
         default=6, ge=0, le=40, description="Earlier messages that a prompt may hold."
     )
+    clarify: Literal["off", "on"] = Field(
+        default="off",
+        description="`on`: nearly enough confidence and several close articles: ask which one is meant.",
+    )
 
     body_limit_bytes: int = Field(default=256 * 1024, ge=1024, description="Largest request body.")
     max_running: int = Field(default=64, ge=1, description="Answers in progress at the same time.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from typing import Final, Self
 
 from retrieval.errors import RequestError
 from retrieval.hits import Hit
-from retrieval.lexing import content_words
+from retrieval.lexing import content_words, word_pairs
 
 #: Hits that the features look at, whatever `k` was asked for: a confidence must not depend on it.
 LOOKED_AT: Final = 8
@@ -61,66 +63,70 @@ class Calibration:
             raise RequestError("calibration: needs `intercept` and `weights`, a name -> number each") from exc
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedCalibration:
+    """A tenant's own calibration for an index version, with the threshold that was derived from it."""
+
+    calibration: Calibration
+    abstain_below: float
+
+    @property
+    def name(self) -> str:
+        """`tenant-<sha8>` of what it says: an answer is stamped with it."""
+        definition = {**self.calibration.definition(), "abstain_below": self.abstain_below}
+        digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+        return f"tenant-{digest[:8]}"
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, object]) -> Self:
+        """From `definition` and `abstain_below` as they are stored."""
+        return cls(
+            calibration=Calibration.from_definition(row["definition"]),  # type: ignore[arg-type]
+            abstain_below=float(str(row["abstain_below"])),
+        )
+
+
 def features_of(
-    question: str,
-    hits: Sequence[Hit],
-    *,
-    top_dense: float | None,
-    lexical_unit: float,
-    candidates: int,
+    question: str, hits: Sequence[Hit], *, top_dense: float | None, lexical_unit: float
 ) -> dict[str, float]:
-    """The numbers of a search that its confidence follows from; none where nothing was found."""
+    """The numbers of a search that its confidence follows from; none where nothing was found.
+
+    Chosen by what each adds to the others (docs/experiments.md): gaps to the second document, agreement of
+    the legs and the number of candidates added nothing.
+    """
     looked_at = hits[:LOOKED_AT]
     if not looked_at or top_dense is None:
         return {}
+    asked, pairs = content_words(question), word_pairs(question)
     best = looked_at[0]
-    cosines = sorted(_best_by_document(looked_at, "dense_score"), reverse=True)
-    lexical = sorted(_best_by_document(looked_at, "lexical_score"), reverse=True)
-    asked = content_words(question)
-    first = _covered(asked, looked_at[:1])
+    held = " ".join((best.title, *best.heading_path, best.text))
     features = {
         "top_dense": top_dense,
-        "dense_gap": top_dense - cosines[1] if len(cosines) > 1 else 0.0,
-        "mean_dense": sum(hit.dense_score for hit in looked_at[:3]) / len(looked_at[:3]),
-        # As the fusion counts words: rare ones matched, times the share of the question that was.
-        "top_lexical": math.sqrt(lexical[0] ** 2 / lexical_unit),
-        "lexical_gap": math.sqrt((lexical[0] ** 2 - lexical[1] ** 2) / lexical_unit)
-        if len(lexical) > 1
-        else 0.0,
-        "coverage": first,
-        "coverage_more": _covered(asked, looked_at[:3]) - first,
-        "legs_agree": float(
-            max(looked_at, key=lambda hit: hit.dense_score).document_id
-            == max(looked_at, key=lambda hit: hit.lexical_score).document_id
-        ),
-        "documents": len(cosines) / len(looked_at),
+        "dense_spread": top_dense - min(hit.dense_score for hit in looked_at),
+        "mean_dense": _mean([hit.dense_score for hit in looked_at[:3]]),
+        # As the fusion counts words: how many rare ones, times the share of the question that they are.
+        "top_lexical": max(hit.lexical_score for hit in looked_at) / math.sqrt(lexical_unit),
+        "top_score": best.score,
+        "coverage": _covered(asked, content_words(held)),
+        "pairs": _covered(pairs, word_pairs(held)),
+        "documents": len({hit.document_id for hit in looked_at}) / len(looked_at),
         "words": math.log1p(len(asked)),
-        "candidates": math.log1p(candidates),
     }
-    if best.rerank_score is not None:
-        ranked = sorted(_best_by_document(looked_at, "rerank_score"), reverse=True)
-        features[RERANK_TOP] = ranked[0]
-        features["rerank_gap"] = ranked[0] - ranked[1] if len(ranked) > 1 else 0.0
-        features["rerank_mean"] = sum(ranked[:3]) / len(ranked[:3])
+    logits = sorted((hit.rerank_score for hit in looked_at if hit.rerank_score is not None), reverse=True)
+    if logits:
+        features[RERANK_TOP] = logits[0]
+        features["rerank_spread"] = logits[0] - logits[-1]
+        features["rerank_mean"] = _mean(logits[:3])
     return features
 
 
-def _best_by_document(hits: Sequence[Hit], score: str) -> list[float]:
-    best: dict[str, float] = {}
-    for hit in hits:
-        value = float(getattr(hit, score) or 0.0)
-        best[hit.document_id] = max(value, best.get(hit.document_id, -math.inf))
-    return list(best.values())
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def _covered(asked: frozenset[str], hits: Sequence[Hit]) -> float:
-    """Share of the question's words that the hits hold; 1 for a question without any."""
-    if not asked:
-        return 1.0
-    held = {
-        word for hit in hits for word in content_words(" ".join((hit.title, *hit.heading_path, hit.text)))
-    }
-    return len(asked & held) / len(asked)
+def _covered(asked: frozenset[str], held: frozenset[str]) -> float:
+    """Share of what was asked that is held; 1 where nothing was."""
+    return len(asked & held) / len(asked) if asked else 1.0
 
 
 #: Of the packaged MiniLM before anything is fitted: one half at a cosine of 0.36.

@@ -9,7 +9,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -42,16 +42,26 @@ def lex(text: str) -> list[str]:
     A pair keeps the common words (`can refer`): a question that repeats a heading finds it by them, and no
     single common word brings in half of all chunks.
     """
-    words = [word for token in _tokens(text) for word in _words(token)]
-    pairs = [f"{a} {b}" for a, b in pairwise(words) if not (a in _STOPWORDS and b in _STOPWORDS)]
-    singles = [word for word in words if word not in _STOPWORDS]
-    return singles + pairs
+    words = _all_words(text)
+    return [word for word in words if word not in _STOPWORDS] + _pairs(words)
 
 
 def content_words(text: str) -> frozenset[str]:
     """The single lexemes of a text: its words without the commonest, each once."""
-    words = {word for token in _tokens(text) for word in _words(token)}
-    return frozenset(words - _STOPWORDS)
+    return frozenset(_all_words(text)) - _STOPWORDS
+
+
+def word_pairs(text: str) -> frozenset[str]:
+    """The other lexemes of a text: its pairs of neighbours, each once."""
+    return frozenset(_pairs(_all_words(text)))
+
+
+def _all_words(text: str) -> list[str]:
+    return [word for token in _tokens(text) for word in _words(token)]
+
+
+def _pairs(words: Sequence[str]) -> list[str]:
+    return [f"{a} {b}" for a, b in pairwise(words) if not (a in _STOPWORDS and b in _STOPWORDS)]
 
 
 def _tokens(text: str) -> Iterator[str]:

@@ -28,10 +28,19 @@ class Wording:
     abusive: str
     #: The answer could not be written or did not pass its checks.
     failed: str
+    #: Several articles come close; their titles follow as a list.
+    clarify: str
 
     def all(self) -> tuple[str, ...]:
         """Every fixed sentence; none of them claims a fact."""
-        return (self.not_in_help_centre, self.passing_on, self.off_topic, self.abusive, self.failed)
+        return (
+            self.not_in_help_centre,
+            self.passing_on,
+            self.off_topic,
+            self.abusive,
+            self.failed,
+            self.clarify,
+        )
 
 
 def load_wording(path: Path = DEFAULT_WORDING) -> Wording:
