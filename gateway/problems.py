@@ -133,6 +133,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     kn.UnknownChunkerError: VALIDATION,
     kn.EmbedderMismatchError: Kind(409, "embedder-missing", "The version's embedder is not at hand"),
     kn.EmbedderUnavailableError: _KNOWLEDGE_DOWN,
+    kn.RerankerUnavailableError: _KNOWLEDGE_DOWN,
     kn.PublishConflictError: Kind(409, "publish-conflict", "Somebody else moved the snapshot"),
     mo.ServingError: Kind(500, "model-failed", "The model rail failed"),
     mo.PromptBudgetError: VALIDATION,

