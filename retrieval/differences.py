@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from retrieval.errors import DocumentConflictError, DocumentError, DuplicateDocumentError
+from retrieval.errors import DocumentConflictError, DocumentError, DuplicateDocumentError, MassRemovalError
 from retrieval.parsing import ParsedDocument
 from retrieval.publishing import LiveDocument
 from retrieval.sources import Reading
@@ -54,6 +54,16 @@ def compare_source(reading: Reading, live: Mapping[str, LiveDocument], source: s
         and known.file not in unreadable
     )
     return replace(found, removed=removed, failures=(*reading.failures, *found.failures))
+
+
+def refuse_mass_removal(found: Difference, source: str) -> None:
+    """Raise if more than half of what the source holds would go."""
+    held = len(found.changed) - len(found.added) + found.unchanged + len(found.removed)
+    if len(found.removed) * 2 > held:
+        raise MassRemovalError(
+            f"source: would remove {len(found.removed)} of the {held} documents of {source!r} and add "
+            f"{len(found.added)}; publish beside them under another --name, or confirm with --replace"
+        )
 
 
 def compare_documents(

@@ -1,0 +1,254 @@
+"""A worker: takes jobs from the queue and does them. Any number of them, on any machines, share one queue.
+
+procrastinate hands each job to one worker, one job a tenant at a time, and knows which workers are alive.
+What a job is, how far it is and how it ended stands in retrieval.job: a worker may be killed at any moment,
+and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import procrastinate
+from procrastinate.jobs import Job as QueuedJob
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool
+
+from retrieval.chunking import NO_CHUNKERS, Chunker
+from retrieval.connections import Pool, borrowed
+from retrieval.embedding import Embedder
+from retrieval.errors import JobInterruptedError, RetrievalError, StoreUnavailableError
+from retrieval.jobs import QUERIES, QUEUE, TASK, JobState
+from retrieval.running import FIRST_PAUSE_S, LONGEST_PAUSE_S, JobFailure, JobRun
+from retrieval.store import QUERIES as STORE_QUERIES
+from retrieval.store import KnowledgeStore
+from retrieval.work import JobWork
+
+logger = logging.getLogger(__name__)
+
+#: Attempts that may fail, or end with their worker, in a row. With the pauses between them: about an hour.
+MOST_FAILURES = 20
+LONGEST_RETRY_S = 300
+#: Seconds between two looks at the queue, for jobs that no notice announces: retries, and those that waited
+#: for another one of their tenant.
+POLL_S = 1.0
+#: Days for which a job that has ended can be looked up.
+KEEP_DAYS = 30
+
+
+def queue_pool(database_url: str) -> Pool:
+    """A pool for the queue's own tables; closed, for an entry point to open."""
+    given = conninfo_to_dict(database_url).get("options") or ""
+    options = f"{given} -c search_path=retrieval_queue".strip()
+    return AsyncConnectionPool(
+        database_url,
+        min_size=1,
+        max_size=4,
+        open=False,
+        kwargs={"options": options},
+        check=AsyncConnectionPool.check_connection,
+    )
+
+
+class Worker:
+    """Does jobs until it is told to stop."""
+
+    def __init__(
+        self,
+        store: KnowledgeStore,
+        queue: Pool,
+        embedders: Sequence[Embedder],
+        *,
+        chunkers: Mapping[str, Chunker] = NO_CHUNKERS,
+        concurrency: int = 1,
+        heartbeat_s: float = 10.0,
+        stalled_s: float = 60.0,
+        grace_s: float = 20.0,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._work = JobWork(store, embedders, chunkers)
+        self._concurrency = concurrency
+        self._heartbeat_s = heartbeat_s
+        #: A worker without a sign of life for so long is dead, and others do its jobs.
+        self._stalled_s = stalled_s
+        #: Time that a publish gets to end when the worker stops.
+        self._grace_s = grace_s
+        self._runs: dict[int, JobRun | None] = {}
+        self._queue_worker: int | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. While the database is away, wait for it."""
+        pause_s = FIRST_PAUSE_S
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            while not stop.is_set():
+                ended = await self._run_once(stopping)
+                if stop.is_set():
+                    return
+                logger.warning(
+                    "the queue cannot be read (%s); trying again in %.1f s",
+                    ended,
+                    pause_s,
+                    extra={"action": "queue_away"},
+                )
+                await asyncio.wait([stopping], timeout=pause_s)
+                pause_s = FIRST_PAUSE_S if ended is None else min(2 * pause_s, LONGEST_PAUSE_S)
+        finally:
+            stopping.cancel()
+
+    async def _run_once(self, stopping: asyncio.Task[Any]) -> BaseException | None:
+        """One life of procrastinate's worker: until we stop, or until it finds no database."""
+        app = self._app()
+        await app.open_async(self._queue)
+        working = asyncio.create_task(self._listen(app), name="queue")
+        sweeping = asyncio.create_task(self._sweep(), name="sweep")
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for run in list(self._runs.values()):
+                if run is not None:
+                    run.give_back()
+            for task in (sweeping, working):
+                task.cancel()
+            await asyncio.wait([sweeping, working])
+        if working.cancelled():
+            return None
+        return working.exception()
+
+    async def _listen(self, app: procrastinate.App) -> None:
+        await app.run_worker_async(
+            queues=[QUEUE],
+            concurrency=self._concurrency,
+            install_signal_handlers=False,
+            # retrieval.job is the record; the queue keeps nothing of what is over.
+            delete_jobs="always",
+            fetch_job_polling_interval=POLL_S,
+            update_heartbeat_interval=self._heartbeat_s,
+            stalled_worker_timeout=self._stalled_s,
+            shutdown_graceful_timeout=self._grace_s,
+        )
+
+    def _app(self) -> procrastinate.App:
+        app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+
+        @app.task(name=TASK, queue=QUEUE, pass_context=True, retry=_Retry())
+        async def run_job(context: procrastinate.JobContext, tenant: str, job: str) -> None:
+            await self._run_job(context.job, tenant, UUID(job))
+
+        # procrastinate looks after its own side tasks only while it has a periodic task to wait for.
+        @app.periodic(cron="17 * * * *")
+        @app.task(name="retrieval.forget_old_jobs", queue=QUEUE, queueing_lock="forget_old_jobs")
+        async def forget_old_jobs(timestamp: int) -> None:
+            await self._forget_old_jobs()
+
+        return app
+
+    async def _run_job(self, queued: QueuedJob, tenant: str, job: UUID) -> None:
+        number = queued.id or 0
+        self._queue_worker = queued.worker_id
+        self._runs[number] = None
+        try:
+            run = await JobRun.claim(self._store, tenant, job)
+            if run is None:
+                return
+            self._runs[number] = run
+            await self._do(run)
+        finally:
+            del self._runs[number]
+
+    async def _do(self, run: JobRun) -> None:
+        """The job, and in every case what becomes of it."""
+        if run.failures >= MOST_FAILURES:
+            problem = f"gave up after {run.failures} attempts; in the last one the worker died"
+            await run.finish(
+                JobState.FAILED,
+                failure=JobFailure(type="WorkerDied", field=None, problem=problem, fix="see its log"),
+            )
+            return
+        try:
+            async with run.watched():
+                outcome = await self._work.do(run)
+        except asyncio.CancelledError:
+            await run.postpone(None)
+            raise
+        except JobInterruptedError as exc:
+            if run.given_back:
+                await run.postpone(None)
+                raise _AgainError(0) from exc
+            logger.info("job %s was stopped", run.job, extra={"action": "job_stopped"})
+        except Exception as exc:  # noqa: BLE001  # the boundary of a job
+            await self._fail(run, exc)
+        else:
+            await run.finish(outcome.state, failure=outcome.failure, report=outcome.report)
+            logger.info("job %s is %s", run.job, outcome.state, extra={"action": "job_ended"})
+
+    async def _fail(self, run: JobRun, error: Exception) -> None:
+        failure = JobFailure.of(error)
+        retryable = isinstance(error, RetrievalError) and error.retryable
+        if retryable and run.failures + 1 < MOST_FAILURES:
+            await run.postpone(failure)
+            wait_s = min(2 ** (run.failures + 1), LONGEST_RETRY_S)
+            logger.warning(
+                "job %s: %s; trying again in %d s", run.job, error, wait_s, extra={"action": "job_retried"}
+            )
+            raise _AgainError(wait_s) from error
+        logger.error("job %s failed: %s", run.job, error, exc_info=error, extra={"action": "job_failed"})
+        await run.finish(JobState.FAILED, failure=failure)
+
+    async def _sweep(self) -> None:
+        """Put jobs of dead workers back into the queue, and those whose end the queue was not told."""
+        unknown: set[int] = set()
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            try:
+                async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
+                    rows = await (
+                        await conn.execute(QUERIES["doing"], {"worker": self._queue_worker})
+                    ).fetchall()
+                    now_unknown = {row[0] for row in rows} - self._runs.keys()
+                    # Seen twice: a job that was fetched or ended just now is none.
+                    params = {"stalled_s": self._stalled_s, "strays": list(unknown & now_unknown)}
+                    taken = await (await conn.execute(QUERIES["take_over"], params)).fetchall()
+                    unknown = now_unknown
+            except StoreUnavailableError:
+                continue
+            if taken:
+                logger.warning(
+                    "%d job(s) of dead workers go back into the queue",
+                    len(taken),
+                    extra={"action": "take_over"},
+                )
+
+    async def _forget_old_jobs(self) -> None:
+        async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
+            tenants = [row[0] for row in await (await conn.execute(QUERIES["tenants"])).fetchall()]
+            for tenant in tenants:
+                async with conn.transaction():
+                    await conn.execute(STORE_QUERIES["enter"], {"tenant": tenant})
+                    await conn.execute(QUERIES["forget_old"], {"tenant": tenant, "days": KEEP_DAYS})
+
+
+class _AgainError(Exception):
+    """The job is to be run again after a while."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"again in {wait_s} s")
+        self.wait_s = wait_s
+
+
+class _Retry(procrastinate.BaseRetryStrategy):
+    """The job says when; a worker that stops or that lost the database leaves it to the next one."""
+
+    def get_retry_decision(
+        self, *, exception: BaseException, job: QueuedJob
+    ) -> procrastinate.RetryDecision | None:
+        if isinstance(exception, _AgainError):
+            return procrastinate.RetryDecision(retry_in={"seconds": exception.wait_s})
+        if isinstance(exception, (asyncio.CancelledError, StoreUnavailableError)):
+            return procrastinate.RetryDecision(retry_in={"seconds": 0})
+        return None
