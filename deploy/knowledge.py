@@ -13,7 +13,8 @@ import aiohttp
 
 from deploy.database import pool
 from deploy.errors import GateRefusedError, UsageError
-from retrieval.embedding import Embedder, HttpEmbedder, OnnxEmbedder
+from retrieval.embedders import open_embedders
+from retrieval.embedding import Embedder
 from retrieval.ingest import IngestProgress, IngestReport, ingest
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
@@ -25,24 +26,10 @@ SAY_EVERY_S = 5.0
 
 
 @asynccontextmanager
-async def embedder(settings: RetrievalSettings, folder: Path) -> AsyncIterator[Embedder]:
-    """The service that the settings name, else the packaged model from its folder."""
-    if not settings.embeddings_url:
-        yield OnnxEmbedder(folder, threads=settings.embed_threads)
-        return
-    if not settings.embeddings_model:
-        raise UsageError(
-            "RETRIEVAL_EMBEDDINGS_MODEL: not set, and RETRIEVAL_EMBEDDINGS_URL is; name the model to ask for"
-        )
-    key = settings.embeddings_api_key
+async def embedders(settings: RetrievalSettings, folder: Path) -> AsyncIterator[dict[str, Embedder]]:
+    """Every embedder that the settings name, the one for a new rail first."""
     async with aiohttp.ClientSession() as session:
-        yield HttpEmbedder(
-            session,
-            base_url=settings.embeddings_url,
-            model=settings.embeddings_model,
-            dims=settings.embeddings_dims,
-            api_key=key.get_secret_value() if key else None,
-        )
+        yield open_embedders(settings, folder, session)
 
 
 async def ingest_source(
@@ -61,18 +48,20 @@ async def ingest_source(
 
     Without `replace`, one that would take away most of them is refused: it is a part, or another help centre.
     """
-    async with embedder(settings, embedder_folder) as model, pool(database_url) as connections:
+    async with embedders(settings, embedder_folder) as at_hand, pool(database_url) as connections:
         store = KnowledgeStore(connections)
         await store.check()
+        first, *others = at_hand.values()
         run = partial(
             ingest,
             store,
-            model,
+            first,
             source,
             tenant=tenant,
+            other_embedders=others,
             on_progress=_Narrator(say),
             source_name=name,
-            max_document_bytes=settings.max_document_bytes,
+            limits=settings.read_limits,
         )
         if not replace:
             refuse_mass_removal(await run(dry_run=True))

@@ -10,13 +10,16 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from retrieval.chunking import Block, BlockKind, plain_blocks
+from retrieval.canonical import Text, TextWriter, table_line
+from retrieval.chunking import BlockKind
+from retrieval.front_matter import with_names
 
 _DROPPED_TAGS = "script style nav footer aside noscript template form svg iframe head button"
 _INLINE_TAGS = (
@@ -28,6 +31,7 @@ _BLOCK_TAGS = (
     " colgroup col pre blockquote hr figure figcaption details summary address center h1 h2 h3 h4 h5 h6"
     " fieldset legend"
 )
+_LISTS = frozenset({"ul", "ol", "dl"})
 _DROPPED = frozenset(_DROPPED_TAGS.split())
 _BLOCK = frozenset(_BLOCK_TAGS.split())
 _KNOWN_TAGS = _DROPPED | _BLOCK | frozenset(_INLINE_TAGS.split())
@@ -35,37 +39,25 @@ _TAG_NAME = re.compile(r"</?([A-Za-z][\w-]*)")
 _SPACE = re.compile(r"[^\S\n]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
-    """Canonical text with its structure."""
-
-    text: str
-    blocks: tuple[Block, ...]
-
-    @property
-    def first_heading(self) -> str:
-        """The words of the first heading, or nothing."""
-        for block in self.blocks:
-            if block.kind is BlockKind.HEADING:
-                return self.text[block.start : block.end]
-        return ""
-
-
-def read_plain(source: str) -> Text:
-    """Plain text is its own canonical text, but for line ends and outer blank space."""
-    text = source.replace("\r\n", "\n").replace("\r", "\n").strip()
-    return Text(text=text, blocks=plain_blocks(text))
-
-
 def read_markdown(source: str) -> Text:
     """Canonical text of Markdown. `<placeholders>` that are no HTML stay in the text."""
-    reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-    tokens = reader.parse(source)
-    for token in _with_children(tokens):
-        if token.type in ("html_block", "html_inline") and not _is_html(token.content):
-            escaped = html.escape(token.content)
-            token.content = f"<p>{escaped}</p>" if token.type == "html_block" else escaped
-    return read_html(reader.renderer.render(tokens, reader.options, {}))
+    reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).disable("inline")
+    renderer = RendererHTML(reader)
+    references: dict[str, Any] = {}
+    tokens = reader.parse(source, references)
+    # Inline tokens take many times the memory of their text, so one block's are made and rendered at a time.
+    for token in tokens:
+        if token.type == "inline":
+            words: list[Token] = []
+            reader.inline.parse(token.content, reader, references, words)
+            for word in words:
+                _escape_placeholder(word)
+                word.type = "text" if word.type == "text_special" else word.type
+            token.content = renderer.renderInline(words, reader.options, references)
+            token.type = "html_block"
+        else:
+            _escape_placeholder(token)
+    return read_html(renderer.render(tokens, reader.options, references))
 
 
 def read_html(source: str) -> Text:
@@ -74,56 +66,61 @@ def read_html(source: str) -> Text:
     if root is None:
         return Text(text="", blocks=())
     content = root.css_first("main") or root.css_first("article")
-    writer = _Writer()
+    writer = TextWriter()
     # A header inside the content carries its title; one around it is the site's.
-    writer.walk(
-        content or root.css_first("body") or root, dropped=_DROPPED if content else _DROPPED | {"header"}
+    _write(
+        writer,
+        content or root.css_first("body") or root,
+        dropped=_DROPPED if content else _DROPPED | {"header"},
     )
-    return Text(text="".join(writer.parts), blocks=tuple(writer.blocks))
+    return writer.text(properties=_properties(root), fields=_fields(root))
 
 
-@dataclass(slots=True)
-class _Writer:
-    parts: list[str] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-    length: int = 0
+def _properties(root: LexborNode) -> dict[str, object]:
+    """Title and language as the page states them."""
+    title = root.css_first("head > title")
+    found = {
+        "title": " ".join(title.text().split()) if title else "",
+        "language": (root.attributes.get("lang") or "").strip() if root.tag == "html" else "",
+    }
+    return {name: value for name, value in found.items() if value}
 
-    def add(self, kind: BlockKind, text: str, level: int = 0) -> None:
-        text = text.strip("\n") if kind is BlockKind.CODE else text.strip()
-        if not text.strip():
-            return
-        if self.parts:
-            self.parts.append("\n\n")
-            self.length += 2
-        self.parts.append(text)
-        self.blocks.append(Block(kind, level, self.length, self.length + len(text)))
-        self.length += len(text)
 
-    def walk(self, node: LexborNode, *, dropped: frozenset[str]) -> None:
-        """Write the blocks under a node; runs of inline nodes between blocks are paragraphs."""
-        run: list[LexborNode] = []
-        for child in node.iter(include_text=True):
-            tag = child.tag or ""
-            if tag in dropped:
-                continue
-            if not _is_block(child):
-                run.append(child)
-                continue
-            self.add(BlockKind.PARAGRAPH, _inline(run, dropped))
-            run = []
-            if re.fullmatch(r"h[1-6]", tag):
-                self.add(BlockKind.HEADING, " ".join(_inline([child], dropped).split()), level=int(tag[1]))
-            elif tag in ("ul", "ol", "dl"):
-                self.add(BlockKind.LIST, "\n".join(_list_lines(child, dropped)))
-            elif tag == "table":
-                self.add(BlockKind.TABLE, "\n".join(_table_lines(child, dropped)))
-            elif tag == "pre":
-                self.add(BlockKind.CODE, child.text(deep=True))
-            elif tag == "p":
-                self.add(BlockKind.PARAGRAPH, _inline([child], dropped))
-            else:
-                self.walk(child, dropped=dropped)
-        self.add(BlockKind.PARAGRAPH, _inline(run, dropped))
+def _fields(root: LexborNode) -> dict[str, object]:
+    """Fields of front matter in the head: `<meta name="twinrail:audience" content="internal">`."""
+    fields: dict[str, object] = {}
+    for node in root.css("head > meta[name]"):
+        prefix, _, name = (node.attributes.get("name") or "").partition(":")
+        if prefix.strip().lower() == "twinrail" and name.strip():
+            fields[name.strip()] = (node.attributes.get("content") or "").strip()
+    return with_names(fields)
+
+
+def _write(writer: TextWriter, node: LexborNode, *, dropped: frozenset[str]) -> None:
+    """Write the blocks under a node; runs of inline nodes between blocks are paragraphs."""
+    run: list[LexborNode] = []
+    for child in node.iter(include_text=True):
+        tag = child.tag or ""
+        if tag in dropped:
+            continue
+        if not _is_block(child):
+            run.append(child)
+            continue
+        writer.add(BlockKind.PARAGRAPH, _inline(run, dropped))
+        run = []
+        if re.fullmatch(r"h[1-6]", tag):
+            writer.add(BlockKind.HEADING, " ".join(_inline([child], dropped).split()), level=int(tag[1]))
+        elif tag in _LISTS:
+            writer.add(BlockKind.LIST, "\n".join(_list_lines(child, dropped)))
+        elif tag == "table":
+            writer.add(BlockKind.TABLE, "\n".join(_table_lines(child, dropped)))
+        elif tag == "pre":
+            writer.add(BlockKind.CODE, child.text(deep=True))
+        elif tag == "p":
+            writer.add(BlockKind.PARAGRAPH, _inline([child], dropped))
+        else:
+            _write(writer, child, dropped=dropped)
+    writer.add(BlockKind.PARAGRAPH, _inline(run, dropped))
 
 
 def _is_block(node: LexborNode) -> bool:
@@ -162,20 +159,17 @@ def _list_lines(node: LexborNode, dropped: frozenset[str], indent: str = "") -> 
             continue
         marker = f"{number}. " if node.tag == "ol" else "" if item.tag == "dt" else "- "
         number += 1
-        nested = [child for child in item.iter() if child.tag in ("ul", "ol", "dl")]
-        words = _inline([child for child in item.iter(include_text=True) if child not in nested], dropped)
+        own = [child for child in item.iter(include_text=True) if child.tag not in _LISTS]
+        words = _inline(own, dropped)
         if item.css_first("p"):
-            words = "\n".join(
-                part
-                for child in item.iter(include_text=True)
-                if child not in nested and (part := _inline([child], dropped))
-            )
+            words = "\n".join(part for child in own if (part := _inline([child], dropped)))
         lines = words.split("\n")
         yield indent + marker + lines[0]
         for line in lines[1:]:
             yield indent + " " * len(marker) + line
-        for child in nested:
-            yield from _list_lines(child, dropped, indent + "  ")
+        for child in item.iter():
+            if child.tag in _LISTS:
+                yield from _list_lines(child, dropped, indent + "  ")
 
 
 def _table_lines(table: LexborNode, dropped: frozenset[str]) -> Iterator[str]:
@@ -188,24 +182,15 @@ def _table_lines(table: LexborNode, dropped: frozenset[str]) -> Iterator[str]:
         cells = [" ".join(_inline([cell], dropped).split()) for cell in nodes]
         if not header and len(cells) > 1 and all(cell.tag == "th" for cell in nodes):
             header = cells
-        elif len(header) == len(cells) > 1:
-            yield _named_row(header, cells)
         elif any(cells):
-            yield " | ".join(cells)
+            yield table_line(header, cells)
 
 
-def _named_row(header: list[str], cells: list[str]) -> str:
-    """A row with its column names, so that a row quoted alone still says what its values are."""
-    values = "; ".join(
-        f"{name}: {cell}" if name else cell for name, cell in zip(header[1:], cells[1:], strict=True) if cell
-    )
-    return f"{cells[0] or header[0]} \u2014 {values}" if cells[0] or header[0] else values
-
-
-def _with_children(tokens: Iterable[Token]) -> Iterator[Token]:
-    for token in tokens:
-        yield token
-        yield from token.children or ()
+def _escape_placeholder(token: Token) -> None:
+    """Make text of what only looks like HTML."""
+    if token.type in ("html_block", "html_inline") and not _is_html(token.content):
+        escaped = html.escape(token.content)
+        token.content = f"<p>{escaped}</p>" if token.type == "html_block" else escaped
 
 
 def _is_html(fragment: str) -> bool:

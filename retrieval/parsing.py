@@ -1,22 +1,28 @@
-"""Files to documents: Markdown, HTML and text with optional front matter, and rows of a JSONL corpus."""
+"""Files to documents, each kind by its reader; rows of a corpus to documents."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
-import yaml
-
+from retrieval import front_matter
+from retrieval.canonical import Text, read_plain
 from retrieval.chunking import Block
-from retrieval.documents import Document, is_storable
+from retrieval.documents import Document, MetadataValue, is_storable
+from retrieval.encodings import decode
 from retrieval.errors import UnparsableDocumentError
-from retrieval.markup import Text, read_html, read_markdown, read_plain
+from retrieval.front_matter import layered
+from retrieval.limits import DEFAULT_LIMITS, ReadLimits
+from retrieval.markup import read_html, read_markdown
+from retrieval.tables import read_table
 
 READERS = {
     ".md": read_markdown,
@@ -25,11 +31,20 @@ READERS = {
     ".htm": read_html,
     ".txt": read_plain,
 }
+#: Readers of texts that come with a content type instead of a file name.
+CONTENT_TYPES = {"text/markdown": read_markdown, "text/html": read_html, "text/plain": read_plain}
+TABLES = (".csv", ".tsv")
+#: Suffixes of the files that `parse_file` reads.
+KINDS = (*READERS, *TABLES, ".pdf", ".docx")
 AUDIENCES: Mapping[str, tuple[str, ...]] = {"public": ("public",), "internal": ("staff",)}
 LONGEST_ID = 200
+#: Whole numbers beyond 64 bits lose digits in most programs that read JSON.
+LARGEST_NUMBER = 2**63
+NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_BARE_LINE = re.compile(r"^([A-Za-z_][\w-]*):[ \t]+([^\"'\[{|>&*!#\n][^\n]*: [^\n]*)$", re.MULTILINE)
+_NO_TITLE = re.compile(
+    r"(?:document|word document|untitled|title|new page|presentation)\s*\d*|.*\.[a-z]{2,4}x?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +71,28 @@ class ParsedDocument:
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
 
-def parse_file(name: str, content: bytes) -> ParsedDocument:
-    """One Markdown, HTML or text file. `name`, its path in the source, is the id unless it states one."""
+def parse_file(
+    name: str,
+    content: bytes,
+    *,
+    sidecar: Mapping[str, Any] = NO_FIELDS,
+    limits: ReadLimits = DEFAULT_LIMITS,
+) -> ParsedDocument:
+    """One file as one document. `name`, its path in the source, is the id unless it states one.
+
+    What an author wrote for us into the document counts before the sidecar, and that before what the
+    format says by itself, because programs leave titles such as `Document1` there.
+    """
     path = PurePosixPath(name)
-    text = _decode(name, content)
-    fields, body = _front_matter(name, text)
-    read = READERS[path.suffix.lower()](body)
-    fields.setdefault("id", str(path.with_suffix("")))
-    fields.setdefault("title", read.first_heading or path.stem.replace("-", " ").replace("_", " "))
-    return _document(name, fields, read)
+    limits.check_size(name, len(content))
+    read, fields = _read(name, content, limits)
+    limits.check_unpacked(name, len(read.text))
+    named = {"id": str(path.with_suffix("")), "title": _title(read, path), "language": _language(read)}
+    return _document(name, layered(fields, read.fields, sidecar, named), read)
 
 
-def parse_row(name: str, row: object) -> ParsedDocument:
-    """One row `{id, title, text, metadata}` of a JSONL corpus; the text is read as Markdown."""
+def parse_row(name: str, row: object, *, sidecar: Mapping[str, Any] = NO_FIELDS) -> ParsedDocument:
+    """One row `{id, title, text, metadata}` of a corpus; the text is read as Markdown."""
     if not isinstance(row, dict):
         raise UnparsableDocumentError(
             name, "row", "is not a JSON object", 'write {"id": ..., "title": ..., "text": ...}'
@@ -79,63 +103,67 @@ def parse_row(name: str, row: object) -> ParsedDocument:
     metadata = row.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise UnparsableDocumentError(name, "metadata", "is not a JSON object", "write names with values")
-    fields = {**metadata, **{key: row[key] for key in row.keys() - {"text", "metadata"}}}
-    for field, value in {**fields, "text": row["text"]}.items():
-        _check_storable(name, field, _plain(value))
+    own = {**metadata, **{key: row[key] for key in row.keys() - {"text", "metadata"}}}
+    _check_storable(name, "text", row["text"])
     read = read_markdown(row["text"])
-    if not fields.get("title"):
-        fields["title"] = read.first_heading or row["id"]
-    return _document(name, fields, read)
+    named = {"title": read.first_heading or row["id"]}
+    return _document(name, layered({**own, "title": own.get("title") or None}, sidecar, named), read)
 
 
-def _decode(name: str, content: bytes) -> str:
-    if b"\x00" in content:
-        raise UnparsableDocumentError(name, "content", "is binary", "remove the file or convert it to text")
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as exc:
-        problem = f"is not UTF-8 text (byte {exc.start})"
-        raise UnparsableDocumentError(name, "content", problem, "save the file as UTF-8") from exc
+def parse_content(document_id: str, content: Mapping[str, Any]) -> ParsedDocument:
+    """A document that came with a request: `text` of a `content_type`, `metadata`, and the fields of a row."""
+    text = content.get("text")
+    if not isinstance(text, str):
+        raise UnparsableDocumentError(document_id, "text", "is missing or not a string", "send one")
+    _check_storable(document_id, "text", text)
+    read = CONTENT_TYPES[content.get("content_type", "text/markdown")](text)
+    own = {key: value for key, value in content.items() if key not in ("text", "content_type", "metadata")}
+    title = _title(read, PurePosixPath(document_id))
+    named = {"id": document_id, "title": title, "language": _language(read)}
+    fields = layered(own, content.get("metadata") or {}, read.fields, named)
+    return _document(document_id, fields, read)
 
 
-def _front_matter(name: str, text: str) -> tuple[dict[str, Any], str]:
-    """The fields between `---` lines, and what follows them."""
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        if re.match(r"---[ \t]*\n[A-Za-z_][\w-]*:", text):
-            raise UnparsableDocumentError(
-                name, "front matter", "has no closing --- line", "add one after the last field"
-            )
-        return {}, text
-    try:
-        fields = _yaml(match.group(1))
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        where = f" (line {mark.line + 2})" if mark else ""
-        problem = f"is not valid YAML{where}"
-        raise UnparsableDocumentError(
-            name, "front matter", problem, "write one `field: value` a line"
-        ) from exc
-    if fields is None:
-        fields = {}
-    if not isinstance(fields, dict):
-        raise UnparsableDocumentError(
-            name, "front matter", "has no fields", "write one `field: value` a line"
-        )
-    return {str(key): value for key, value in fields.items()}, text[match.end() :]
+def parse_text(
+    name: str, text: str, fields: Mapping[str, Any], *, markdown: bool, origin: str
+) -> ParsedDocument:
+    """A text that came from elsewhere than a file, with its fields."""
+    read = read_markdown(text) if markdown else read_plain(text)
+    return _document(origin, layered(fields, {"title": read.first_heading or name}), read)
 
 
-def _yaml(text: str) -> Any:
-    """YAML, but a bare value with a colon in it (`title: Plus: price`), as people write it, is a string."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        quoted = _BARE_LINE.sub(
-            lambda line: f"{line[1]}: {json.dumps(line[2].strip(), ensure_ascii=False)}", text
-        )
-        if quoted == text:
-            raise
-        return yaml.safe_load(quoted)
+def _read(name: str, content: bytes, limits: ReadLimits) -> tuple[Text, Mapping[str, Any]]:
+    """The text of a file, and the fields of its front matter where its kind has one."""
+    kind = PurePosixPath(name).suffix.lower()
+    if kind == ".pdf":
+        from retrieval.pdf import read_pdf  # weighs too much for a gateway, which reads no files
+
+        return read_pdf(name, content, limits), NO_FIELDS
+    if kind == ".docx":
+        from retrieval.docx import read_docx
+
+        return read_docx(name, content, limits), NO_FIELDS
+    text = decode(name, content)
+    if kind in TABLES:
+        return read_table(name, text), NO_FIELDS
+    front = front_matter.split(name, text)
+    return READERS[kind](front.body), front.fields
+
+
+def _title(read: Text, path: PurePosixPath) -> str:
+    """The stated title without the site's name, where the first heading says which part of it that is."""
+    stated, heading = str(read.properties.get("title") or "").strip(), read.first_heading
+    if _NO_TITLE.fullmatch(stated):
+        stated = ""
+    if heading and heading.casefold() in (stated or heading).casefold():
+        return heading
+    return stated or heading or path.stem.replace("-", " ").replace("_", " ")
+
+
+def _language(read: Text) -> str | None:
+    """The language without its country, as front matter has it: `en` of `en-US`."""
+    stated = re.match(r"[A-Za-z]{2,3}(?![A-Za-z])", str(read.properties.get("language") or ""))
+    return stated[0].lower() if stated else None
 
 
 def _document(name: str, fields: dict[str, Any], read: Text) -> ParsedDocument:
@@ -152,16 +180,21 @@ def _document(name: str, fields: dict[str, Any], read: Text) -> ParsedDocument:
         raise UnparsableDocumentError(
             name, "effective_to", "is before effective_from", "swap or correct the dates"
         )
+    language = str(fields.pop("language", None) or "en")
+    url = str(fields.pop("url", "") or "")
+    principals = _principals(name, fields)
+    for field, value in (("text", read.text), ("title", title), ("language", language), ("url", url)):
+        _check_storable(name, field, value)
     document = Document(
         id=document_id,
         title=title,
         text=read.text,
-        principals=_principals(name, fields),
-        url=str(fields.pop("url", "") or ""),
-        language=str(fields.pop("language", None) or "en"),
+        principals=principals,
+        url=url,
+        language=language,
         effective_from=effective_from,
         effective_to=effective_to,
-        metadata={key: _plain(value) for key, value in sorted(fields.items()) if value is not None},
+        metadata=_metadata(name, fields),
     )
     return ParsedDocument(document=document, blocks=read.blocks, origin=name)
 
@@ -208,10 +241,41 @@ def _date(name: str, field: str, value: object) -> date | None:
         raise UnparsableDocumentError(name, field, f"{value!r} is not a date", "write YYYY-MM-DD") from exc
 
 
-def _plain(value: object) -> str:
-    """Metadata are strings; lists and objects keep their JSON form."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+def _metadata(name: str, fields: Mapping[str, Any]) -> dict[str, MetadataValue]:
+    found: dict[str, MetadataValue] = {}
+    for field, value in sorted(fields.items()):
+        _check_storable(name, field.encode("unicode_escape").decode(), field)
+        if value is not None:
+            found[field] = _value(name, field, value)
+    return found
+
+
+def _value(name: str, field: str, value: object) -> MetadataValue:
+    """A value in its JSON type. Items of a list become strings, and so do dates, which JSON lacks."""
+    match value:
+        case list() | tuple():
+            return tuple(str(_scalar(name, field, item)) for item in value)
+        case _:
+            return _scalar(name, field, value)
+
+
+def _scalar(name: str, field: str, value: object) -> str | int | float | bool:
+    match value:
+        case str():
+            _check_storable(name, field, value)
+            return value
+        case bool():
+            return value
+        case date():
+            return value.isoformat()
+        case int() if abs(value) < LARGEST_NUMBER:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case int() | float():
+            raise UnparsableDocumentError(name, field, "is too large a number", "write it in quotation marks")
+        case _:
+            problem = f"holds a nested {'object' if isinstance(value, dict) else type(value).__name__}"
+            raise UnparsableDocumentError(
+                name, field, problem, "give each value a field of its own, or a list of strings"
+            )

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from retrieval.limits import DEFAULT_LIMITS, ReadLimits
+from retrieval.partitions import DEFAULT_RESOURCES, IndexResources
+
+
+class EmbeddingService(BaseModel):
+    """One OpenAI-style /embeddings service."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(pattern="^https?://")
+    model: str = Field(min_length=1)
+    dims: int = Field(ge=1, le=4000)
+    #: Goes before a question, for models that are trained so.
+    query_prefix: str = ""
+    #: Name of the environment variable that holds the bearer token.
+    api_key_env: str = ""
 
 
 class RetrievalSettings(BaseSettings):
@@ -23,7 +40,37 @@ class RetrievalSettings(BaseSettings):
     embeddings_dims: int = Field(default=384, ge=1, le=4000)
     #: Bearer token for that service.
     embeddings_api_key: SecretStr | None = None
+    #: Further services, as a JSON list: one for each embedder that an index version in use names.
+    embedders: tuple[EmbeddingService, ...] = ()
+    #: Memory in MB that the database may take to make a vector index.
+    index_memory_mb: int = Field(default=DEFAULT_RESOURCES.memory_mb, ge=1)
+    #: Further processes of the database that help to make an index.
+    index_workers: int = Field(default=DEFAULT_RESOURCES.workers, ge=0, le=64)
     #: CPU threads of the packaged embedder.
     embed_threads: int = Field(default=1, ge=1)
     #: Largest document in bytes that an ingest reads.
-    max_document_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
+    max_document_bytes: int = Field(default=DEFAULT_LIMITS.max_document_bytes, ge=1)
+    #: Largest document in bytes after decompression, and the longest text of one.
+    max_unpacked_bytes: int = Field(default=DEFAULT_LIMITS.max_unpacked_bytes, ge=1)
+    #: Most pages of a PDF.
+    max_pages: int = Field(default=DEFAULT_LIMITS.max_pages, ge=1)
+    #: Seconds, by the clock and of CPU time, in which a document must be read.
+    parse_timeout_s: float = Field(default=DEFAULT_LIMITS.timeout_s, gt=0)
+    #: Memory in MB of the process that reads documents; a process that only starts takes some hundred.
+    parse_memory_mb: int = Field(default=DEFAULT_LIMITS.memory_mb, ge=512)
+
+    @property
+    def index_resources(self) -> IndexResources:
+        """What making an index may take of the database."""
+        return IndexResources(memory_mb=self.index_memory_mb, workers=self.index_workers)
+
+    @property
+    def read_limits(self) -> ReadLimits:
+        """What reading one document may cost."""
+        return ReadLimits(
+            max_document_bytes=self.max_document_bytes,
+            max_unpacked_bytes=self.max_unpacked_bytes,
+            max_pages=self.max_pages,
+            timeout_s=self.parse_timeout_s,
+            memory_mb=self.parse_memory_mb,
+        )

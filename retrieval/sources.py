@@ -1,20 +1,19 @@
-"""What an ingest reads: a folder of files, or a JSONL corpus. Bad documents are listed and left out."""
+"""What an ingest reads: a folder of files, or one file. Bad documents are listed and left out."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrieval.documents import is_storable
 from retrieval.errors import DuplicateDocumentError, EmptySourceError, UnparsableDocumentError
-from retrieval.parsing import READERS, ParsedDocument, parse_file, parse_row
-
-MAX_DOCUMENT_BYTES = 20 * 1024 * 1024
-_CORPORA = (".jsonl", ".jsonl.gz")
+from retrieval.files import CORPORA, is_readable
+from retrieval.front_matter import SIDECAR
+from retrieval.limits import DEFAULT_LIMITS, ReadLimits
+from retrieval.parsing import KINDS, ParsedDocument
+from retrieval.parsing_process import ParsingProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,89 +26,76 @@ class Reading:
     skipped: tuple[str, ...]
 
 
-def read_source(source: Path, *, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> Reading:
+def read_source(
+    source: Path,
+    *,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    process: ParsingProcess | None = None,
+    on_file: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Reading:
     """Read every document of a folder (with its subfolders) or of one file.
 
+    Files are opened one at a time, in a process of their own: `process`, or one for this call only.
     Two documents with one id are refused before anything is written: neither can be meant to win.
     """
     if not source.exists():
         raise EmptySourceError(f"{source}: no such file or folder")
+    root = source if source.is_dir() else source.parent
+    named = [(path, path.relative_to(root).as_posix()) for path in _files(source)]
+    readable = [(path, name) for path, name in named if is_readable(name)]
+    skipped = tuple(_printable(name) for _, name in named if not is_readable(name))
+    if not readable:
+        raise EmptySourceError(f"{source}: no document found; known kinds: {', '.join((*KINDS, *CORPORA))}")
     documents: dict[str, ParsedDocument] = {}
     failures: list[UnparsableDocumentError] = []
-    skipped: list[str] = []
-    root = source if source.is_dir() else source.parent
-    for path in _files(source):
-        name = path.relative_to(root).as_posix()
-        if not (path.suffix.lower() in READERS or name.lower().endswith(_CORPORA)):
-            skipped.append(name)
-            continue
-        for parsed in _parse(path, name, max_document_bytes):
-            if isinstance(parsed, UnparsableDocumentError):
-                failures.append(parsed)
-                continue
-            earlier = documents.setdefault(parsed.document.id, parsed)
-            if earlier is not parsed:
-                raise DuplicateDocumentError(
-                    f"id: {parsed.document.id!r} is in both {earlier.origin} and {parsed.origin}: rename one"
-                )
+    used = process or ParsingProcess(limits)
+    try:
+        for number, (path, name) in enumerate(readable):
+            on_file(number, len(readable))
+            for parsed in _parse(used, path, name):
+                if isinstance(parsed, UnparsableDocumentError):
+                    failures.append(parsed)
+                    continue
+                earlier = documents.setdefault(parsed.document.id, parsed)
+                if earlier is not parsed:
+                    places = f"{earlier.origin} and {parsed.origin}"
+                    raise DuplicateDocumentError(
+                        f"id: {parsed.document.id!r} is in both {places}: rename one"
+                    )
+        on_file(len(readable), len(readable))
+    finally:
+        if process is None:
+            used.close()
     if not documents and not failures:
-        raise EmptySourceError(
-            f"{source}: no document found; known kinds: {', '.join((*READERS, *_CORPORA))}"
-        )
-    return Reading(documents=tuple(documents.values()), failures=tuple(failures), skipped=tuple(skipped))
+        raise EmptySourceError(f"{source}: no document found in {len(readable)} files")
+    return Reading(documents=tuple(documents.values()), failures=tuple(failures), skipped=skipped)
 
 
 def _files(source: Path) -> Iterator[Path]:
+    """The files that may be documents, without hidden ones, open Word documents' locks and sidecars."""
     if source.is_file():
         yield source
         return
     for folder, subfolders, names in os.walk(source):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        there = set(names)
         for name in sorted(names):
-            if not name.startswith("."):
+            described = name.removesuffix(SIDECAR)
+            is_sidecar = described != name and described in there and is_readable(described)
+            if not (name.startswith((".", "~$")) or is_sidecar):
                 yield Path(folder) / name
 
 
-def _parse(path: Path, name: str, limit: int) -> Iterator[ParsedDocument | UnparsableDocumentError]:
-    try:
-        if name.lower().endswith(_CORPORA):
-            yield from _rows(path, name, limit)
-        elif (size := path.stat().st_size) > limit:
-            yield _too_large(name, size, limit)
-        else:
-            yield parse_file(name, path.read_bytes())
-    except UnparsableDocumentError as exc:
-        yield exc
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        yield UnparsableDocumentError(name, "file", f"is not whole gzip: {exc}", "compress it again")
-    except OSError as exc:
-        yield UnparsableDocumentError(name, "file", exc.strerror or "cannot be read", "check its permissions")
+def _parse(
+    process: ParsingProcess, path: Path, name: str
+) -> Iterator[ParsedDocument | UnparsableDocumentError]:
+    if not is_storable(name):
+        yield UnparsableDocumentError(_printable(name), "name", "is not UTF-8", "rename the file")
+    elif path.exists() and not path.is_file():
+        yield UnparsableDocumentError(name, "file", "is a pipe, socket or device", "remove it")
+    else:
+        yield from process.read(path, name)
 
 
-def _rows(path: Path, name: str, limit: int) -> Iterator[ParsedDocument | UnparsableDocumentError]:
-    with gzip.open(path, "rb") if name.lower().endswith(".gz") else path.open("rb") as file:
-        number = 0
-        # Bounded reads: a gzip of a few bytes may hold one endless line.
-        while line := file.readline(limit + 1):
-            number += 1
-            place = f"{name}:{number}"
-            if len(line) > limit:
-                yield _too_large(place, len(line), limit)
-                while line and not line.endswith(b"\n"):
-                    line = file.readline(limit + 1)
-                continue
-            if not line.strip():
-                continue
-            try:
-                yield parse_row(place, json.loads(line))
-            except UnparsableDocumentError as exc:
-                yield exc
-            except ValueError:
-                yield UnparsableDocumentError(
-                    place, "row", "is not JSON in UTF-8", "write one JSON object a line"
-                )
-
-
-def _too_large(name: str, size: int, limit: int) -> UnparsableDocumentError:
-    problem = f"has {size / 1e6:.1f} MB, more than {limit / 1e6:.1f} MB"
-    return UnparsableDocumentError(name, "size", problem, "split it, or raise RETRIEVAL_MAX_DOCUMENT_BYTES")
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.canonical import Text, read_plain
 from retrieval.chunking import BlockKind
-from retrieval.markup import Text, read_html, read_markdown, read_plain
+from retrieval.markup import read_html, read_markdown
 
 
 def spans(read: Text) -> list[tuple[str, str]]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from datetime import date
-from pathlib import Path
 
 import pytest
 
-from retrieval.errors import DuplicateDocumentError, EmptySourceError, UnparsableDocumentError
+from retrieval.errors import UnparsableDocumentError
 from retrieval.parsing import parse_file, parse_row
-from retrieval.sources import read_source
 
 ARTICLE = b"""---
 id: sync-plus-price
@@ -39,7 +35,7 @@ def test_front_matter() -> None:
         "audience": "internal",
         "product": "sync",
         "supersedes": "sync-plus-price-2024",
-        "tags": '["a", "b"]',
+        "tags": ("a", "b"),
     }
     assert document.text == "Sync Plus\n\nNine dollars."
 
@@ -66,8 +62,13 @@ def test_text_that_begins_with_a_rule_is_no_front_matter() -> None:
 @pytest.mark.parametrize(
     ("content", "field", "problem"),
     [
-        (b"\x89PNG\x00\x00", "content", "binary"),
-        (b"\xff\xfe bad", "content", "not UTF-8"),
+        (b"\x89PNG\x00\x00", "content", "is an image"),
+        (b"\x00\x01\x02", "content", "binary"),
+        (b"%PDF-1.7", "content", "is a PDF"),
+        (b"PK\x03\x04", "content", "is a ZIP archive"),
+        (b"caf\xe9", "content", "not UTF-8 text .byte 3."),
+        (b"\xff\xfe bad\x00", "content", "not UTF-16"),
+        (b"\xff\xfe\x00\x00b\x00\x00\x00", "content", "not UTF-16"),
         (b"", "content", "empty"),
         (b"---\nid: x\n---\n\n  \n", "content", "empty"),
         (b"---\nid: x\ntitle: [a\n---\ntext", "front matter", "not valid YAML"),
@@ -77,6 +78,11 @@ def test_text_that_begins_with_a_rule_is_no_front_matter() -> None:
         (b"---\neffective_from: 2026-02-01\neffective_to: 2026-01-01\n---\ntext", "effective_to", "before"),
         (b"---\naudience: vip\n---\ntext", "audience", "'vip' is not known"),
         (b"---\nprincipals: staff\n---\ntext", "principals", "not a list"),
+        (b"---\nspec: {a: 1}\n---\ntext", "spec", "nested object"),
+        (b"---\nspec: [[a]]\n---\ntext", "spec", "nested list"),
+        (b"---\nseen: .inf\n---\ntext", "seen", "too large a number"),
+        (b"---\nseen: 99999999999999999999\n---\ntext", "seen", "too large a number"),
+        (b"---\nseen: 2026-02-30\n---\ntext", "front matter", "not valid YAML"),
         (b"---\nid: ''\n---\ntext", "id", "must be 1 to 200"),
     ],
 )
@@ -97,7 +103,7 @@ def test_corpus_row() -> None:
     }
     document = parse_row("corpus.jsonl:1", row).document
     assert (document.text, document.principals) == ("b", ("staff",))
-    assert document.metadata == {"visibility": "internal", "n": "3", "ok": "true"}
+    assert document.metadata == {"visibility": "internal", "n": 3, "ok": True}
 
 
 @pytest.mark.parametrize(
@@ -131,47 +137,73 @@ def test_principals_are_not_part_of_the_content_hash() -> None:
     assert open_.content_hash != parse_row("c:1", {"id": "1", "text": "u"}).content_hash
 
 
-def test_folder(tmp_path: Path) -> None:
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    (tmp_path / "deep" / "er" / "a.md").write_text("a")
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / ".hidden" / "b.md").write_text("b")
-    (tmp_path / "notes.docx").write_bytes(b"PK")
-    (tmp_path / "rows.jsonl").write_text('{"id": "r1", "text": "x"}\n\nnot json\n{"id": "r2", "text": "y"}\n')
-    reading = read_source(tmp_path)
-    assert [parsed.document.id for parsed in reading.documents] == ["r1", "r2", "deep/er/a"]
-    assert [str(failure) for failure in reading.failures] == [
-        "rows.jsonl:3: row: is not JSON in UTF-8; write one JSON object a line"
-    ]
-    assert reading.skipped == ("notes.docx",)
+def test_metadata_keeps_its_types() -> None:
+    content = b"""---
+level: 3
+price: 9.5
+beta: yes
+seen: 2026-01-31
+plans: [plus, 2, 2026-02-01]
+nothing:
+---
+text"""
+    metadata = parse_file("a.md", content).document.metadata
+    assert metadata == {
+        "level": 3,
+        "price": 9.5,
+        "beta": True,
+        "seen": "2026-01-31",
+        "plans": ("plus", "2", "2026-02-01"),
+    }
+    assert metadata["beta"] is True
 
 
-def test_gzip_corpus(tmp_path: Path) -> None:
-    path = tmp_path / "corpus.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"id": "a", "text": "x"}\n'))
-    assert [parsed.document.id for parsed in read_source(path).documents] == ["a"]
-    path.write_bytes(gzip.compress(b'{"id": "a", "text": "x"}\n')[:-9])
-    assert "corpus.jsonl.gz: file: is not whole gzip" in str(read_source(path).failures[0])
+def test_a_field_without_a_value_says_nothing() -> None:
+    document = parse_file("guide.md", b"---\nid:\ntitle:\n---\ntext").document
+    assert (document.id, document.title) == ("guide", "guide")
 
 
-def test_size_limit(tmp_path: Path) -> None:
-    (tmp_path / "big.md").write_text("x" * 2000)
-    (tmp_path / "c.jsonl").write_text(
-        json.dumps({"id": "big", "text": "x" * 5000}) + '\n{"id": "ok", "text": "y"}\n'
-    )
-    reading = read_source(tmp_path, max_document_bytes=1000)
-    assert [failure.field for failure in reading.failures] == ["size", "size"]
-    assert [parsed.document.id for parsed in reading.documents] == ["ok"]
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_encodings(encoding: str) -> None:
+    mark = "\ufeff" if encoding.startswith("utf-16-") else ""
+    document = parse_file("a.txt", f"{mark}na\u00efve \U0001f600".encode(encoding)).document
+    assert document.text == "na\u00efve \U0001f600"
 
 
-def test_duplicates_name_both_places(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"id": "x", "text": "1"}\n{"id": "x", "text": "2"}\n')
-    with pytest.raises(DuplicateDocumentError, match=r"'x' is in both a\.jsonl:1 and a\.jsonl:2"):
-        read_source(tmp_path)
+def test_text_before_sidecar_before_what_the_format_says() -> None:
+    content = b"---\nproduct: sync\n---\n<html lang='de-AT'><head><title>Kopf</title></head><body><p>Text"
+    document = parse_file(
+        "a.html", content, sidecar={"product": "vault", "language": "fr", "beta": False}
+    ).document
+    assert (document.title, document.language) == ("Kopf", "fr")
+    assert document.metadata == {"product": "sync", "beta": False}
 
 
-def test_sources_that_hold_nothing(tmp_path: Path) -> None:
-    with pytest.raises(EmptySourceError, match="no such file"):
-        read_source(tmp_path / "missing")
-    with pytest.raises(EmptySourceError, match="no document found"):
-        read_source(tmp_path)
+def test_access_is_never_mixed_from_two_places() -> None:
+    content = b"---\naudience: internal\n---\ntext"
+    document = parse_file("a.md", content, sidecar={"principals": ["public"]}).document
+    assert document.principals == ("staff",)
+
+
+@pytest.mark.parametrize(
+    ("head", "title"),
+    [
+        ("<title>Reset it | Nimbus help</title>", "Reset it"),
+        ("<title>Something else</title>", "Something else"),
+        ("<title>Untitled</title>", "Reset it"),
+        ("", "Reset it"),
+    ],
+)
+def test_title_of_a_page(head: str, title: str) -> None:
+    content = f"<html><head>{head}</head><body><h1>Reset it</h1><p>Text</p></body></html>"
+    assert parse_file("a.html", content.encode()).document.title == title
+
+
+def test_fields_in_the_head_of_a_page() -> None:
+    content = b"""<html><head><meta name="twinrail:principals" content="staff, vip">
+    <meta name="twinrail:effective_from" content="2026-03-01"><meta name="author" content="x"></head>
+    <body><p>Text</p></body></html>"""
+    document = parse_file("a.html", content).document
+    assert document.principals == ("staff", "vip")
+    assert document.effective_from == date(2026, 3, 1)
+    assert document.metadata == {}

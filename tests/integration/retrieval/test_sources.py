@@ -1,0 +1,214 @@
+"""Folders and corpora, read in a process that may die of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import docx
+import pytest
+
+from retrieval.errors import DuplicateDocumentError, EmptySourceError, ParsingProcessError
+from retrieval.limits import ReadLimits
+from retrieval.parsing import parse_file
+from retrieval.parsing_process import MOST_DEATHS, ParsingProcess
+from retrieval.sources import Reading, read_source
+from tests.fakes.pdf import encrypted_pdf, pdf
+
+HASTY = ReadLimits(timeout_s=2.0, memory_mb=1024)
+
+
+def ids(reading: Reading) -> list[str]:
+    """What was read."""
+    return [parsed.document.id for parsed in reading.documents]
+
+
+def read_misbehaving(folder: Path, limits: ReadLimits = HASTY) -> Reading:
+    """Read with a parser that does what the texts say."""
+    with ParsingProcess(limits, reader="tests.fakes.readers:misbehaving") as process:
+        return read_source(folder, process=process)
+
+
+def test_folder_of_every_kind(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "a.md").write_text("a")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "b.md").write_text("b")
+    (tmp_path / "manual.pdf").write_bytes(pdf([[(12, "From a PDF.")]]))
+    (tmp_path / "manual.pdf.yaml").write_text("id: handbook\naudience: internal\nversion: 3\ntags: [x, y]")
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG")
+    (tmp_path / "photo.png.yaml").write_text("title: not read")
+    (tmp_path / "~$plans.docx").write_bytes(b"lock")
+    document = docx.Document()
+    document.add_paragraph("From Word.")
+    document.save(str(tmp_path / "plans.docx"))
+    (tmp_path / "faq.csv").write_text(
+        "ID,Text,product,principals,effective_from\nq1,**Yes**,sync,staff; vip,2026-01-01\nq2,No,,,\nq3,x\n"
+    )
+    (tmp_path / "table.tsv").write_text("Plan\tPrice\nPlus\t9\n")
+    (tmp_path / "rows.jsonl").write_text('{"id": "r1", "text": "x"}\n\nnot json\n{"id": "r2", "text": "y"}\n')
+    (tmp_path / "wide.jsonl").write_text('{"id": "w1", "text": "\u00e9"}\n', encoding="utf-16")
+    (tmp_path / "rows.jsonl.yaml").write_text("audience: internal\nlanguage: de")
+    seen: list[tuple[int, int]] = []
+    reading = read_source(tmp_path, on_file=lambda done, total: seen.append((done, total)))
+    assert ids(reading) == ["q1", "q2", "handbook", "plans", "r1", "r2", "table", "w1", "deep/er/a"]
+    assert [str(failure) for failure in reading.failures] == [
+        "faq.csv:4: row: has 2 cells under 5 columns; quote cells that hold a separator",
+        "rows.jsonl:3: row: is not JSON in UTF-8; write one JSON object a line",
+    ]
+    assert reading.skipped == ("photo.png", "photo.png.yaml")
+    assert seen == [(done, 7) for done in range(8)]
+    found = {parsed.document.id: parsed.document for parsed in reading.documents}
+    assert found["handbook"].principals == ("staff",)
+    assert found["handbook"].metadata == {"version": 3, "tags": ("x", "y"), "audience": "internal"}
+    assert found["q1"].principals == ("staff", "vip")
+    assert (found["q1"].text, str(found["q1"].effective_from)) == ("Yes", "2026-01-01")
+    assert found["q1"].metadata == {"product": "sync"}
+    assert (found["r1"].principals, found["r1"].language) == (("staff",), "de")
+    assert found["w1"].text == "\u00e9"
+    assert (found["table"].text, found["plans"].text) == ("Plus \u2014 Price: 9", "From Word.")
+
+
+def test_what_comes_through_the_process_is_what_was_parsed(tmp_path: Path) -> None:
+    text = (
+        "---\nlevel: 2\nbeta: true\ntags: [a]\neffective_from: 2026-01-01\n---\n# H\n\n- a\n\n```\nx\n```\n"
+    )
+    (tmp_path / "a.md").write_text(text)
+    (parsed,) = read_source(tmp_path).documents
+    assert parsed == parse_file("a.md", text.encode())
+    assert parsed.content_hash == parse_file("a.md", text.encode()).content_hash
+
+
+def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(encrypted_pdf())
+    (tmp_path / "b.docx").write_bytes(b"PK\x03\x04 not whole")
+    (tmp_path / "c.html").write_bytes(b"x" * 3_000_000)
+    (tmp_path / "d.md").write_bytes(b"caf\xe9")
+    (tmp_path / "e.html").write_text("<div>" * 3000)
+    (tmp_path / "f.md").write_text("fine")
+    (tmp_path / "f.md.yaml").write_text("audience: vip")
+    (tmp_path / "g.md").write_text("fine")
+    (tmp_path / "g.md.yaml").write_text("- no\n- fields")
+    (tmp_path / "h.jsonl").write_bytes(b"\x1f\x8b")
+    (tmp_path / "i.md").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "j.md")
+    (tmp_path / "k.md").write_text("good")
+    (tmp_path / os.fsdecode(b"l\xff.md")).write_text("x")
+    reading = read_source(tmp_path, limits=ReadLimits(max_document_bytes=2_000_000))
+    assert ids(reading) == ["k"]
+    assert [(failure.file[0], failure.field) for failure in reading.failures] == [
+        ("a", "content"),
+        ("b", "content"),
+        ("c", "size"),
+        ("d", "content"),
+        ("e", "content"),
+        ("f", "audience"),
+        ("g", "sidecar"),
+        ("h", "content"),
+        ("i", "file"),
+        ("j", "file"),
+        ("l", "name"),
+    ]
+    assert all(failure.fix for failure in reading.failures)
+
+
+def test_files_that_end_their_reader(tmp_path: Path) -> None:
+    for text in ("bug", "crash", "eat", "exit", "hang", "print", "spin"):
+        (tmp_path / f"{text}.md").write_text(text)
+        (tmp_path / f"{text} and on.md").write_text("fine")
+    (tmp_path / "hang before the first.md").write_text("fine")
+    reading = read_misbehaving(tmp_path)
+    assert [(failure.file, failure.field) for failure in reading.failures] == [
+        ("bug.md", "content"),
+        ("crash.md", "content"),
+        ("eat.md", "memory"),
+        ("exit.md", "content"),
+        ("hang before the first.md", "time"),
+        ("hang.md", "time"),
+        ("spin.md", "time"),
+    ]
+    problems = {failure.file: failure.problem for failure in reading.failures}
+    assert problems["bug.md"] == "cannot be read (LookupError: never seen)"
+    assert problems["crash.md"] == "crashed its reader (SIGSEGV)"
+    assert problems["eat.md"] == "needs more than 1024 MB to be read"
+    assert problems["exit.md"] == "crashed its reader (status 3)"
+    assert problems["hang.md"] == "took longer than 2 s to read"
+    assert len(reading.documents) == 8
+
+
+def test_rows_after_one_that_ends_the_reader_are_read(tmp_path: Path) -> None:
+    texts = ["one", "crash", "two", "exit", "refuse", "three"]
+    rows = [json.dumps({"id": text, "text": text}) for text in texts]
+    (tmp_path / "c.jsonl").write_text("\n\n".join(rows))
+    reading = read_misbehaving(tmp_path)
+    assert ids(reading) == ["one", "two", "three"]
+    assert [failure.file for failure in reading.failures] == ["c.jsonl:3", "c.jsonl:7", "c.jsonl:9"]
+
+
+def test_a_corpus_that_only_ends_its_reader_is_given_up(tmp_path: Path) -> None:
+    rows = [json.dumps({"id": str(number), "text": "exit"}) for number in range(MOST_DEATHS + 5)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    (tmp_path / "b.md").write_text("fine")
+    reading = read_misbehaving(tmp_path)
+    assert ids(reading) == ["b"]
+    assert len(reading.failures) == MOST_DEATHS + 1
+    assert reading.failures[-1].file == "a.jsonl"
+
+
+def test_one_process_reads_many_sources_and_is_gone_after(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("a")
+    with ParsingProcess() as process:
+        for _ in range(2):
+            assert ids(read_source(tmp_path, process=process)) == ["a"]
+        # Somebody who stops in the middle of a file gets the next one whole.
+        next(process.read(tmp_path / "a.md", "a.md"))
+        assert ids(read_source(tmp_path, process=process)) == ["a"]
+
+
+def test_process_that_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("a")
+    with (
+        ParsingProcess(reader="retrieval.files:missing") as process,
+        pytest.raises(ParsingProcessError, match=r"does not start: AttributeError: .*missing"),
+    ):
+        read_source(tmp_path, process=process)
+
+
+def test_gzip_corpus(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl.gz"
+    whole = gzip.compress(b'{"id": "a", "text": "x"}\n')
+    path.write_bytes(whole)
+    assert ids(read_source(path)) == ["a"]
+    path.write_bytes(whole[:-9])
+    assert "corpus.jsonl.gz: file: is not whole gzip" in str(read_source(path).failures[0])
+    path.write_bytes(gzip.compress(b"x" * 5_000_000) + whole)
+    reading = read_source(path, limits=ReadLimits(max_document_bytes=1000))
+    assert [(failure.file, failure.field) for failure in reading.failures] == [("corpus.jsonl.gz:1", "size")]
+
+
+def test_size_limit(tmp_path: Path) -> None:
+    (tmp_path / "big.md").write_text("x" * 2000)
+    (tmp_path / "c.jsonl").write_text(
+        json.dumps({"id": "big", "text": "x" * 5000}) + '\n{"id": "ok", "text": "y"}\n'
+    )
+    reading = read_source(tmp_path, limits=ReadLimits(max_document_bytes=1000))
+    assert [failure.field for failure in reading.failures] == ["size", "size"]
+    assert ids(reading) == ["ok"]
+
+
+def test_duplicates_name_both_places(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "x", "text": "1"}\n{"id": "x", "text": "2"}\n')
+    with pytest.raises(DuplicateDocumentError, match=r"'x' is in both a\.jsonl:1 and a\.jsonl:2"):
+        read_source(tmp_path)
+
+
+def test_sources_that_hold_nothing(tmp_path: Path) -> None:
+    with pytest.raises(EmptySourceError, match="no such file"):
+        read_source(tmp_path / "missing")
+    with pytest.raises(EmptySourceError, match=r"no document found; known kinds: .*docx"):
+        read_source(tmp_path)
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(EmptySourceError, match="no document found in 1 files"):
+        read_source(tmp_path)
