@@ -6,16 +6,28 @@ rewrite: the question is searched as it was asked.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from retrieval.hits import Said
+from retrieval import instruments as telemetry
+from retrieval.documents import is_storable
+from retrieval.errors import RetrievalError
+from retrieval.hits import Said, SearchRequest
+from retrieval.versions import KnowledgeVersion
+
+logger = logging.getLogger(__name__)
+
+DEGRADED: Final = "rewrite"
+#: Share of the time left that a rewrite may take: the search itself needs the rest.
+_SHARE: Final = 0.5
 
 #: Words that are taken of the last message of each side.
 _TAKEN: Final = 8
-#: How often the question itself stands in the search: its own words weigh more than what went before.
-_REPEATED: Final = 2
 _WORD = re.compile(r"[\w$€£%'.-]*\w")
 #: Words of any conversation, which say nothing of its matter.
 _FILLER_LIST = (
@@ -43,6 +55,68 @@ class Rewriter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restated:
+    """What is searched. `rewritten` is None where that is the question as it was asked."""
+
+    question: str
+    rewritten: str | None = None
+    #: None where no rewriter was asked.
+    seconds: float | None = None
+    degraded: tuple[str, ...] = ()
+
+
+class RewriteStage:
+    """Asks the rewriter that a version names; without an answer in time the question stands, marked."""
+
+    def __init__(self, rewriters: Mapping[str, Rewriter], *, timeout_s: float) -> None:
+        self._rewriters = dict(rewriters)
+        self._timeout_s = timeout_s
+        self._missed: set[str] = set()
+
+    async def restate(
+        self, version: KnowledgeVersion, request: SearchRequest, *, deadline: float, labels: Mapping[str, str]
+    ) -> Restated:
+        """What to search for. `deadline` is of `time.monotonic`."""
+        asked = Restated(question=request.question)
+        if not version.rewriter or not request.history:
+            return asked
+        rewriter = self._rewriters.get(version.rewriter)
+        left_s = min(self._timeout_s, (deadline - time.monotonic()) * _SHARE)
+        if rewriter is None or left_s <= 0:
+            if rewriter is None:
+                self._warn(version)
+            return Restated(question=request.question, degraded=(DEGRADED,))
+        with telemetry.measured(
+            f"rewrite {rewriter.id}",
+            telemetry.operation_duration,
+            labels={telemetry.OPERATION: "rewrite", telemetry.REQUEST_MODEL: rewriter.id, **labels},
+            stage="rewrite",
+        ) as stage:
+            try:
+                async with asyncio.timeout(left_s):
+                    text = await rewriter.rewrite(request.question, request.history, timeout_s=left_s)
+            except (TimeoutError, RetrievalError) as exc:
+                # The question is there to be searched, so this is no error, but the span should say why.
+                stage.note({telemetry.ERROR_TYPE: type(exc).__name__})
+                text = ""
+        if not text.strip() or not is_storable(text):
+            return Restated(question=request.question, seconds=stage.seconds, degraded=(DEGRADED,))
+        rewritten = None if text == request.question else text
+        return Restated(question=text, rewritten=rewritten, seconds=stage.seconds)
+
+    def _warn(self, version: KnowledgeVersion) -> None:
+        if version.id not in self._missed:
+            self._missed.add(version.id)
+            logger.warning(
+                "index version %s names rewriter %s, not at hand (%s): follow-ups are searched as asked",
+                version.id,
+                version.rewriter,
+                ", ".join(self._rewriters) or "none is",
+                extra={"action": "rewrite"},
+            )
+
+
 class LastTurns:
     """Puts what the last message of each side was about behind the question. No model is asked."""
 
@@ -54,7 +128,7 @@ class LastTurns:
 
 
 def with_last_turn(question: str, history: Sequence[Said]) -> str:
-    """The question, twice, and the words with content of the last message of each side.
+    """The question and the words with content of the last message of each side.
 
     Added always, not only to questions that point back with an "it": telling them apart lost more than it won
     (docs/experiments.md).
@@ -67,7 +141,7 @@ def with_last_turn(question: str, history: Sequence[Said]) -> str:
     taken = [word for text in last for word in _content(text)[:_TAKEN] if word.casefold() not in own]
     if not taken:
         return question
-    return " ".join([*[question.strip()] * _REPEATED, *dict.fromkeys(taken)])
+    return " ".join([question.strip(), *dict.fromkeys(taken)])
 
 
 def _content(text: str) -> list[str]:

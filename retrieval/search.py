@@ -1,14 +1,14 @@
-"""One search, end to end: embed the question, one SQL round trip, rerank, a confidence, and the facts."""
+"""One search, end to end: restate, embed, one SQL round trip, rerank, a confidence, and the facts."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from retrieval import instruments as telemetry
-from retrieval.confidence import features_of
+from retrieval.confidence import LOOKED_AT, features_of
 from retrieval.documents import is_storable
 from retrieval.embedding import Embedder, Vector
 from retrieval.errors import (
@@ -18,11 +18,12 @@ from retrieval.errors import (
     UnknownVersionError,
 )
 from retrieval.filters import FilterTree, filter_tree
-from retrieval.hits import SearchRequest, SearchResult
+from retrieval.hits import Hit, SearchRequest, SearchResult
 from retrieval.probing import TIMEOUT_S as PROBE_TIMEOUT_S
 from retrieval.probing import RecallProbe
 from retrieval.reordering import RerankStage
 from retrieval.reranking import Reranker
+from retrieval.rewriting import Rewriter, RewriteStage
 from retrieval.store import Found, KnowledgeStore, Legs
 from retrieval.versions import KnowledgeVersion
 
@@ -34,6 +35,8 @@ class Asked:
     """A search on its way through the stages."""
 
     request: SearchRequest
+    #: What is searched: the request's question, or a follow-up made to stand alone.
+    question: str
     filters: FilterTree | None
     version: KnowledgeVersion
     legs: Legs
@@ -57,12 +60,15 @@ class Retriever:
         store: KnowledgeStore,
         embedders: Mapping[str, Embedder],
         rerankers: Mapping[str, Reranker] | None = None,
+        rewriters: Mapping[str, Rewriter] | None = None,
         rerank_timeout_s: float = 0.8,
+        rewrite_timeout_s: float = 1.5,
         probe_share: float = 0.0,
     ) -> None:
         self._store = store
         self._embedders = dict(embedders)
         self._rerank = RerankStage(rerankers or {}, timeout_s=rerank_timeout_s)
+        self._rewrite = RewriteStage(rewriters or {}, timeout_s=rewrite_timeout_s)
         self._probe = RecallProbe(probe_share)
         self._versions: dict[str, KnowledgeVersion] = {}
 
@@ -91,6 +97,7 @@ class Retriever:
                 async with asyncio.timeout(request.timeout_s):
                     asked = Asked(
                         request=request,
+                        question=request.question,
                         filters=filters,
                         version=await self._version(request.version),
                         legs=legs,
@@ -125,22 +132,27 @@ class Retriever:
     async def _search(self, asked: Asked) -> SearchResult:
         """The stages in their order."""
         request, version = asked.request, asked.version
+        restated = await self._rewrite.restate(version, request, deadline=asked.deadline, labels=asked.labels)
+        asked = replace(asked, question=restated.question)
         vector, embed_s = await self._embed(asked)
         found, search_s = await self._find(asked, vector)
         ordered = await self._rerank.order(
             version,
-            request.question,
+            asked.question,
             found.hits,
-            k=request.k,
+            k=max(request.k, LOOKED_AT),
             deadline=asked.deadline,
             labels=asked.labels,
         )
-        judged = judge(request.question, found, version)
-        seconds = {"embed": embed_s, "search": search_s}
-        if ordered.seconds is not None:
-            seconds["rerank"] = ordered.seconds
+        judged = judge(asked.question, ordered.hits, found, version)
+        stages = {
+            "rewrite": restated.seconds,
+            "embed": embed_s,
+            "search": search_s,
+            "rerank": ordered.seconds,
+        }
         return SearchResult(
-            hits=ordered.hits,
+            hits=ordered.hits[: request.k],
             version=version.id,
             snapshot=found.snapshot,
             confidence=judged.confidence,
@@ -148,10 +160,11 @@ class Retriever:
             mode=found.mode,
             candidates=found.candidates,
             underfilled=len(ordered.hits) < request.k,
-            degraded=ordered.degraded,
-            timings_ms={name: value * 1000 for name, value in seconds.items()},
+            degraded=restated.degraded + ordered.degraded,
+            timings_ms={name: value * 1000 for name, value in stages.items() if value is not None},
             calibration=judged.calibration,
             features=judged.features,
+            rewritten=restated.rewritten,
         )
 
     async def _embed(self, asked: Asked) -> tuple[Vector, float]:
@@ -173,7 +186,7 @@ class Retriever:
             attributes={telemetry.EMBEDDING_DIMENSIONS: embedder.dims},
             stage="embed",
         ) as stage:
-            vector = await embedder.embed_query(asked.request.question)
+            vector = await embedder.embed_query(asked.question)
         return vector, stage.seconds
 
     async def _find(self, asked: Asked, vector: Vector) -> tuple[Found, float]:
@@ -187,9 +200,9 @@ class Retriever:
             found = await self._store.search(
                 request.access,
                 version=asked.version.id,
-                question=request.question,
+                question=asked.question,
                 embedding=vector,
-                k=self._rerank.wanted(asked.version, request.k),
+                k=self._rerank.wanted(asked.version, max(request.k, LOOKED_AT)),
                 filters=asked.filters,
                 exclude_documents=request.exclude_documents,
                 as_of=request.as_of,
@@ -212,7 +225,7 @@ class Retriever:
             found = await self._store.search(
                 request.access,
                 version=asked.version.id,
-                question=request.question,
+                question=asked.question,
                 embedding=vector,
                 k=request.k,
                 filters=asked.filters,
@@ -248,9 +261,12 @@ class Judged:
     features: Mapping[str, float]
 
 
-def judge(question: str, found: Found, version: KnowledgeVersion) -> Judged:
-    """Probability that the hits hold the answer, 0.0 without any, by the tenant's own fit if there is one."""
-    features = features_of(question, found.hits, top_dense=found.top_dense, lexical_unit=found.lexical_unit)
+def judge(question: str, hits: Sequence[Hit], found: Found, version: KnowledgeVersion) -> Judged:
+    """Probability that the hits in their final order hold the answer, 0.0 without any.
+
+    By the tenant's own fit if there is one.
+    """
+    features = features_of(question, hits, top_dense=found.top_dense, lexical_unit=found.lexical_unit)
     calibration = found.fitted.calibration if found.fitted else version.calibration
     return Judged(
         confidence=calibration.probability(features) if features else 0.0,

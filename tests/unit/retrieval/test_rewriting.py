@@ -18,7 +18,7 @@ PRICE = (
 
 async def test_the_last_message_of_each_side_says_what_it_is_about() -> None:
     searched = await LastTurns().rewrite("And for a year?", PRICE, timeout_s=1.0)
-    assert searched == "And for a year? And for a year? Sync Plus month $9"
+    assert searched == "And for a year? Sync Plus month $9"
 
 
 def test_words_of_any_conversation_and_those_of_the_question_are_not_added() -> None:
