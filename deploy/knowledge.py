@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from deploy.database import pool
-from deploy.errors import GateRefusedError, UsageError
+from deploy.errors import GateRefusedError
 from retrieval.embedders import open_embedders
 from retrieval.embedding import Embedder
 from retrieval.ingest import IngestProgress, IngestReport, ingest

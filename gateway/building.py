@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,6 +28,8 @@ from gateway.searching import Searching
 from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
 from gateway.turns import TurnStore
+from retrieval.jobs import JobStore
+from retrieval.stored import DocumentStore
 from serving.wording import Wording
 
 
@@ -38,7 +40,11 @@ class Parts:
     database: Database
     recorder: TurnRecorder
     knowledge: KnowledgeRail
+    jobs: JobStore
+    documents: DocumentStore
     searcher: Searcher
+    #: Embedders that the searcher has at hand: id -> dimensions.
+    embedders: Mapping[str, int]
     models: ModelRail
     engines: EngineRoster
     chat: ChatModel
@@ -95,16 +101,21 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         knowledge=parts.knowledge,
         models=parts.models,
         engines=parts.engines,
+        embedders=parts.embedders,
+        jobs=parts.jobs,
         turns=TurnStore(parts.database),
+        documents=parts.documents,
         recorder=parts.recorder,
         readiness=readiness_of(
             database=parts.database,
             knowledge=parts.knowledge,
             models=parts.models,
             engines=parts.engines,
+            embedders=parts.embedders,
         ),
         exposition=parts.exposition,
         body_limit_bytes=settings.body_limit_bytes,
+        documents_limit_bytes=settings.documents_limit_bytes,
     )
 
 

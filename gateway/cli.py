@@ -31,11 +31,13 @@ from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 from gateway.telemetry import setup_telemetry
 from gateway.turns import TurnStore
-from retrieval.embedding import Embedder, HttpEmbedder, OnnxEmbedder
+from retrieval.embedders import open_embedders
 from retrieval.errors import RetrievalError, StoreUnavailableError
+from retrieval.jobs import JobStore
 from retrieval.search import Retriever
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
+from retrieval.stored import DocumentStore
 from serving.client import ChatClient
 from serving.errors import ServingError
 from serving.grounding import check_sentence
@@ -101,7 +103,7 @@ async def _run(
             )
         store = KnowledgeStore(chunks, acquire_timeout_s=knowledge.acquire_timeout_s)
         await store.check()
-        embedder = _embedder(settings, knowledge, session)
+        embedders = open_embedders(knowledge, settings.embedder_dir, session)
         engines = _engines(models, session)
         recorder = await stack.enter_async_context(
             TurnRecorder(
@@ -111,7 +113,7 @@ async def _run(
                 flush_s=settings.turn_flush_s,
             )
         )
-        searcher: Searcher = Retriever(store=store, embedders={embedder.id: embedder})
+        searcher: Searcher = Retriever(store=store, embedders=embedders)
         wording = load_wording(models.wording_file or DEFAULT_WORDING)
         state = build_state(
             settings,
@@ -119,7 +121,10 @@ async def _run(
                 database=database,
                 recorder=recorder,
                 knowledge=store,
+                jobs=JobStore(store),
+                documents=DocumentStore(store),
                 searcher=around_search(searcher) if around_search else searcher,
+                embedders={embedder.id: embedder.dims for embedder in embedders.values()},
                 models=ModelRegistry(records),
                 engines=engines,
                 chat=ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s),
@@ -193,21 +198,6 @@ def _spool(settings: GatewaySettings) -> Spool:
             fix="set a folder that this user may write to, on a disk with space",
         ) from exc
     return Spool(folder)
-
-
-def _embedder(
-    settings: GatewaySettings, knowledge: RetrievalSettings, session: aiohttp.ClientSession
-) -> Embedder:
-    if knowledge.embeddings_url:
-        key = knowledge.embeddings_api_key
-        return HttpEmbedder(
-            session,
-            base_url=knowledge.embeddings_url,
-            model=knowledge.embeddings_model,
-            dims=knowledge.embeddings_dims,
-            api_key=key.get_secret_value() if key else None,
-        )
-    return OnnxEmbedder(settings.embedder_dir, threads=knowledge.embed_threads)
 
 
 def _engines(models: ServingSettings, session: aiohttp.ClientSession) -> EnginePool:

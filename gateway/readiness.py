@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +89,12 @@ class Readiness:
 
 
 def readiness_of(
-    *, database: Database, knowledge: KnowledgeRail, models: ModelRail, engines: EngineRoster
+    *,
+    database: Database,
+    knowledge: KnowledgeRail,
+    models: ModelRail,
+    engines: EngineRoster,
+    embedders: Collection[str],
 ) -> Readiness:
     """The parts of a gateway. Records are not required: while they are away, turns go to the spool."""
 
@@ -98,7 +103,13 @@ def readiness_of(
         return "answers"
 
     async def knowledge_rail() -> str:
-        return f"stable {(await knowledge.pointer()).stable}"
+        pointer = await knowledge.pointer()
+        for version in await knowledge.versions():
+            if version.id in (pointer.stable, pointer.canary) and version.embedder not in embedders:
+                raise NotReadyError(
+                    f"{version.id} needs embedder {version.embedder}; at hand: {', '.join(embedders)}"
+                )
+        return f"stable {pointer.stable}"
 
     async def model_rail() -> str:
         version = await models.version((await models.pointer()).stable)

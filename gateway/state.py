@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,6 +15,8 @@ from gateway.readiness import Readiness
 from gateway.recorder import TurnRecorder
 from gateway.rollouts.live import LiveRails
 from gateway.turns import TurnStore
+from retrieval.jobs import JobStore
+from retrieval.stored import DocumentStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +29,18 @@ class GatewayState:
     knowledge: KnowledgeRail
     models: ModelRail
     engines: EngineRoster
+    #: Embedders that searches have at hand: id -> dimensions.
+    embedders: Mapping[str, int]
+    jobs: JobStore
     turns: TurnStore
+    documents: DocumentStore
     recorder: TurnRecorder
     readiness: Readiness
     #: The Prometheus exposition of the process.
     exposition: Callable[[], bytes]
     body_limit_bytes: int = 256 * 1024
+    #: Largest body under `/v1/documents`, where whole documents come in.
+    documents_limit_bytes: int = 8 * 1024 * 1024
 
 
 def get_state(request: Request) -> GatewayState:

@@ -22,6 +22,7 @@ from retrieval.errors import (
     StoreUnavailableError,
     UnknownSnapshotError,
     UnknownVersionError,
+    VersionRetiredError,
 )
 
 Pool = AsyncConnectionPool[Any]
@@ -33,6 +34,7 @@ _RAISED: dict[str, type[RetrievalError]] = {
     "TWR02": UnknownSnapshotError,
     "TWR03": FilterError,
     "TWR04": EmbedderMismatchError,
+    "TWR05": VersionRetiredError,
 }
 
 

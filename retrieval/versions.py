@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from retrieval.confidence import COSINE_ONLY, Calibration
+from retrieval.errors import RequestError
 
 #: What a new version ranks by; the search function in `sql/` knows the formula, and decision 006 the reason.
 FUSION = "coverage-1"
@@ -70,6 +72,18 @@ class KnowledgeVersion:
         rewriter: str = "",
     ) -> Self:
         """A version with the id that follows from its parts."""
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", name):
+            raise RequestError(
+                f"name: {name!r} is not a name; give 1 to 40 of the characters a-z, 0-9 and - (not at an end)"
+            )
+        shares = {
+            "dense_weight": dense_weight,
+            "abstain_below": abstain_below,
+            "rerank_weight": rerank_weight,
+        }
+        for field, value in shares.items():
+            if not 0 <= value <= 1:
+                raise RequestError(f"{field}: {value} is not a share; give a number from 0 to 1")
         parts = {
             "embedder": embedder,
             "dims": dims,
@@ -87,6 +101,43 @@ class KnowledgeVersion:
         definition = json.dumps({**parts, "calibration": calibration.definition()}, sort_keys=True)
         digest = hashlib.sha256(definition.encode()).hexdigest()[:8]
         return cls(id=f"k-{name}-{digest}", name=name, **parts)  # type: ignore[arg-type]  # one dict, many types
+
+    def derived(
+        self,
+        *,
+        name: str,
+        embedder: str | None = None,
+        dims: int | None = None,
+        chunker: str | None = None,
+        dense_weight: float | None = None,
+        abstain_below: float | None = None,
+        calibration: Calibration | None = None,
+        reranker: str | None = None,
+        rerank_weight: float | None = None,
+        rewriter: str | None = None,
+    ) -> Self:
+        """A version like this one but for what is given; None stands for what this one has.
+
+        Cosines of another embedder mean something else, so a threshold is not taken over with one: nothing is
+        refused until somebody has measured it.
+        """
+        if abstain_below is None:
+            abstain_below = self.abstain_below if embedder in (None, self.embedder) else 0.0
+        given = {
+            "embedder": embedder,
+            "dims": dims,
+            "chunker": chunker,
+            "dense_weight": dense_weight,
+            "abstain_below": abstain_below,
+            "calibration": calibration,
+            "reranker": reranker,
+            "rerank_weight": rerank_weight,
+            "rewriter": rewriter,
+        }
+        parts: dict[str, Any] = {
+            key: getattr(self, key) if value is None else value for key, value in given.items()
+        }
+        return self.make(name=name, avgdl=self.avgdl, **parts)
 
     def row(self) -> dict[str, object]:
         """The fields by column name; the calibration as JSON."""

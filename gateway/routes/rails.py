@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 
 from gateway.access import ApiKey, Scope
 from gateway.errors import InvalidFieldError, NotServedError
@@ -15,13 +15,23 @@ from gateway.schemas.rails import (
     PointerView,
     PromoteBody,
     RailList,
+    RetireBody,
+    RetiredView,
+    ShadowBody,
     UndoBody,
     UndoTo,
+    VersionBody,
+    VersionCreated,
     VersionList,
     VersionView,
 )
 from gateway.state import Caller, GatewayState, State
+from retrieval.chunking import NO_CHUNKERS, chunker_of
+from retrieval.confidence import Calibration
+from retrieval.errors import EmbedderMismatchError
+from retrieval.jobs import JobKind
 from retrieval.versions import UndoGoal as KnowledgeUndoGoal
+from retrieval.versions import VersionFacts, VersionState
 from serving.versions import Pointer, UndoGoal
 
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
@@ -42,23 +52,7 @@ async def list_rails(key: Reader, state: State) -> RailList:
 async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
     """The versions of a rail."""
     if rail is Rail.KNOWLEDGE:
-        found = [
-            VersionView(
-                id=version.id,
-                name=version.name,
-                state=str(version.state),
-                details={
-                    "embedder": version.embedder,
-                    "dims": version.dims,
-                    "chunker": version.chunker,
-                    "lexer": version.lexer,
-                    "fusion": version.fusion,
-                    "dense_weight": version.dense_weight,
-                    "abstain_below": version.abstain_below,
-                },
-            )
-            for version in await state.knowledge.versions()
-        ]
+        found = [_knowledge_view(facts, key.tenant) for facts in await state.knowledge.facts()]
     else:
         found = [
             VersionView(
@@ -81,11 +75,85 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
     return VersionList(rail=rail.value, versions=found)
 
 
+@router.post("/{rail}/versions", status_code=202)
+async def create_version(
+    rail: Rail, body: VersionBody, key: Releaser, state: State, response: Response
+) -> VersionCreated:
+    """Register a version of the knowledge rail and queue its build; from here on every publish writes it."""
+    _require_knowledge(rail, "register a model version with `twinrail models register`")
+    base = await state.knowledge.version(body.base or (await state.knowledge.pointer()).stable)
+    given = body.model_dump(exclude={"base", "since", "calibration"})
+    version = base.derived(
+        **given,
+        dims=_dims(state, body.embedder) if body.embedder else None,
+        calibration=Calibration.from_definition(body.calibration) if body.calibration else None,
+    )
+    _dims(state, version.embedder)
+    chunker_of(version.chunker, NO_CHUNKERS)
+    await state.knowledge.register(version)
+    registered = await state.knowledge.version(version.id)
+    if registered.state is VersionState.READY and body.since is None:
+        response.status_code = 200
+        return VersionCreated(version=version.id, job=None)
+    job = await state.jobs.submit(key.tenant, JobKind.BUILD, source=version.id, details={"since": body.since})
+    response.headers["location"] = f"/v1/jobs/{job.id}"
+    return VersionCreated(version=version.id, job=str(job.id))
+
+
+@router.post("/{rail}:shadow")
+async def set_shadow(rail: Rail, body: ShadowBody, key: Releaser, state: State) -> PointerView:
+    """Name the shadow of the knowledge rail; null ends it. Moves no traffic."""
+    _require_knowledge(rail, "leave the model rail's shadow alone")
+    if body.version is not None:
+        await _require_embedder(state, body.version)
+    await state.knowledge.set_shadow(body.version)
+    state.live.forget()
+    return await _pointer(state, key, rail)
+
+
+@router.post("/{rail}:retire")
+async def retire(rail: Rail, body: RetireBody, key: Releaser, state: State) -> RetiredView:
+    """Give up a version that no traffic can reach, now or by an undo, and free what it holds."""
+    _require_knowledge(rail, "unload a model version from its engine instead")
+    retired = await state.knowledge.retire(body.version)
+    return RetiredView(version=retired.version, freed_bytes=retired.freed_bytes)
+
+
+def _require_knowledge(rail: Rail, fix: str) -> None:
+    if rail is not Rail.KNOWLEDGE:
+        raise InvalidFieldError(
+            f"The {rail} rail has no such call.", field="rail", fix=f"Use knowledge, or {fix}."
+        )
+
+
+def _dims(state: GatewayState, embedder: str) -> int:
+    """Dimensions of an embedder that this gateway has."""
+    if embedder not in state.embedders:
+        raise EmbedderMismatchError(
+            f"embedder: {embedder} is not at hand; at hand: {', '.join(state.embedders) or 'none'}"
+        )
+    return state.embedders[embedder]
+
+
+async def _require_embedder(state: GatewayState, version_id: str) -> None:
+    """Refuse to send questions where this gateway cannot embed them."""
+    version = await state.knowledge.version(version_id)
+    if _dims(state, version.embedder) != version.dims:
+        raise EmbedderMismatchError(
+            f"dims: {version_id} has {version.dims}, and {version.embedder} is set up to make "
+            f"{state.embedders[version.embedder]}"
+        )
+
+
 @router.post("/{rail}:undo")
 async def undo(rail: Rail, key: Releaser, state: State, body: UndoBody | None = None) -> dict[str, Any]:
     """Take back the last move of this rail, and of this rail only. Undoing an undo is a redo."""
     wanted = body or UndoBody()
     if rail is Rail.KNOWLEDGE:
+        goal = await state.knowledge.undo_goal()
+        if goal is not None and wanted.what != "publish" and not wanted.force:
+            for version in {goal.stable, goal.canary} - {None}:
+                await _require_embedder(state, str(version))
         undone = await state.knowledge.undo(
             key.tenant,
             wanted.what,
@@ -145,6 +213,8 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
             "A weight without a version.", field="weight_bp", fix="Send 0, or name a version."
         )
     if rail is Rail.KNOWLEDGE:
+        if body.version is not None and not body.force:
+            await _require_embedder(state, body.version)
         await state.knowledge.set_canary(body.version, body.weight_bp)
     else:
         if not body.force:
@@ -158,6 +228,8 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
 async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) -> PointerView:
     """Make a version stable. The stable one becomes previous, where undo finds it."""
     if rail is Rail.KNOWLEDGE:
+        if not body.force:
+            await _require_embedder(state, body.version)
         await state.knowledge.promote(body.version)
     else:
         if not body.force:
@@ -165,6 +237,27 @@ async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) ->
         await state.models.promote(body.version)
     state.live.forget()
     return await _pointer(state, key, rail)
+
+
+def _knowledge_view(facts: VersionFacts, tenant: str) -> VersionView:
+    """A version as a key of one tenant may see it: of the others there is only a count."""
+    version, own = facts.version, facts.tenants.get(tenant)
+    return VersionView(
+        id=version.id,
+        name=version.name,
+        state=str(version.state),
+        details={
+            **{key: value for key, value in version.row().items() if key not in ("id", "name", "state")},
+            "calibration": version.calibration.definition(),
+            "roles": list(facts.roles),
+            "size_bytes": facts.size_bytes,
+            "progress": facts.progress,
+            "chunks": own.chunks if own else 0,
+            "earliest_snapshot": own.earliest if own else None,
+            "tenants": len(facts.tenants),
+            "chunks_of_all": sum(each.chunks for each in facts.tenants.values()),
+        },
+    )
 
 
 async def _pointer(state: GatewayState, key: ApiKey, rail: Rail) -> PointerView:

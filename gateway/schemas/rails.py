@@ -11,7 +11,8 @@ from gateway.schemas.fields import Body
 Force = Annotated[
     bool,
     Field(
-        description="Model only: move although no engine lists the version. The fallback answers until then."
+        description="Move although no engine lists the model version (the fallback answers until then), "
+        "or although this gateway has no embedder of the knowledge version."
     ),
 ]
 
@@ -49,6 +50,54 @@ class PromoteBody(Body):
 
     version: str = Field(min_length=1, max_length=200)
     force: Force = False
+
+
+class ShadowBody(Body):
+    """The version that is compared with the live one out of the customers' sight."""
+
+    version: str | None = Field(max_length=200, description="Version id; null ends the shadow.")
+
+
+class RetireBody(Body):
+    """A version that nobody needs any more."""
+
+    version: str = Field(min_length=1, max_length=200)
+
+
+class VersionBody(Body):
+    """A new version of the knowledge rail: what is left out is that of `base`."""
+
+    name: str = Field(min_length=1, max_length=40, description="Becomes part of the id.")
+    base: str | None = Field(
+        default=None, max_length=200, description="Version id; the stable one if left out."
+    )
+    embedder: str | None = Field(default=None, max_length=200, description="Id of an embedder at hand.")
+    chunker: str | None = Field(default=None, max_length=200, description="`structure-<words>` or `whole-1`.")
+    dense_weight: float | None = Field(default=None, ge=0, le=1)
+    abstain_below: float | None = Field(default=None, ge=0, le=1)
+    calibration: dict[str, Any] | None = Field(default=None, description="`intercept` and `weights`.")
+    reranker: str | None = Field(default=None, max_length=200, description="Id; empty for none.")
+    rerank_weight: float | None = Field(default=None, ge=0, le=1)
+    rewriter: str | None = Field(default=None, max_length=200, description="Id; empty for none.")
+    since: int | None = Field(
+        default=None,
+        ge=0,
+        description="First snapshot that it must show; else what an undo of a publish can.",
+    )
+
+
+class VersionCreated(BaseModel):
+    """A version that is registered, and the job that fills it."""
+
+    version: str
+    job: str | None = Field(description="Null: the version is built already.")
+
+
+class RetiredView(BaseModel):
+    """What retiring a version freed."""
+
+    version: str
+    freed_bytes: int
 
 
 class UndoTo(BaseModel):

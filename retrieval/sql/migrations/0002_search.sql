@@ -254,6 +254,10 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'TWR01', MESSAGE = format('version: no index version %s', p_version);
     END IF;
+    IF v_version.state = 'retired' THEN
+        RAISE EXCEPTION USING ERRCODE = 'TWR05', MESSAGE =
+            format('version: %s is retired and its chunks are gone; `twinrail knowledge build %s` builds it again', p_version, p_version);
+    END IF;
     IF vector_dims(v_query) <> v_version.dims THEN
         RAISE EXCEPTION USING ERRCODE = 'TWR04', MESSAGE =
             format('embedding has %s dimensions, index version %s has %s', vector_dims(v_query), p_version, v_version.dims);

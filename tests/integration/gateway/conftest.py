@@ -27,8 +27,10 @@ from gateway.spool import Spool
 from gateway.state import GatewayState
 from gateway.turns import TurnStore
 from retrieval.ingest import ingest
+from retrieval.jobs import JobStore
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
+from retrieval.stored import DocumentStore
 from retrieval.versions import KnowledgeVersion
 from serving.client import ChatClient
 from serving.grounding import check_sentence
@@ -178,7 +180,10 @@ async def started(database_url: str, tmp_path: Path, settings: GatewaySettings) 
                 database=database,
                 recorder=recorder,
                 knowledge=store,
+                jobs=JobStore(store),
+                documents=DocumentStore(store),
                 searcher=Retriever(store=store, embedders={embedder.id: embedder}),
+                embedders={embedder.id: embedder.dims},
                 models=registry,
                 engines=engines,
                 chat=ChatClient(session=session, engines=engines),
