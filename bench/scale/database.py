@@ -34,17 +34,17 @@ from deploy.migrate import migrate, migrations
 from deploy.postgres import DATABASE, EmbeddedPostgres
 from retrieval.documents import Access
 from retrieval.embedding import Vector
+from retrieval.partitions import QUERIES as PARTITION_QUERIES
 from retrieval.sql import named_queries
-from retrieval.store import QUERIES as STORE_QUERIES
 from retrieval.store import KnowledgeStore
-from retrieval.versions import KnowledgeVersion, VersionState
+from retrieval.versions import KnowledgeVersion
 
 QUERIES = named_queries("bench.scale.sql", "loading.sql")
 PRINCIPALS = ("public", "staff")
 TABLES_MIGRATION = "retrieval/0001_knowledge.sql"
 _FUNCTION = re.compile(r"^CREATE FUNCTION retrieval\.(\w+)", re.MULTILINE)
 #: Generation or loading changed in a way that a kept database does not have.
-REVISION = 1
+REVISION = 2
 CHUNK_COLUMNS = (
     "id", "index_number", "tenant", "document_id", "document_version", "ordinal", "char_start", "char_end",
     "heading_path", "body", "chunk_hash", "acl", "born", "died", "effective_from", "effective_to", "embedding", "tsv",
@@ -168,67 +168,79 @@ async def _load(url: str, admin_url: str, corpus: Corpus, say: Callable[[str], N
     version = KnowledgeVersion.make(
         name="scale", embedder=corpus.seeds.embedder, dims=corpus.seeds.vectors.shape[1]
     )
+    steps = Steps(say)
     async with AsyncConnectionPool(url, min_size=1, max_size=1, open=False) as pool:
         store = KnowledgeStore(pool)
         await store.register(version)
-        seconds = await asyncio.to_thread(_fill, admin_url, corpus, version, say)
+        await asyncio.to_thread(_copy, admin_url, corpus, version, say)
+        steps.done("copy")
         async with pool.connection() as conn:
-            await conn.execute(STORE_QUERIES["set_state"], {"id": version.id, "state": VersionState.READY})
+            await conn.set_autocommit(True)
+            await _index(conn, version.id, server_settings(corpus.shape.chunks), steps)
+        with psycopg.connect(admin_url, autocommit=True) as admin:
+            admin.execute(QUERIES["move_sequence"], {"last": corpus.shape.chunks})
+            admin.execute(QUERIES["analyze"])
+            admin.execute(QUERIES["checkpoint"])
+        steps.done("analyse")
+        lacking = await store.make_ready(version.id)
+        if lacking:
+            raise DeployError(f"the loader left documents without chunks: {', '.join(lacking[:5])}")
+        steps.done("make ready")
         await store.promote_first(version.id)
     with psycopg.connect(admin_url, autocommit=True) as conn:
         conn.execute(QUERIES["remember"])
-        facts = {"version": version.id, "embedder": version.embedder, "seconds": seconds}
+        facts = {"version": version.id, "embedder": version.embedder, "seconds": steps.seconds}
         conn.execute(QUERIES["remember_facts"], {"facts": Jsonb(facts)})
 
 
-def _fill(
-    admin_url: str, corpus: Corpus, version: KnowledgeVersion, say: Callable[[str], None]
-) -> dict[str, float]:
-    """As superuser, whom row-level security lets COPY."""
-    seconds: dict[str, float] = {}
-    began = time.perf_counter()
+class Steps:
+    """Seconds of each step, said as it ends."""
 
-    def done(step: str) -> None:
-        nonlocal began
-        seconds[step] = round(time.perf_counter() - began, 1)
-        say(f"  {step}: {seconds[step]} s")
-        began = time.perf_counter()
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._say = say
+        self._began = time.perf_counter()
 
-    with psycopg.connect(admin_url, autocommit=True) as conn:
-        found = conn.execute(QUERIES["partition"], {"version": version.id}).fetchone()
-        if found is None:
-            raise LookupError(f"index version {version.id} has no partition")
-        number, definitions, names = found
-        partition = f"chunk_{number}"
-        conn.execute(_named("detach", partition=partition))
-        for name in names:
-            conn.execute(sql.SQL(QUERIES["drop_index"]).format(index=sql.SQL(name)))
-        _copy(conn, corpus, version, number, partition, say)
-        done("copy")
-        conn.execute(
-            QUERIES["parallel"],
-            {"memory": server_settings(corpus.shape.chunks)["maintenance_work_mem"], "workers": "2"},
-        )
-        for name, definition in sorted(zip(names, definitions, strict=True)):
-            conn.execute(definition)
-            done(f"index {name.removeprefix('retrieval.')}")
-        conn.execute(_named("attach", partition=partition, number=number))
-        conn.execute(QUERIES["move_sequence"], {"last": corpus.shape.chunks})
-        conn.execute(QUERIES["analyze"])
-        conn.execute(QUERIES["checkpoint"])
-        done("attach, analyse")
-    return seconds
+    def done(self, step: str) -> None:
+        """The step that ends now."""
+        self.seconds[step] = round(time.perf_counter() - self._began, 1)
+        self._say(f"  {step}: {self.seconds[step]} s")
+        self._began = time.perf_counter()
 
 
-def _copy(
+async def _index(
+    conn: psycopg.AsyncConnection[Any], version: str, settings: Mapping[str, str], steps: Steps
+) -> None:
+    """The statements by which `index_partition` makes a version's indexes, each timed."""
+    await conn.execute(
+        PARTITION_QUERIES["resources"],
+        {"memory": settings["maintenance_work_mem"], "workers": settings["max_parallel_maintenance_workers"]},
+    )
+    missing = await conn.execute(PARTITION_QUERIES["missing_indexes"], {"version": version})
+    for name, _, statement in await missing.fetchall():
+        await conn.execute(statement)
+        steps.done(f"index {name.partition('_')[2].partition('_')[2]}")
+
+
+def _copy(admin_url: str, corpus: Corpus, version: KnowledgeVersion, say: Callable[[str], None]) -> None:
+    """As superuser, whom row-level security lets COPY. Two of them need two connections, and so share both cores."""
+    with psycopg.connect(admin_url) as conn, psycopg.connect(admin_url) as other:
+        _write(conn, other, corpus, version, say)
+
+
+def _write(
     conn: psycopg.Connection[Any],
+    other: psycopg.Connection[Any],
     corpus: Corpus,
     version: KnowledgeVersion,
-    number: int,
-    partition: str,
     say: Callable[[str], None],
 ) -> None:
     tenants = [tenant_name(place) for place in range(len(corpus.sizes))]
+    found = conn.execute(QUERIES["number"], {"version": version.id}).fetchone()
+    if found is None:
+        raise DeployError(f"index version {version.id} has no partition")
+    number = int(found[0])
+    partition = f"chunk_{number}"
     conn.execute(QUERIES["add_tenants"], {"tenants": tenants})
     known = conn.execute(
         QUERIES["add_principals"], {"tenants": tenants, "names": list(PRINCIPALS)}
@@ -239,29 +251,29 @@ def _copy(
     documents_of: list[tuple[str, str, list[int]]] = []
     columns = sql.SQL(", ").join(map(sql.Identifier, CHUNK_COLUMNS))
     copy_chunks = sql.SQL(QUERIES["copy_chunks"]).format(partition=sql.Identifier(partition), columns=columns)
-    # Two COPY need two connections, and so two processes of the server share the work.
-    with psycopg.connect(conn.info.dsn, password=conn.info.password) as other, conn.transaction():
-        conn.execute(_named("empty", partition=partition))
-        with (
-            conn.cursor() as cursor,
-            other.cursor() as other_cursor,
-            cursor.copy(copy_chunks) as chunks,
-            other_cursor.copy(QUERIES["copy_document_versions"]) as versions,
-        ):
-            chunks.write(rows.HEADER)
-            for place, documents in corpus.documents():
-                tenant = tenants[place]
-                for document in documents:
-                    readers = [acl[tenant, "staff"]]
-                    if not document.internal:
-                        readers.append(acl[tenant, "public"])
-                    chunks.write(b"".join(encoder.rows(tenant, document, readers)))
-                    versions.write_row(_version_row(tenant, document, readers))
-                    documents_of.append((tenant, document.id, readers))
-                terms.add(place, documents)
-                if place == 0 and documents:
-                    say(f"  {encoder.written} of {corpus.shape.chunks} chunks")
-            chunks.write(rows.TRAILER)
+    conn.execute(_named("empty", partition=partition))
+    with (
+        conn.cursor() as cursor,
+        other.cursor() as other_cursor,
+        cursor.copy(copy_chunks) as chunks,
+        other_cursor.copy(QUERIES["copy_document_versions"]) as versions,
+    ):
+        chunks.write(rows.HEADER)
+        for place, documents in corpus.documents():
+            tenant = tenants[place]
+            for document in documents:
+                readers = [acl[tenant, "staff"]]
+                if not document.internal:
+                    readers.append(acl[tenant, "public"])
+                chunks.write(b"".join(encoder.rows(tenant, document, readers)))
+                versions.write_row(_version_row(tenant, document, readers))
+                documents_of.append((tenant, document.id, readers))
+            terms.add(place, documents)
+            if place == 0 and documents:
+                say(f"  {encoder.written} of {corpus.shape.chunks} chunks")
+        chunks.write(rows.TRAILER)
+    conn.commit()
+    other.commit()
     with conn.transaction(), conn.cursor() as cursor:
         with cursor.copy(QUERIES["copy_documents"]) as copy:
             for tenant, document_id, readers in documents_of:
@@ -377,7 +389,7 @@ def _facts(url: str, admin_url: str, sizes: Sequence[int]) -> Loaded:
         if row is None:
             raise LookupError("the database says nothing of a corpus: remove its folder")
         facts = row[0]
-        found = conn.execute(QUERIES["partition"], {"version": facts["version"]}).fetchone()
+        found = conn.execute(QUERIES["number"], {"version": facts["version"]}).fetchone()
     return Loaded(
         url=url,
         admin_url=admin_url,

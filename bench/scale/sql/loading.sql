@@ -14,23 +14,8 @@ DELETE FROM twinrail_migration WHERE name = %(name)s
 -- name: forget_function
 DROP ROUTINE IF EXISTS retrieval.{name}
 
--- name: partition
--- The partition of an index version, and its indexes but the key.
-SELECT v.number, ARRAY(
-    SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
-    WHERE i.indrelid = ('retrieval.chunk_' || v.number)::regclass AND NOT i.indisprimary) AS definitions,
-    ARRAY(SELECT i.indexrelid::regclass::text FROM pg_index i
-    WHERE i.indrelid = ('retrieval.chunk_' || v.number)::regclass AND NOT i.indisprimary) AS names
-FROM retrieval.index_version v WHERE v.id = %(version)s
-
--- name: detach
-ALTER TABLE retrieval.chunk DETACH PARTITION retrieval.{partition}
-
--- name: drop_index
-DROP INDEX {index}
-
--- name: attach
-ALTER TABLE retrieval.chunk ATTACH PARTITION retrieval.{partition} FOR VALUES IN ({number})
+-- name: number
+SELECT number FROM retrieval.index_version WHERE id = %(version)s
 
 -- name: copy_chunks
 COPY retrieval.{partition} ({columns}) FROM STDIN (FORMAT binary)
@@ -81,10 +66,6 @@ SELECT %(number)s, tenant, chunks FROM unnest(%(tenants)s::text[], %(counts)s::i
 
 -- name: move_sequence
 SELECT setval(pg_get_serial_sequence('retrieval.chunk', 'id'), %(last)s)
-
--- name: parallel
-SELECT set_config('maintenance_work_mem', %(memory)s, false),
-       set_config('max_parallel_maintenance_workers', %(workers)s, false)
 
 -- name: analyze
 VACUUM (ANALYZE) retrieval.chunk, retrieval.document_version, retrieval.document, retrieval.document_release,
