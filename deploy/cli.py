@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from deploy.commands import asking, keys, knowledge, models, programs, rails, stack
+from deploy.commands import asking, keys, knowledge, models, programs, rails, stack, versions
 from deploy.commands.context import CommandLine, Context, OneLineParser
 from deploy.errors import DeployError, GateRefusedError, PortTakenError, UsageError
 from deploy.home import Home
@@ -63,6 +63,8 @@ PROGRAMS = {
     "serve": "Run the gateway in this process.",
     "eval": "Measure a running gateway (`eval run --help`).",
 }
+#: Evaluation's own command, found where versions are: it compares them over HTTP as it does everything.
+COMPARE = "compare"
 
 
 def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
@@ -72,6 +74,8 @@ def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
     try:
         if arguments and arguments[0] in PROGRAMS:
             return _forward(arguments[0], arguments[1:])
+        if arguments[:2] == ["knowledge", COMPARE]:
+            return _forward("eval", [COMPARE, *arguments[2:]])
         args = _parser().parse_args(arguments)
         out = Output(args.json, out.stdout, out.stderr)
         settings = load(DeploySettings)
@@ -118,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = CommandLine(parser)
     for group in (stack, asking, knowledge, rails, models, keys, programs):
         group.add(commands)
+    versioned = commands.group("knowledge", "The index versions of the knowledge rail.")
+    versions.add(versioned)
+    rails.add_knowledge(versioned)
+    versioned.forwarded(COMPARE, "Compare two index versions on questions (`knowledge compare --help`).")
     for name, summary in PROGRAMS.items():
         commands.forwarded(name, summary)
     return parser

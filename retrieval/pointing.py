@@ -5,7 +5,7 @@ Each move is one statement on one row: a reader sees the old state or the new on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -128,11 +128,7 @@ class VersionStore:
                 await conn.execute(QUERIES["lock_pointer"])
                 await _known(conn, version_id)
                 roles = dict(await (await conn.execute(QUERIES["roles"])).fetchall())
-                if version_id in roles:
-                    raise VersionInReachError(
-                        f"version: {version_id} is {_role_names(roles[version_id])} and cannot be retired; "
-                        "move traffic away from it first, and once more if an undo leads back to it"
-                    )
+                require_retirable(version_id, roles.get(version_id, ()))
                 sizes = dict(await (await conn.execute(QUERIES["partition_sizes"])).fetchall())
                 await conn.execute(QUERIES["retire"], {"version": version_id})
             await sweep(conn)
@@ -313,6 +309,12 @@ def version_of(row: Mapping[str, Any]) -> KnowledgeVersion:
     return KnowledgeVersion(**parts)
 
 
-def _role_names(roles: list[str]) -> str:
-    names = {"undo": "what an undo brings back", "previous": "the previous stable version"}
-    return " and ".join(names.get(role, f"the {role} version") for role in sorted(roles))
+def require_retirable(version_id: str, roles: Sequence[str]) -> None:
+    """Raise if traffic can reach the version: what an undo leads to must be there."""
+    if roles:
+        names = {"undo": "what an undo brings back", "previous": "the previous stable version"}
+        told = " and ".join(names.get(role, f"the {role} version") for role in sorted(roles))
+        raise VersionInReachError(
+            f"version: {version_id} is {told} and cannot be retired; "
+            "move traffic away from it first, and once more if an undo leads back to it"
+        )

@@ -1,4 +1,4 @@
-"""`rails`, `undo`, `promote`, `canary`: what is live on each rail, and the moves of its pointer."""
+"""`rails`, `undo`, `promote`, `canary`, `shadow`: what is live on each rail, and the moves of its pointer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from deploy.gateway_api import GatewayApi
 from deploy.output import table
 
 RAILS = ("knowledge", "model")
+UNDO_CODES = (
+    "0 done, 1 nothing to undo, or the rail moved meanwhile, "
+    "or no engine serves the version, or the gateway lacks its embedder"
+)
 
 
 def add(commands: CommandLine) -> None:
@@ -21,32 +25,24 @@ def add(commands: CommandLine) -> None:
     )
     rails.add_argument("--versions", action="store_true", help="list every version too")
 
-    undo = commands.command(
-        "undo",
-        _undo,
-        summary="Take back the last move of one rail; the other one is not touched. Twice is redo.",
-        example="twinrail undo knowledge",
-        exit_codes="0 done, 1 nothing to undo, or the rail moved meanwhile, or no engine serves the version",
-    )
-    undo.add_argument("rail", choices=RAILS)
-    undo.add_argument(
-        "--what",
-        choices=("publish", "version"),
-        help="knowledge only: the last publish or the last version (default: whichever moved last)",
-    )
-    _add_force(undo)
-    _add_dry_run(undo)
+    _undo_arguments(
+        commands.command(
+            "undo",
+            _undo,
+            summary="Take back the last move of one rail; the other one is not touched. Twice is redo.",
+            example="twinrail undo knowledge",
+            exit_codes=UNDO_CODES,
+        )
+    ).add_argument("rail", choices=RAILS)
 
-    promote = commands.command(
-        "promote",
-        _promote,
-        summary="Make a version stable on its rail.",
-        example="twinrail promote model m-support-1a2b3c4d",
+    _promote_arguments(
+        commands.command(
+            "promote",
+            _promote,
+            summary="Make a version stable on its rail.",
+            example="twinrail promote model m-support-1a2b3c4d",
+        )
     )
-    promote.add_argument("rail", choices=RAILS)
-    promote.add_argument("version", help="a version id, as `twinrail rails --versions` lists them")
-    _add_force(promote)
-    _add_dry_run(promote)
 
     canary = commands.command(
         "canary",
@@ -62,9 +58,62 @@ def add(commands: CommandLine) -> None:
     _add_dry_run(canary)
 
 
+def add_knowledge(commands: CommandLine) -> None:
+    """Declare the same moves of the same pointer under `twinrail knowledge`."""
+    undo = commands.command(
+        "undo",
+        _undo,
+        summary="Take back the last move of the index version, or with --publish the last publish.",
+        example="twinrail knowledge undo",
+        exit_codes=UNDO_CODES,
+    )
+    _undo_arguments(undo).set_defaults(rail="knowledge")
+
+    promote = commands.command(
+        "promote",
+        _promote,
+        summary="Make an index version stable; the one before stays where an undo finds it.",
+        example="twinrail knowledge promote k-smaller-1a2b3c4d",
+    )
+    promote.add_argument("version", help="a version id, as `twinrail knowledge versions` lists them")
+    promote.set_defaults(rail="knowledge")
+    _add_force(promote)
+    _add_dry_run(promote)
+
+    shadow = commands.command(
+        "shadow",
+        _shadow,
+        summary="Name the index version that is watched beside the live one, or end that.",
+        example="twinrail knowledge shadow k-smaller-1a2b3c4d",
+    )
+    shadow.add_argument("version", nargs="?", help="a version id")
+    shadow.add_argument("--off", action="store_true", help="end the shadow")
+    _add_dry_run(shadow)
+
+
+def _undo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="knowledge only: the tenant's last publish, and not the last move of the version",
+    )
+    _add_force(parser)
+    _add_dry_run(parser)
+    return parser
+
+
+def _promote_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rail", choices=RAILS)
+    parser.add_argument("version", help="a version id, as `twinrail rails --versions` lists them")
+    _add_force(parser)
+    _add_dry_run(parser)
+
+
 def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--force", action="store_true", help="model only: move although no engine serves the version yet"
+        "--force",
+        action="store_true",
+        help="move although no engine serves the model version yet, or the gateway lacks the embedder",
     )
 
 
@@ -90,13 +139,14 @@ async def _rails(args: argparse.Namespace, context: Context) -> int:
 
 
 async def _undo(args: argparse.Namespace, context: Context) -> int:
-    if args.what and args.rail == "model":
-        raise UsageError("--what: the model rail has one kind of move only; leave --what out")
+    if args.publish and args.rail == "model":
+        raise UsageError("--publish: the model rail has no publishes; leave --publish out")
+    what = None if args.rail == "model" else "publish" if args.publish else "version"
     async with context.gateway("admin") as gateway:
         before = (await _pointers(gateway))[args.rail]
         if args.dry_run:
-            return _plan_undo(before, args.what, context)
-        await gateway.post(f"/v1/rails/{args.rail}:undo", undo_body(before, args.what, force=args.force))
+            return _plan_undo(before, publish=args.publish, context=context)
+        await gateway.post(f"/v1/rails/{args.rail}:undo", undo_body(before, what, force=args.force))
         after = (await _pointers(gateway))[args.rail]
     return _report_move(before, after, context)
 
@@ -111,19 +161,17 @@ def undo_body(seen: Mapping[str, Any], what: str | None, *, force: bool) -> dict
     return body
 
 
-def _plan_undo(pointer: Mapping[str, Any], what: str | None, context: Context) -> int:
-    """What an undo has to go back to; only the server knows which of publish and version moved last."""
+def _plan_undo(pointer: Mapping[str, Any], *, publish: bool, context: Context) -> int:
+    """What an undo has to go back to."""
     goal = pointer["undo_to"]
-    if goal and what != "publish":
-        plan = _planned_version(pointer, goal)
-    elif pointer["rail"] == "knowledge" and what != "version" and (pointer["snapshot"] or 0) > 0:
+    if publish and (pointer["snapshot"] or 0) > 0:
         plan = f"would take snapshot {pointer['snapshot']} back"
+    elif goal and not publish:
+        plan = _planned_version(pointer, goal)
     else:
-        raise GateRefusedError(
-            f"{pointer['rail']}: there is nothing to undo; nothing has moved on this rail yet"
-        )
-    if pointer["rail"] == "knowledge" and what is None and goal:
-        plan += f", or snapshot {pointer['snapshot']} back if that was published later"
+        moved = "published" if publish else "moved on this rail"
+        other = "" if publish or pointer["rail"] == "model" else " (a publish: add --publish)"
+        raise GateRefusedError(f"{pointer['rail']}: there is nothing to undo; nothing has {moved} yet{other}")
     context.out.result({"rail": pointer["rail"], "dry_run": True, "plan": plan}, f"{pointer['rail']}: {plan}")
     return 0
 
@@ -140,6 +188,22 @@ def _planned_version(pointer: Mapping[str, Any], goal: Mapping[str, Any]) -> str
     elif pointer["canary"] and not goal["canary"]:
         plans.append(f"end the canary {pointer['canary']}")
     return "would " + " and ".join(plans)
+
+
+async def _shadow(args: argparse.Namespace, context: Context) -> int:
+    if bool(args.version) == args.off:
+        raise UsageError("version: give the version to watch, or --off to end it")
+    async with context.gateway("admin") as gateway:
+        before = (await _pointers(gateway))["knowledge"]
+        if args.version:
+            await _require_version(gateway, "knowledge", args.version)
+        if args.dry_run:
+            plan = f"would watch {args.version}" if args.version else "would end the shadow"
+            context.out.result({"rail": "knowledge", "dry_run": True, "plan": plan}, f"knowledge: {plan}")
+            return 0
+        await gateway.post("/v1/rails/knowledge:shadow", {"version": args.version})
+        after = (await _pointers(gateway))["knowledge"]
+    return _report_move(before, after, context)
 
 
 async def _promote(args: argparse.Namespace, context: Context) -> int:
@@ -210,5 +274,6 @@ def _pointer_table(pointers: Mapping[str, Mapping[str, Any]]) -> str:
         canary = (
             f"{pointer['canary']} ({pointer['canary_weight_bp'] / 100:g} %)" if pointer["canary"] else "-"
         )
-        rows.append((rail, stable, canary, pointer["previous"] or "-", pointer.get("fallback") or "-"))
-    return table(("rail", "stable", "canary", "previous", "fallback"), rows)
+        others = (pointer.get(name) or "-" for name in ("previous", "shadow", "fallback"))
+        rows.append((rail, stable, canary, *others))
+    return table(("rail", "stable", "canary", "previous", "shadow", "fallback"), rows)

@@ -18,16 +18,16 @@ def rails(stack: Stack) -> dict[str, Any]:
 
 def test_undo_knowledge_takes_the_publish_back_and_leaves_the_model(stack: Stack) -> None:
     before = rails(stack)
-    assert stack.twinrail("undo", "knowledge", "--dry-run").code == 0
+    assert stack.twinrail("undo", "knowledge", "--publish", "--dry-run").code == 0
     assert rails(stack) == before
     try:
-        assert stack.twinrail("undo", "knowledge").code == 0
+        assert stack.twinrail("undo", "knowledge", "--publish").code == 0
         after = rails(stack)
         assert after["knowledge"]["snapshot"] < before["knowledge"]["snapshot"]
         assert after["model"] == before["model"]
         assert stack.twinrail("search", QUESTION).code == 4
     finally:
-        assert stack.twinrail("undo", "knowledge").code == 0
+        assert stack.twinrail("undo", "knowledge", "--publish").code == 0
     assert rails(stack)["knowledge"]["snapshot"] == before["knowledge"]["snapshot"]
     assert stack.twinrail("search", QUESTION).code == 0
 

@@ -171,7 +171,7 @@ def test_a_wrong_setting_of_any_part_stops_up_before_it_begins(
         (("up", "--demo", "nowhere"), r"--demo: nowhere does not exist; give a folder"),
         (("up", "--port", "99999"), r"--port: 99999 is not a port; give a number"),
         (
-            ("undo", "model", "--what", "publish"),
+            ("undo", "model", "--publish"),
             r"--what: the model rail has one kind of move only; leave --what out",
         ),
         (
