@@ -15,6 +15,7 @@ from deploy.database import pool
 from deploy.errors import GateRefusedError
 from retrieval.embedders import open_embedders
 from retrieval.embedding import Embedder
+from retrieval.front_matter import SIDECAR
 from retrieval.ingest import IngestProgress, IngestReport, ingest
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
@@ -117,7 +118,8 @@ def summary(report: IngestReport) -> str:
 def fingerprint(source: Path) -> str:
     """Changes when a file of the source changes: names, sizes and bytes."""
     whole = hashlib.sha256()
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    beside = [source, source.with_name(source.name + SIDECAR)]
+    files = sorted(path for path in (source.rglob("*") if source.is_dir() else beside) if path.is_file())
     for path in files:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 from retrieval import front_matter
 from retrieval.canonical import Text, read_plain
 from retrieval.chunking import Block
-from retrieval.documents import Document, MetadataValue, is_storable
+from retrieval.documents import LONGEST_ID, Document, MetadataValue, is_storable
 from retrieval.encodings import decode
 from retrieval.errors import UnparsableDocumentError
 from retrieval.front_matter import layered
@@ -37,7 +37,6 @@ TABLES = (".csv", ".tsv")
 #: Suffixes of the files that `parse_file` reads.
 KINDS = (*READERS, *TABLES, ".pdf", ".docx")
 AUDIENCES: Mapping[str, tuple[str, ...]] = {"public": ("public",), "internal": ("staff",)}
-LONGEST_ID = 200
 #: Whole numbers beyond 64 bits lose digits in most programs that read JSON.
 LARGEST_NUMBER = 2**63
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
@@ -54,6 +53,8 @@ class ParsedDocument:
     document: Document
     blocks: tuple[Block, ...]
     origin: str
+    #: When it was changed in its source, where that is known.
+    modified_at: datetime | None = None
 
     @property
     def file(self) -> str:
@@ -111,7 +112,7 @@ def parse_row(name: str, row: object, *, sidecar: Mapping[str, Any] = NO_FIELDS)
 
 
 def parse_content(document_id: str, content: Mapping[str, Any]) -> ParsedDocument:
-    """A document that came with a request: `text` of a `content_type`, `metadata`, and the fields of a row."""
+    """A document of a request: `text` of a `content_type`, `metadata`, and the fields of a row."""
     text = content.get("text")
     if not isinstance(text, str):
         raise UnparsableDocumentError(document_id, "text", "is missing or not a string", "send one")
@@ -119,17 +120,18 @@ def parse_content(document_id: str, content: Mapping[str, Any]) -> ParsedDocumen
     read = CONTENT_TYPES[content.get("content_type", "text/markdown")](text)
     own = {key: value for key, value in content.items() if key not in ("text", "content_type", "metadata")}
     title = _title(read, PurePosixPath(document_id))
-    named = {"id": document_id, "title": title, "language": _language(read)}
+    own["id"] = document_id
+    named = {"title": title, "language": _language(read)}
     fields = layered(own, content.get("metadata") or {}, read.fields, named)
     return _document(document_id, fields, read)
 
 
-def parse_text(
-    name: str, text: str, fields: Mapping[str, Any], *, markdown: bool, origin: str
-) -> ParsedDocument:
-    """A text that came from elsewhere than a file, with its fields."""
+def parse_text(origin: str, text: str, fields: Mapping[str, Any], *, markdown: bool) -> ParsedDocument:
+    """A text that came from elsewhere than a file, with its fields; `id` is one of them."""
+    _check_storable(origin, "text", text)
     read = read_markdown(text) if markdown else read_plain(text)
-    return _document(origin, layered(fields, {"title": read.first_heading or name}), read)
+    named = {"title": _title(read, PurePosixPath(str(fields["id"])))}
+    return _document(origin, layered({**fields, "title": fields.get("title") or None}, named), read)
 
 
 def _read(name: str, content: bytes, limits: ReadLimits) -> tuple[Text, Mapping[str, Any]]:

@@ -59,27 +59,30 @@ class ParsingProcess:
 
     def read(self, path: Path, name: str) -> Iterator[ParsedDocument | UnparsableDocumentError]:
         """Every document of a file, or why it cannot be read."""
-        done = 0
-        for _ in range(MOST_DEATHS):
+        done, deaths, careful = 0, 0, False
+        while deaths < MOST_DEATHS:
             place = name
             process = self._running = self._running or _Running(self._reader, self._limits)
-            finished = False
+            finished = begun = False
             try:
-                process.send({"path": str(path), "name": name, "skip": done})
+                process.send({"path": str(path), "name": name, "skip": done, "careful": careful})
                 while "end" not in (frame := process.receive(self._limits.timeout_s)):
                     if "begin" in frame:
-                        place = frame["begin"]
+                        place, begun = frame["begin"], True
                         continue
                     yield result_of(frame)
                     done += 1
-                    place = name
+                    place, begun = name, False
                 finished = True
                 return
             except _GoneError as gone:
+                if not begun and done and not careful:
+                    careful = True  # one of the rows that came in batches: find out which
+                    continue
                 yield self._failure(place, gone)
-                if place == name:
+                if not begun:
                     return
-                done += 1
+                done, deaths, careful = done + 1, deaths + 1, False
             finally:
                 if not finished:  # a process that is dead or in the middle of something is of no use
                     process.kill()

@@ -20,11 +20,12 @@ LENGTH = struct.Struct("!I")
 Frame = dict[str, Any]
 
 
-def write_frame(stream: BinaryIO, frame: Frame) -> None:
-    """Send a frame at once."""
+def write_frame(stream: BinaryIO, frame: Frame, *, flush: bool = True) -> None:
+    """Send a frame at once, or with the next one that is."""
     content = orjson.dumps(frame)
     stream.write(LENGTH.pack(len(content)) + content)
-    stream.flush()
+    if flush:
+        stream.flush()
 
 
 def read_frame(stream: BinaryIO) -> Frame | None:

@@ -29,7 +29,9 @@ def add(commands: CommandLine) -> None:
         "1 published without the files listed as unreadable, or refused: --replace is missing",
     )
     ingest.add_argument(
-        "source", type=Path, help="folder of .md, .html, .txt, .jsonl files, or one .jsonl file"
+        "source",
+        type=Path,
+        help="folder of .md, .html, .pdf, .docx, .csv, .txt, .jsonl files, or one such file",
     )
     ingest.add_argument(
         "--name", help="name of the source; those of other names stay (default: the one help centre)"
