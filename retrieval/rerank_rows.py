@@ -30,8 +30,8 @@ from retrieval.sources import read_source
 MISSED = 3
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the rows; counts go to stderr."""
+def arguments() -> argparse.ArgumentParser:
+    """Every knob."""
     parser = argparse.ArgumentParser(
         prog="python -m retrieval.rerank_rows", description="Make training rows for a reranker."
     )
@@ -44,7 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--leave-out", default="aws-distractor:", help="id prefix of documents to leave out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the rows; counts go to stderr."""
+    args = arguments().parse_args(argv)
     embedder = OnnxEmbedder(args.embedder)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", encoding="utf-8") as out:

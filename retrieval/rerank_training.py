@@ -151,10 +151,9 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         losses.append(round(float(loss.detach()), 4))
         if not math.isfinite(losses[-1]):
             raise RerankError(f"step {step + 1}: the loss is {losses[-1]}; lower --learning-rate")
-        if (step + 1) % 10 == 0:
-            left = (time.monotonic() - began) / (step + 1 - before) * (steps - step - 1)
-            recent = sum(losses[-20:]) / len(losses[-20:])
-            say(f"step {step + 1}/{steps}  loss {recent:.3f}  norm {norm:.1f}  left {left:.0f} s")
+        left = (time.monotonic() - began) / (step + 1 - before) * (steps - step - 1)
+        recent = sum(losses[-20:]) / len(losses[-20:])
+        say(f"step {step + 1}/{steps}  loss {recent:.3f}  norm {norm:.1f}  left {left:.0f} s")
         if (step + 1) % args.checkpoint_every == 0:
             save(checkpoint, identity, model, optimizer, step + 1, losses)
     seconds = time.monotonic() - began
@@ -303,19 +302,16 @@ def calibrate(rows: Sequence[Row], logits: Sequence[Sequence[float]]) -> dict[st
         return {"scale": 1.0, "offset": 0.0}
     x = torch.tensor([value for values in logits for value in values[:10]], dtype=torch.double)
     golds = [float(passage.gold) for row in rows for passage in row.passages[: min(row.found, 10)]]
-    y, centre = torch.tensor(golds, dtype=torch.double), x.mean()
-    scale, offset = torch.tensor(1.0).double(), torch.tensor(0.0).double()
-    for _ in range(50):  # Newton's method on two numbers
-        p = torch.sigmoid(scale * (x - centre) + offset)
-        w = (p * (1 - p)).clamp(min=1e-6)
-        gradient = torch.stack([((p - y) * (x - centre)).sum() + 0.01 * scale, (p - y).sum()])
-        cross = (w * (x - centre)).sum()
-        curve = torch.stack(
-            [torch.stack([(w * (x - centre) ** 2).sum() + 0.01, cross]), torch.stack([cross, w.sum()])]
-        )
-        move = torch.linalg.solve(curve, gradient)
-        scale, offset = scale - move[0], offset - move[1]
-    return {"scale": float(scale), "offset": float(offset - scale * centre)}
+    y, centre, spread = torch.tensor(golds, dtype=torch.double), x.mean(), x.std().clamp(min=1e-6)
+    design = torch.stack([(x - centre) / spread, torch.ones_like(x)], dim=1)  # (N, 2)
+    fit = torch.zeros(2, dtype=torch.double)
+    for _ in range(100):  # Newton's method from nothing, with a ridge that keeps separable data finite
+        p = torch.sigmoid(design @ fit)
+        gradient = design.T @ (p - y) + 1e-3 * fit
+        curve = design.T @ (design * (p * (1 - p)).unsqueeze(1)) + 1e-3 * torch.eye(2, dtype=torch.double)
+        fit = fit - torch.linalg.solve(curve, gradient)
+    scale = fit[0] / spread
+    return {"scale": float(scale), "offset": float(fit[1] - scale * centre)}
 
 
 def blend_table(rows: Sequence[Row], logits: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
