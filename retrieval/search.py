@@ -23,8 +23,8 @@ from retrieval.probing import TIMEOUT_S as PROBE_TIMEOUT_S
 from retrieval.probing import RecallProbe
 from retrieval.reordering import RerankStage
 from retrieval.reranking import Reranker
-from retrieval.rewriting import Rewriter, RewriteStage
-from retrieval.store import Found, KnowledgeStore, Legs
+from retrieval.rewriting import Restated, Rewriter, RewriteStage
+from retrieval.store import CANDIDATES, Found, KnowledgeStore, Legs
 from retrieval.versions import KnowledgeVersion
 
 MAX_K = 100
@@ -129,11 +129,38 @@ class Retriever:
                 telemetry.empty.add(1, labels)
         return result
 
+    async def candidates(self, request: SearchRequest) -> Found:
+        """Every candidate of a search with both exact scores, in fused order: what a weight is fitted on."""
+        require_searchable(request)
+        asked = Asked(
+            request=request,
+            question=request.question,
+            filters=filter_tree(request.filters),
+            version=await self._version(request.version),
+            legs="both",
+            deadline=time.monotonic() + request.timeout_s,
+            labels={telemetry.KNOWLEDGE_VERSION: request.version},
+        )
+        asked, _ = await self._restated(asked)
+        vector, _ = await self._embed(asked)
+        return await self._store.search(
+            request.access,
+            version=asked.version.id,
+            question=asked.question,
+            embedding=vector,
+            k=2 * CANDIDATES,
+            filters=asked.filters,
+            exclude_documents=request.exclude_documents,
+            as_of=request.as_of,
+            effective_on=request.effective_on,
+            timeout_s=asked.left_s,
+            candidates=CANDIDATES,
+        )
+
     async def _search(self, asked: Asked) -> SearchResult:
         """The stages in their order."""
         request, version = asked.request, asked.version
-        restated = await self._rewrite.restate(version, request, deadline=asked.deadline, labels=asked.labels)
-        asked = replace(asked, question=restated.question)
+        asked, restated = await self._restated(asked)
         vector, embed_s = await self._embed(asked)
         found, search_s = await self._find(asked, vector)
         ordered = await self._rerank.order(
@@ -166,6 +193,12 @@ class Retriever:
             features=judged.features,
             rewritten=restated.rewritten,
         )
+
+    async def _restated(self, asked: Asked) -> tuple[Asked, Restated]:
+        restated = await self._rewrite.restate(
+            asked.version, asked.request, deadline=asked.deadline, labels=asked.labels
+        )
+        return replace(asked, question=restated.question), restated
 
     async def _embed(self, asked: Asked) -> tuple[Vector, float]:
         version = asked.version
