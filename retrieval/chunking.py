@@ -101,19 +101,20 @@ class StructureChunker:
         """The chunks of a document, in order. Any text that is not blank gives at least one."""
         groups: list[list[_Piece]] = []
         open_group: list[_Piece] = []
+        held = 0  # words of the open group that are not headings
         for piece in self._pieces(title, text, blocks):
-            if open_group and self._closes(open_group, piece):
+            if open_group and self._closes(held, piece):
                 groups.append(open_group)
-                open_group = []
+                open_group, held = [], 0
             open_group.append(piece)
+            held += 0 if piece.heading else piece.words
         if open_group:
             groups.append(open_group)
         return tuple(
             self._make(ordinal, title, text, group) for ordinal, group in enumerate(self._joined_tail(groups))
         )
 
-    def _closes(self, group: list[_Piece], piece: _Piece) -> bool:
-        held = sum(member.words for member in group if not member.heading)
+    def _closes(self, held: int, piece: _Piece) -> bool:
         if piece.heading:
             return held >= self.words * 0.6
         return held > 0 and held + piece.words > self.words * 1.2
@@ -156,11 +157,13 @@ class StructureChunker:
             if held and held + len(words) > self.words:
                 yield _trimmed(text, start, position)
                 start, held = position, 0
-            while len(words) > self.words:
-                cut = words[self.words][0]
+            first = 0
+            while len(words) - first > self.words:
+                first += self.words
+                cut = words[first][0]
                 yield _trimmed(text, start, cut)
-                words, start = words[self.words :], cut
-            held += len(words)
+                start = cut
+            held += len(words) - first
             position = end
         if text[start : block.end].strip():
             yield _trimmed(text, start, block.end)
