@@ -1,8 +1,8 @@
 """What a search's filters may look like: LangChain's operator syntax, checked, as a tree that SQL can read.
 
 Here is decided what needs no database: shapes, operators, sizes and the JSON types of values. Which fields a
-tenant has and of what kind they are, the database knows: `retrieval.filter_condition` checks that
-(0002_search.sql) and builds the condition. Nothing of a filter becomes part of a statement but through `format`'s `%L`.
+tenant has and of what kind they are, the database knows: `retrieval.filter_condition` (0002_search.sql) looks
+there and builds the condition. Nothing of a filter becomes part of a statement but through `format`'s `%L`.
 """
 
 from __future__ import annotations

@@ -319,6 +319,7 @@ class ChunkEncoder:
         """A document's chunks."""
         corpus = self._corpus
         shared = rows.int_array(acl)
+        mark = hashlib.md5(tenant.encode()).hexdigest()[:5].encode()  # retrieval.marked_words
         metadata = rows.jsonb({**_metadata(document), "language": document.language})
         for ordinal, (start, chunk) in enumerate(zip(_starts(document), document.chunks, strict=True)):
             self.written += 1
@@ -328,7 +329,7 @@ class ChunkEncoder:
                 rows.text_array((document.title,)), rows.text(chunk.text),
                 rows.text(f"{self.written:032x}"), shared, rows.int4(1), rows.NULL, rows.NULL, rows.NULL,
                 rows.halfvec(chunk.vector),
-                rows.tsvector([corpus.vocabulary[place] for place in chunk.lexemes]),
+                rows.tsvector([mark + corpus.vocabulary[place] for place in chunk.lexemes]),
                 rows.sparsevec(corpus.terms[chunk.lexemes], bm25_of(chunk.counts, avgdl=self._avgdl)),
                 metadata,
             ))  # fmt: skip

@@ -20,7 +20,8 @@ WITH gone AS (
     DELETE FROM retrieval.chunk WHERE tenant = %(tenant)s AND document_id = %(document)s
     RETURNING index_number, died IS NULL AS counted, tsvector_to_array(tsv) AS lexemes
 ), fewer AS (
-    SELECT index_number, lexeme, count(*) AS df FROM gone, unnest(lexemes) AS lexeme WHERE counted GROUP BY 1, 2
+    SELECT index_number, retrieval.unmarked_word(word) AS lexeme, count(*) AS df FROM gone, unnest(lexemes) AS word
+    WHERE counted GROUP BY 1, 2
 ), terms AS (
     UPDATE retrieval.term_stats t SET df = t.df - fewer.df FROM fewer
     WHERE t.tenant = %(tenant)s AND t.index_number = fewer.index_number AND t.lexeme = fewer.lexeme
@@ -50,6 +51,10 @@ DELETE FROM retrieval.document_release WHERE tenant = %(tenant)s AND document_id
 
 -- name: erase_document
 DELETE FROM retrieval.document WHERE tenant = %(tenant)s AND id = %(document)s
+
+-- name: erase_sent
+-- As it was sent to be ingested, with jobs that are waiting, and with those that failed.
+DELETE FROM retrieval.job_document WHERE tenant = %(tenant)s AND document_id = %(document)s
 
 -- name: analyze
 -- The planner's statistics hold samples of what was there.

@@ -180,7 +180,7 @@ WITH added AS (
         heading_path, body, chunk_hash, acl, born, died, effective_from, effective_to, embedding, tsv, bm, metadata)
     SELECT s.index_number, %(tenant)s, s.document_id, v.number, s.ordinal, s.char_start, s.char_end, s.heading_path,
            s.body, s.chunk_hash, d.acl, r.born, r.died, v.effective_from, v.effective_to,
-           e.embedding, array_to_tsvector(s.lexemes), s.bm::sparsevec,
+           e.embedding, array_to_tsvector(retrieval.marked_words(%(tenant)s, s.lexemes)), s.bm::sparsevec,
            v.metadata || jsonb_build_object('language', v.language)
     FROM staged_chunk s
     LEFT JOIN staged_document sd ON sd.id = s.document_id
@@ -203,8 +203,8 @@ SELECT count(*) FROM added
 
 -- name: count_terms
 INSERT INTO retrieval.term_stats AS t (index_number, tenant, lexeme, df)
-SELECT m.index_number, %(tenant)s, lexeme, sum(m.sign)
-FROM moved_chunk m, unnest(m.lexemes) AS lexeme
+SELECT m.index_number, %(tenant)s, retrieval.unmarked_word(word), sum(m.sign)
+FROM moved_chunk m, unnest(m.lexemes) AS word
 GROUP BY 1, 3 HAVING sum(m.sign) <> 0
 ORDER BY 1, 3
 ON CONFLICT (index_number, tenant, lexeme) DO UPDATE SET df = t.df + excluded.df

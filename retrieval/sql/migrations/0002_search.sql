@@ -216,6 +216,7 @@ CREATE FUNCTION retrieval.search(
 DECLARE
     -- Chunks that the lexical leg reads at most, about: each costs some microseconds.
     word_rows constant int := 1500;
+    both_exact_chunks constant int := 2500;
     v_version retrieval.index_version;
     v_snapshot int;
     v_day date := coalesce(p_effective_on, (coalesce(p_moment, now()) AT TIME ZONE 'UTC')::date);
@@ -325,22 +326,33 @@ BEGIN
         END IF;
     END IF;
 
-    IF p_legs IN ('both', 'dense') AND NOT v_is_few THEN
+    IF p_legs <> 'lexical' AND NOT v_is_few THEN
         v_dense_plan := 'index';
         PERFORM set_config('enable_sort', 'off', true);
         EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s ORDER BY %s LIMIT $2) AS leg',
                        v_from, v_distance) INTO v_dense USING v_query, p_candidates;
         PERFORM set_config('enable_sort', 'on', true);
     END IF;
-    IF p_legs IN ('both', 'dense') AND (v_is_few OR cardinality(v_dense) < p_k) THEN
+    IF p_legs <> 'lexical' AND (v_is_few OR cardinality(v_dense) < p_k) THEN
         -- `+ 0` cannot be read from the index.
         v_dense_plan := CASE v_dense_plan WHEN 'index' THEN 'index-then-exact' ELSE 'exact' END;
-        EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s ORDER BY %s + 0, c.id LIMIT $2) AS leg',
-                       v_few, v_distance) INTO v_dense USING v_query, p_candidates;
+        IF p_legs = 'both' AND v_chunks <= both_exact_chunks THEN
+            -- Of so few, reading the words' weights on the way costs less than looking the words up.
+            v_lexical_plan := 'words';
+            EXECUTE format($q$
+                WITH seen AS MATERIALIZED (SELECT c.id, %2$s AS distance, c.bm <#> $2 AS unlikeness FROM %1$s)
+                SELECT coalesce((SELECT array_agg(id) FROM (SELECT id FROM seen ORDER BY distance, id LIMIT $3) AS leg), '{}'),
+                       coalesce((SELECT array_agg(id) FROM (SELECT id FROM seen WHERE unlikeness < 0
+                                                            ORDER BY unlikeness, id LIMIT $3) AS leg), '{}')
+                $q$, v_few, v_distance) INTO v_dense, v_lexical USING v_query, v_weights, p_candidates;
+        ELSE
+            EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s ORDER BY %s + 0, c.id LIMIT $2) AS leg',
+                           v_few, v_distance) INTO v_dense USING v_query, p_candidates;
+        END IF;
     END IF;
-    IF p_legs IN ('both', 'lexical') THEN
+    IF p_legs <> 'dense' AND v_lexical_plan = 'none' THEN
         SELECT match, is_whole INTO v_match, v_is_whole
-            FROM retrieval.words_to_match(v_lexemes, v_frequencies, v_chunks, word_rows);
+            FROM retrieval.words_to_match(retrieval.marked_words(p_tenant, v_lexemes), v_frequencies, v_chunks, word_rows);
         IF v_match IS NOT NULL THEN
             v_lexical_plan := CASE WHEN v_is_whole THEN 'words' ELSE 'rare-words' END;
             EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s AND c.tsv @@ $1'
