@@ -26,6 +26,7 @@ from gateway.errors import DependencyDownError, GatewayError, SettingsError
 from gateway.logs import setup_logs
 from gateway.rails import Searcher
 from gateway.recorder import TurnRecorder
+from gateway.rewriting import ModelRewriter
 from gateway.server import listen, serve
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
@@ -33,7 +34,9 @@ from gateway.telemetry import setup_telemetry
 from gateway.turns import TurnStore
 from retrieval.embedders import open_embedders
 from retrieval.errors import RetrievalError, StoreUnavailableError
+from retrieval.freshness import SyncGauges
 from retrieval.jobs import JobStore
+from retrieval.rewriting import LastTurns
 from retrieval.search import Retriever
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
@@ -113,7 +116,14 @@ async def _run(
                 flush_s=settings.turn_flush_s,
             )
         )
-        searcher: Searcher = Retriever(store=store, embedders=embedders)
+        registry = ModelRegistry(records)
+        chat = ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s)
+        rewriters = (LastTurns(), ModelRewriter(chat=chat, models=registry))
+        searcher: Searcher = Retriever(
+            store=store,
+            rewriters={rewriter.id: rewriter for rewriter in rewriters},
+            embedders=embedders,
+        )
         wording = load_wording(models.wording_file or DEFAULT_WORDING)
         state = build_state(
             settings,
@@ -125,9 +135,9 @@ async def _run(
                 documents=DocumentStore(store),
                 searcher=around_search(searcher) if around_search else searcher,
                 embedders={embedder.id: embedder.dims for embedder in embedders.values()},
-                models=ModelRegistry(records),
+                models=registry,
                 engines=engines,
-                chat=ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s),
+                chat=chat,
                 check_sentence=partial(
                     check_sentence, fixed=wording.all(), threshold=models.support_threshold
                 ),
@@ -139,6 +149,7 @@ async def _run(
         )
         address = listening.getsockname()
         await stack.enter_async_context(state.readiness.watched())
+        await stack.enter_async_context(SyncGauges(store).watched())
         logger.info("listening", extra={"action": "listening", "host": address[0], "port": address[1]})
         await serve(create_app(state), settings, state.readiness, listening)
 

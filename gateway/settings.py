@@ -56,6 +56,9 @@ class GatewaySettings(BaseSettings):
     )
 
     body_limit_bytes: int = Field(default=256 * 1024, ge=1024, description="Largest request body.")
+    documents_limit_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=1024, description="Largest request body that writes documents."
+    )
     max_running: int = Field(default=64, ge=1, description="Answers in progress at the same time.")
     max_queued: int = Field(default=128, ge=0, description="Requests that may wait for a place.")
     queue_timeout_s: float = Field(default=5.0, gt=0, description="Longest wait for a place.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+LONGEST_ID = 200
 #: What a metadata field holds: the JSON types but objects and null; a list is of strings, kept as a tuple.
 MetadataValue = str | int | float | bool | tuple[str, ...]
 

@@ -20,13 +20,11 @@ from psycopg.types.json import Jsonb
 
 from retrieval.connections import Connection, borrowed, row_of
 from retrieval.errors import (
-    DocumentConflictError,
     DuplicateDocumentError,
     JobStateError,
     RepeatedRequestError,
     UnknownJobError,
 )
-from retrieval.publishing import Publisher
 from retrieval.sql import named_queries
 from retrieval.store import QUERIES as STORE_QUERIES
 from retrieval.store import KnowledgeStore
@@ -127,11 +125,9 @@ class JobStore:
     ) -> Job:
         """Queue documents to write and to take away. With the key of an earlier request: that one's job."""
         seen: set[str] = set()
-        for number, document in enumerate(documents):
+        for document in documents:
             if document.id in seen:
-                raise DuplicateDocumentError(
-                    f"documents.{number}.id: {document.id!r} is named twice: send it once"
-                )
+                raise DuplicateDocumentError(f"id: {document.id!r} is named twice: send each document once")
             seen.add(document.id)
         content = [(document.id, document.content) for document in documents]
         digest = hashlib.sha256(orjson.dumps([source, content], option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -182,15 +178,6 @@ class JobStore:
             (job,) = await row_of(conn, QUERIES["add_job"], params)
             await self._enqueue(conn, tenant, job, kind=kind, source=source)
             return await self._read(conn, tenant, job)
-
-    async def require_source(self, tenant: str, document_id: str, source: str) -> None:
-        """Raise if a live document of this id belongs to another source."""
-        publisher = Publisher(self._store, tenant)
-        known = (await publisher.documents(await publisher.position(), [document_id])).get(document_id)
-        if known and known.content_hash is not None and known.source != source:
-            problem = f"{document_id!r} belongs to source {known.source!r} already"
-            fix = "choose another id, or name that source"
-            raise DocumentConflictError("request", "id", problem, fix)
 
     async def job(self, tenant: str, job: UUID) -> Job:
         """One job of the tenant."""

@@ -26,6 +26,7 @@ from retrieval.ingest import CACHE_BATCH
 from retrieval.jobs import Job, JobKind, JobState, JobStore, Submission
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
+from retrieval.stored import DocumentStore
 from retrieval.worker import Worker, queue_pool
 from tests.fakes.embedding import WordEmbedder
 from tests.integration.retrieval.conftest import Publish
@@ -57,7 +58,7 @@ async def working(
 
 
 async def until(jobs: JobStore, job: UUID, true: Callable[[Job], bool], tenant: str = TENANT) -> Job:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             found = await jobs.job(tenant, job)
             if true(found):
@@ -160,7 +161,7 @@ async def test_tenants_do_not_wait_for_each_other_and_do_not_see_each_other(
     held = HeldEmbedder()
     slow = await jobs.submit_documents(TENANT, [page("a", "gates")], source="api")
     async with working(database_url, store, held, concurrency=2):
-        await asyncio.wait_for(held.asked.wait(), 20)
+        await asyncio.wait_for(held.asked.wait(), 60)
         other = await jobs.submit_documents("globex", [Submission.delete("a")], source="api")
         assert (await ended(jobs, other)).state is JobState.DONE
         assert (await jobs.job(TENANT, slow.id)).state is JobState.RUNNING
@@ -184,19 +185,20 @@ async def test_the_same_request_twice_is_one_job(jobs: JobStore) -> None:
 
 
 async def test_an_id_twice_in_a_batch_is_refused_whole(jobs: JobStore) -> None:
-    with pytest.raises(DuplicateDocumentError, match=r"documents\.1\.id: 'a' is named twice"):
+    with pytest.raises(DuplicateDocumentError, match="'a' is named twice"):
         await jobs.submit_documents(TENANT, [page("a", "one"), Submission.delete("a")], source="api")
     assert await jobs.jobs(TENANT) == []
 
 
 async def test_another_sources_document_is_known_before_anything_is_queued(
-    jobs: JobStore, publish: Publish
+    store: KnowledgeStore, publish: Publish
 ) -> None:
+    documents = DocumentStore(store)
     await publish({"a": "alpha"}, source="folder")
-    await jobs.require_source(TENANT, "a", "folder")
-    await jobs.require_source(TENANT, "b", "api")
+    await documents.require_source(TENANT, "a", "folder")
+    await documents.require_source(TENANT, "b", "api")
     with pytest.raises(DocumentConflictError, match="belongs to source 'folder'"):
-        await jobs.require_source(TENANT, "a", "api")
+        await documents.require_source(TENANT, "a", "api")
 
 
 async def test_paused_in_mid_run_publishes_nothing_and_resumes_where_it_was(
@@ -208,7 +210,7 @@ async def test_paused_in_mid_run_publishes_nothing_and_resumes_where_it_was(
         TENANT, [page(f"d{number}", f"gate number {number}") for number in range(count)], source="api"
     )
     async with working(database_url, store, held):
-        await asyncio.wait_for(held.asked.wait(), 20)
+        await asyncio.wait_for(held.asked.wait(), 60)
         assert (await jobs.move(TENANT, job.id, "pause")).state is JobState.PAUSED
         assert (await jobs.move(TENANT, job.id, "pause")).state is JobState.PAUSED
         await asyncio.sleep(1.2)  # the worker looks once a second
@@ -245,7 +247,7 @@ async def test_cancelled_in_mid_run_publishes_nothing_and_keeps_no_text(
     held = HeldEmbedder()
     job = await jobs.submit_documents(TENANT, [page("a", "gates")], source="api")
     async with working(database_url, store, held):
-        await asyncio.wait_for(held.asked.wait(), 20)
+        await asyncio.wait_for(held.asked.wait(), 60)
         cancelled = await jobs.move(TENANT, job.id, "cancel")
         held.go_on.set()
         next_one = await jobs.submit_documents(TENANT, [Submission.delete("x")], source="api")
@@ -343,7 +345,7 @@ async def test_a_worker_that_stops_gives_its_job_back_at_once(
     held = HeldEmbedder()
     job = await jobs.submit_documents(TENANT, [page("a", "gates")], source="api")
     async with working(database_url, store, held):
-        await asyncio.wait_for(held.asked.wait(), 20)
+        await asyncio.wait_for(held.asked.wait(), 60)
     left = await jobs.job(TENANT, job.id)
     assert (left.state, left.error) == (JobState.QUEUED, None)
     async with working(database_url, store, embedder):
