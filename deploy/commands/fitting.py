@@ -156,9 +156,10 @@ def summary(found: Fit, version: KnowledgeVersion, *, saved: bool) -> str:
             f"no threshold keeps the risk under {risk}: state a higher one, add questions, or use a reranker"
         )
         return "\n".join(lines)
+    bound = f"risk at most {threshold.risk_bound:.1%} (stated: {risk:.0%})"
     precision, recall = _percent(threshold.abstention_precision), _percent(threshold.abstention_recall)
     lines += [
-        f"abstain below {threshold.abstain_below}: at most {threshold.risk_bound:.1%} of the answered lack one",
+        f"abstain below {threshold.abstain_below}: {bound}",
         f"answered: {threshold.answered_of_sufficient:.0%} of the questions whose answer is found",
         f"abstention precision {precision}, recall {recall}",
     ]
