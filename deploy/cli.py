@@ -14,7 +14,18 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from deploy.commands import asking, keys, knowledge, models, programs, rails, stack, versions
+from deploy.commands import (
+    asking,
+    erasing,
+    fitting,
+    keys,
+    knowledge,
+    models,
+    programs,
+    rails,
+    stack,
+    versions,
+)
 from deploy.commands.context import CommandLine, Context, OneLineParser
 from deploy.errors import DeployError, GateRefusedError, PortTakenError, UsageError
 from deploy.home import Home
@@ -25,7 +36,7 @@ from gateway.errors import AccessError, GatewayError, NotFoundError, RequestErro
 from retrieval import errors as knowledge_errors
 from serving import errors as model_errors
 
-DONE, REFUSED, USAGE, DEPENDENCY = 0, 1, 2, 3
+DONE, REFUSED, USAGE, DEPENDENCY, THIN = 0, 1, 2, 3, 4
 EXIT_CODES = (
     "exit codes: 0 done, 1 gate refused, 2 bad usage or settings, 3 dependency down, 4 not enough evidence"
 )
@@ -42,6 +53,8 @@ CODES: dict[type[BaseException], int] = {
     NotFoundError: USAGE,
     SettingsError: USAGE,
     knowledge_errors.RetrievalError: USAGE,
+    knowledge_errors.MassRemovalError: REFUSED,
+    knowledge_errors.TooFewPairsError: THIN,
     knowledge_errors.NothingToUndoError: REFUSED,
     knowledge_errors.VersionInReachError: REFUSED,
     knowledge_errors.BuildRunningError: REFUSED,
@@ -124,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         group.add(commands)
     versioned = commands.group("knowledge", "The index versions of the knowledge rail.")
     versions.add(versioned)
+    fitting.add(versioned)
     rails.add_knowledge(versioned)
+    erasing.add(versioned)
     versioned.forwarded(COMPARE, "Compare two index versions on questions (`knowledge compare --help`).")
     for name, summary in PROGRAMS.items():
         commands.forwarded(name, summary)

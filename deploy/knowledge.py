@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import NotRequired, TypedDict, Unpack
 
 import aiohttp
 
 from deploy.database import pool
-from deploy.errors import GateRefusedError
 from retrieval.embedders import open_embedders
 from retrieval.embedding import Embedder
 from retrieval.front_matter import SIDECAR
@@ -33,7 +33,24 @@ async def embedders(settings: RetrievalSettings, folder: Path) -> AsyncIterator[
         yield open_embedders(settings, folder, session)
 
 
-async def ingest_source(
+class SyncOptions(TypedDict):
+    """What else publishing a source needs."""
+
+    settings: RetrievalSettings
+    embedder_folder: Path
+    tenant: str
+    say: Callable[[str], None]
+    name: NotRequired[str]
+    dry_run: NotRequired[bool]
+    replace: NotRequired[bool]
+    allow_purged: NotRequired[bool]
+
+
+Sync = Callable[[], Awaitable[IngestReport]]
+
+
+@asynccontextmanager
+async def source_sync(
     database_url: str,
     source: Path,
     *,
@@ -44,8 +61,9 @@ async def ingest_source(
     name: str = HELP_CENTRE,
     dry_run: bool = False,
     replace: bool = True,
-) -> IngestReport:
-    """Publish a source as one snapshot of the tenant: the documents of that name become equal to it.
+    allow_purged: bool = False,
+) -> AsyncIterator[Sync]:
+    """What publishes a source, as often as it is called: the documents of that name become equal to it.
 
     Without `replace`, one that would take away most of them is refused: it is a part, or another help centre.
     """
@@ -53,7 +71,7 @@ async def ingest_source(
         store = KnowledgeStore(connections)
         await store.check()
         first, *others = at_hand.values()
-        run = partial(
+        yield partial(
             ingest,
             store,
             first,
@@ -63,20 +81,16 @@ async def ingest_source(
             on_progress=_Narrator(say),
             source_name=name,
             limits=settings.read_limits,
+            allow_purged=allow_purged,
+            dry_run=dry_run,
+            replace_most=replace,
         )
-        if not replace:
-            refuse_mass_removal(await run(dry_run=True))
-        return await run(dry_run=dry_run)
 
 
-def refuse_mass_removal(planned: IngestReport) -> None:
-    """Raise if an ingest would remove more than half of what its source holds."""
-    held = planned.documents - planned.added + planned.removed
-    if planned.removed * 2 > held:
-        raise GateRefusedError(
-            f"source: would remove {planned.removed} of the {held} documents of {planned.source!r} and add "
-            f"{planned.added}; publish beside them under another --name, or confirm with --replace"
-        )
+async def ingest_source(database_url: str, source: Path, **options: Unpack[SyncOptions]) -> IngestReport:
+    """Publish a source once; options as for `source_sync`."""
+    async with source_sync(database_url, source, **options) as sync:
+        return await sync()
 
 
 class _Narrator:

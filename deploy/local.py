@@ -265,7 +265,22 @@ class LocalStack:
             api = GatewayApi(session, url=self._state.gateway_url, key=None, timeout_s=5.0)
             await child.start(api.is_alive, timeout_s=GATEWAY_START_S)
             step.detail = self._state.gateway_url
+        await self._start_worker(url, engines, models)
         return keys
+
+    async def _start_worker(self, url: str, engines: Engines, models: LocalModels) -> None:
+        """Nobody waits for it: jobs wait in the queue until it is there."""
+        child = Child(
+            "worker",
+            [sys.executable, "-m", "deploy", "worker"],
+            environment=self._gateway_environment(url, engines, models),
+            log=self._context.home.logs / "worker.log",
+            guard=self._guard,
+            say=self._context.out.note,
+            stop_timeout_s=self._context.settings.stop_timeout_s,
+        )
+        self._resources.push_async_callback(child.stop)
+        await child.start(_at_once, timeout_s=GATEWAY_START_S)
 
     def _gateway_environment(self, url: str, engines: Engines, models: LocalModels) -> dict[str, str]:
         return {
@@ -296,6 +311,10 @@ class LocalStack:
         """Let `status`, `ask` and `down` know."""
         self._state = replace(self._state, **changes)
         self._context.home.keep_state(self._state)
+
+
+async def _at_once() -> bool:
+    return True
 
 
 async def _both(

@@ -3,7 +3,7 @@
 RetrievalError
 ├── DocumentError: UnparsableDocumentError, DocumentConflictError,        one document that is left out
 │   ErasedDocumentError
-├── UnknownDocumentError                                                  a document that is not there
+├── UnknownDocumentError, UnknownSourceError                              what is not there
 ├── DuplicateDocumentError, EmptySourceError, MassRemovalError            a source that is not taken as it is
 ├── ParsingProcessError                                                   what reads files
 ├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
@@ -22,7 +22,7 @@ RetrievalError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class RetrievalError(Exception):
@@ -48,6 +48,10 @@ class DocumentError(RetrievalError):
         self.problem = problem
         self.fix = fix
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str, str]]:
+        """Copied, and sent between processes, by its parts: the message alone would not make it again."""
+        return type(self), (self.file, self.field, self.problem, self.fix)
+
 
 class UnparsableDocumentError(DocumentError):
     """A document cannot be read."""
@@ -63,6 +67,10 @@ class ErasedDocumentError(DocumentError):
 
 class UnknownDocumentError(RetrievalError):
     """The tenant has no such document."""
+
+
+class UnknownSourceError(RetrievalError):
+    """The tenant has no such source."""
 
 
 class DuplicateDocumentError(RetrievalError):

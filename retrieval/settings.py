@@ -46,6 +46,12 @@ class RetrievalSettings(BaseSettings):
     index_memory_mb: int = Field(default=DEFAULT_RESOURCES.memory_mb, ge=1)
     #: Further processes of the database that help to make an index.
     index_workers: int = Field(default=DEFAULT_RESOURCES.workers, ge=0, le=64)
+    #: Seconds that reranking may take of a search; over it the fused order stands, marked.
+    rerank_timeout_s: float = Field(default=0.8, gt=0)
+    #: Share of searches whose recall is measured against an exact scan, after the answer; 0 switches it off.
+    probe_share: float = Field(default=0.01, ge=0, le=1)
+    #: Jobs that a worker does at the same time, each for another tenant.
+    worker_jobs: int = Field(default=1, ge=1, le=32)
     #: CPU threads of the packaged embedder.
     embed_threads: int = Field(default=1, ge=1)
     #: Largest document in bytes that an ingest reads.

@@ -15,7 +15,9 @@ from retrieval.embedding import Embedder
 from retrieval.errors import DocumentError, UnparsableDocumentError
 from retrieval.ingest import Changes, IngestProgress, IngestReport, OnPublish, apply, ingest, settle
 from retrieval.jobs import JobKind, JobState
+from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.parsing import ParsedDocument, parse_content
+from retrieval.partitions import DEFAULT_RESOURCES, IndexResources
 from retrieval.running import JobFailure, JobRun, QueuedDocument, report_of
 from retrieval.store import KnowledgeStore
 
@@ -45,11 +47,16 @@ class JobWork:
         self,
         store: KnowledgeStore,
         embedders: Sequence[Embedder],
+        *,
         chunkers: Mapping[str, Chunker] = NO_CHUNKERS,
+        limits: ReadLimits = DEFAULT_LIMITS,
+        resources: IndexResources = DEFAULT_RESOURCES,
     ) -> None:
         self._store = store
         self._embedders = embedders
         self._chunkers = chunkers
+        self._limits = limits
+        self._resources = resources
 
     async def do(self, run: JobRun) -> Outcome:
         """The whole of one job; publishes at most once, whatever happened to earlier attempts."""
@@ -90,6 +97,7 @@ class JobWork:
             source_name=run.source,
             other_embedders=others,
             chunkers=self._chunkers,
+            limits=self._limits,
             replace_most=bool(run.details.get("replace")),
             on_progress=run.on_progress,
             on_publish=_noting(run),
@@ -106,6 +114,7 @@ class JobWork:
             run.source,
             chunkers=self._chunkers,
             since=run.details.get("since"),
+            resources=self._resources,
             on_progress=on_progress,
         )
         return Outcome(state=JobState.DONE, report=asdict(report))

