@@ -119,11 +119,15 @@ async def _run(
         registry = ModelRegistry(records)
         chat = ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s)
         rewriters = (LastTurns(), ModelRewriter(chat=chat, models=registry))
-        searcher: Searcher = Retriever(
+        retriever = Retriever(
             store=store,
             rewriters={rewriter.id: rewriter for rewriter in rewriters},
             embedders=embedders,
+            rerank_timeout_s=knowledge.rerank_timeout_s,
+            probe_share=knowledge.probe_share,
         )
+        stack.push_async_callback(retriever.close)
+        searcher: Searcher = retriever
         wording = load_wording(models.wording_file or DEFAULT_WORDING)
         state = build_state(
             settings,

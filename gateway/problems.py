@@ -158,7 +158,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
 
 #: Field and fix of errors from below, which know nothing of requests.
 _HINTS: Final[Mapping[type[BaseException], tuple[str, str]]] = {
-    kn.FilterError: ("filters", "Use a known metadata field and a text or a list of texts."),
+    kn.FilterError: ("filters", "Use a known metadata field, an operator that its kind takes, and values of that kind."),
     kn.UnknownSnapshotError: (
         "as_of",
         "Leave it out, or give a snapshot that was published, or a later time.",

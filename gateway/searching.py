@@ -99,6 +99,7 @@ def _view(hit: Hit) -> SearchHit:
         score=hit.score,
         dense_score=hit.dense_score,
         lexical_score=hit.lexical_score,
+        rerank_score=hit.rerank_score,
         effective_from=hit.effective_from,
         effective_to=hit.effective_to,
         metadata=dict(hit.metadata),

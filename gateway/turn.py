@@ -78,7 +78,7 @@ class Question:
     key: ApiKey
     conversation_id: str
     history: tuple[Message, ...] = ()
-    filters: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    filters: Mapping[str, Any] = field(default_factory=dict)
     pin: Pinned | None = None
     #: Sentences are shown as they pass, so a draft that was begun cannot be taken back.
     stream: bool = False

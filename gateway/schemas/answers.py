@@ -99,7 +99,9 @@ class AnswerRequest(Body):
         default=(), max_length=40, description="Earlier messages, oldest first; only the last ones are used."
     )
     filters: dict[ShortText, FilterValue] = Field(
-        default_factory=dict, max_length=20, description="Metadata field -> value, or several of them."
+        default_factory=dict,
+        max_length=20,
+        description="Metadata field -> value, several of them, or operators; as in a search.",
     )
     stream: bool = Field(default=False, description="Send server-sent events instead of one JSON body.")
     pin: Pin | None = Field(default=None, description="Versions and context to use; scope `eval` only.")
@@ -110,6 +112,9 @@ class Citation(BaseModel):
 
     n: int = Field(description="Number of the hit.")
     document_id: str
+    document_version: int | None = Field(
+        description="Version of the document, which keeps its text for ever; null for pinned passages."
+    )
     title: str
     url: str
     quote: str = Field(description="`text[start:end]` of the stored document.")
@@ -172,6 +177,7 @@ class AnswerBody(BaseModel):
                         {
                             "n": 1,
                             "document_id": "sync-plus-price",
+                            "document_version": 2,
                             "title": "Sync Plus: price and what you get",
                             "url": "https://help.pellworth.example/sync-plus-price",
                             "quote": "Sync Plus costs $9 a month or $90 a year.",

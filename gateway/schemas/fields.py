@@ -10,13 +10,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     StringConstraints,
     field_validator,
 )
 
 MAX_QUESTION = 4_000
 
-FilterValue = str | tuple[str, ...]
+#: A value, several, or operators such as `{"$gte": 5}`; which fields there are, the knowledge rail knows.
+FilterValue = JsonValue
 ShortText = Annotated[str, StringConstraints(max_length=200)]
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 

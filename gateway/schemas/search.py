@@ -7,6 +7,7 @@ from datetime import date
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.schemas.fields import MAX_QUESTION, AsOf, Body, ConversationId, FilterValue, ShortText
+from retrieval.documents import MetadataValue
 
 
 class SearchBody(Body):
@@ -18,7 +19,11 @@ class SearchBody(Body):
 
     question: str = Field(min_length=1, max_length=MAX_QUESTION)
     k: int = Field(default=8, ge=1, le=50, description="Hits wanted.")
-    filters: dict[ShortText, FilterValue] = Field(default_factory=dict, max_length=20)
+    filters: dict[ShortText, FilterValue] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Metadata field -> value, several, or operators; `$and`, `$or`, `$not` of filters.",
+    )
     conversation_id: ConversationId | None = None
     as_of: AsOf | None = Field(
         default=None,
@@ -51,9 +56,10 @@ class SearchHit(BaseModel):
     score: float
     dense_score: float
     lexical_score: float
+    rerank_score: float | None = Field(description="Logit of the reranker; null where none has read the hit.")
     effective_from: date | None
     effective_to: date | None
-    metadata: dict[str, str]
+    metadata: dict[str, MetadataValue]
 
 
 class SearchResponse(BaseModel):
@@ -64,9 +70,9 @@ class SearchResponse(BaseModel):
     snapshot: int
     arm: str
     confidence: float
-    mode: str
+    mode: str = Field(description="`<dense>+<lexical>`: how the candidates were found.")
     candidates: int
-    underfilled: bool
+    underfilled: bool = Field(description="Fewer hits than asked for, since no more exist for these filters.")
     degraded: list[str]
     timings_ms: dict[str, float]
     trace_id: str
