@@ -185,6 +185,7 @@ def _citation(source: Source, evidence: Evidence, quote: str, snapshot: int | No
     return Citation(
         n=evidence.n,
         document_id=hit.document_id if hit else f"context:{evidence.n}",
+        document_version=hit.document_version if hit else None,
         title=hit.title if hit else source.passage.title,
         url=hit.url if hit else "",
         quote=quote,

@@ -72,6 +72,19 @@ class TurnStore:
 
         return await self._database.read(key.tenant, select)
 
+    async def erase_document(self, tenant: str, document_id: str, *, dry_run: bool = False) -> int:
+        """Take a document that was purged out of the tenant's turns; returns how many held it.
+
+        Turns that began before and are written later lose it when they are written. Repeating is harmless.
+        """
+        params = {"tenant": tenant, "document": document_id, "dry_run": dry_run}
+        async with self._database.transaction(tenant) as cursor:
+            await cursor.execute(queries["erase_document"], params)
+            row = await cursor.fetchone()
+        if row is None:
+            raise RecordsUnavailableError
+        return int(row["turns"])
+
     async def give_feedback(
         self,
         tenant: str,

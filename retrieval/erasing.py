@@ -46,6 +46,8 @@ async def erase(conn: Connection, tenant: str, document_id: str, *, by: str, dry
         vectors = (await conn.execute(QUERIES["erase_vectors"], params)).rowcount
         for step in ("erase_versions", "erase_releases", "erase_document"):
             await conn.execute(QUERIES[step], params)
+    if not dry_run:
+        await conn.execute(QUERIES["erase_sent"], params)
     tombstone = await (await conn.execute(QUERIES["last_tombstone"], params)).fetchone()
     if not texts and tombstone is None:
         raise UnknownDocumentError(f"document: tenant {tenant!r} has no document {document_id!r}")

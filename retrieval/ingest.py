@@ -7,8 +7,10 @@ it was: vectors are kept batch by batch, and the publish is one transaction at t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from retrieval.building import CACHE_BATCH, require_parts
@@ -21,15 +23,19 @@ from retrieval.errors import (
     EmbeddingRefusedError,
     PublishConflictError,
     RetrievalError,
+    StoreError,
 )
-from retrieval.minilm import NAME as MINILM
+from retrieval.freshness import Look, note
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
+from retrieval.minilm import NAME as MINILM
 from retrieval.parsing import ParsedDocument
 from retrieval.publishing import Position, Publication, Publisher, StagedChunk, Target
 from retrieval.sources import read_source
 from retrieval.store import KnowledgeStore
 from retrieval.tombstones import refusals
 from retrieval.versions import KnowledgeVersion, VersionState
+
+logger = logging.getLogger(__name__)
 
 #: How often one run compares again because somebody else published meanwhile.
 ATTEMPTS = 5
@@ -113,6 +119,7 @@ async def ingest(
     """
     name = source_name or source.resolve().name
     on_progress(IngestProgress(stage="read", done=0, total=0))
+    began_at = datetime.now(UTC)
     reading = await asyncio.to_thread(read_source, source, limits=limits)
 
     async def compare(publisher: Publisher, position: Position) -> Difference:
@@ -132,6 +139,8 @@ async def ingest(
         allow_purged=allow_purged,
     )
     report = await run.bring_in(compare, dry_run=dry_run)
+    if not dry_run:
+        await run.note(began_at=began_at, seen=reading.documents)
     return replace(report, skipped=reading.skipped)
 
 
@@ -158,7 +167,9 @@ async def apply(
         return compare_documents(changes.upserts, changes.deletes, live, source)
 
     run = _Run(store, tenant, source, embedders, on_progress, on_publish, chunkers=chunkers)
-    return await run.bring_in(compare)
+    report = await run.bring_in(compare)
+    await run.note(began_at=None, seen=changes.upserts)
+    return report
 
 
 Compare = Callable[[Publisher, Position], Awaitable[Difference]]
@@ -180,6 +191,7 @@ class _Run:
         allow_purged: bool = False,
     ) -> None:
         self._store = store
+        self._tenant = tenant
         self._source = source
         self._publisher = Publisher(store, tenant)
         self._first = embedders[0]
@@ -190,6 +202,8 @@ class _Run:
         self._allow_purged = allow_purged
         #: Vectors made so far, also by an attempt that another publish overtook.
         self._embedded = 0
+        #: What was published in the end.
+        self._published = Difference(access={}, renamed={}, unchanged=0)
 
     async def bring_in(self, compare: Compare, *, dry_run: bool = False) -> IngestReport:
         """Publish the difference. When somebody else publishes meanwhile, compare again: vectors are kept."""
@@ -199,6 +213,20 @@ class _Run:
             except PublishConflictError:
                 continue
         return await self._attempt(compare, dry_run=dry_run)
+
+    async def note(self, *, began_at: datetime | None, seen: Sequence[ParsedDocument]) -> None:
+        """Record how fresh the source is. After the publish, and apart: it must never take one back."""
+        changed = [parsed.modified_at for parsed in seen if parsed.modified_at is not None]
+        look = Look(
+            began_at=began_at,
+            changed_at=max(changed, default=None),
+            left_out=len(self._published.failures),
+            published=[parsed.modified_at for parsed in self._published.changed],
+        )
+        try:
+            await note(self._store, self._tenant, self._source, look)
+        except StoreError:
+            logger.warning("freshness not recorded", exc_info=True, extra={"action": "note_freshness"})
 
     async def _attempt(self, compare: Compare, *, dry_run: bool) -> IngestReport:
         publisher = self._publisher
@@ -247,6 +275,7 @@ class _Run:
         if difference.changed or difference.removed or difference.access or difference.renamed:
             report = await self._publish(position, targets, difference, chunks, report)
         await settle(self._store)
+        self._published = difference
         self._say(IngestProgress(stage="publish", done=len(chunks), total=len(chunks)))
         return report
 

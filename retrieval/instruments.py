@@ -35,6 +35,7 @@ CONFIDENCE = "twinrail.retrieval.confidence"
 EMPTY = "twinrail.retrieval.empty"
 UNDERFILLED = "twinrail.retrieval.underfilled"
 STAGE = "twinrail.retrieval.stage"
+SOURCE = "twinrail.knowledge.source"
 ERROR_TYPE = "error.type"
 #: `error.type` of work whose reader left: no failure of ours, so it sets no error status.
 CANCELLED = "cancelled"
@@ -49,6 +50,8 @@ SEARCH_SPAN = f"retrieval {DATA_SOURCE}"
 QUERY_SPAN = "SELECT retrieval.search"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+#: From seconds to a week: a source may be polled once a day.
+_LAGS = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400, 604800)
 _UNIT = tuple(step / 20 for step in range(21))
 
 tracer = trace.get_tracer(SCOPE)
@@ -85,6 +88,22 @@ recall_probe = _meter.create_histogram(
     unit="1",
     description="Share of the exact nearest chunks that the vector index proposed, on sampled searches",
     explicit_bucket_boundaries_advisory=(0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 1),
+)
+freshness_lag = _meter.create_histogram(
+    "twinrail.knowledge.freshness.lag",
+    unit="s",
+    description="From a document's change in its source until a search finds it",
+    explicit_bucket_boundaries_advisory=_LAGS,
+)
+last_sync = _meter.create_gauge(
+    "twinrail.knowledge.sync.last",
+    unit="s",
+    description="Unix time of the last look at the whole source that ended well; the oldest over all tenants",
+)
+sync_due = _meter.create_gauge(
+    "twinrail.knowledge.sync.due",
+    unit="s",
+    description="Unix time by which the source should be looked through again; the earliest over all tenants",
 )
 query_duration = _meter.create_histogram(
     "db.client.operation.duration",

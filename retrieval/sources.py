@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from retrieval.documents import is_storable
@@ -52,10 +53,12 @@ def read_source(
     try:
         for number, (path, name) in enumerate(readable):
             on_file(number, len(readable))
-            for parsed in _parse(used, path, name):
-                if isinstance(parsed, UnparsableDocumentError):
-                    failures.append(parsed)
+            changed_at = _changed_at(path)
+            for read in _parse(used, path, name):
+                if isinstance(read, UnparsableDocumentError):
+                    failures.append(read)
                     continue
+                parsed = replace(read, modified_at=read.modified_at or changed_at)
                 earlier = documents.setdefault(parsed.document.id, parsed)
                 if earlier is not parsed:
                     places = f"{earlier.origin} and {parsed.origin}"
@@ -95,6 +98,13 @@ def _parse(
         yield UnparsableDocumentError(name, "file", "is a pipe, socket or device", "remove it")
     else:
         yield from process.read(path, name)
+
+
+def _changed_at(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None  # Reading the file says what is wrong with it.
 
 
 def _printable(name: str) -> str:

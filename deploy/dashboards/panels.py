@@ -223,6 +223,21 @@ def _retrieval() -> Row:
                 ),
                 decimals=2,
             ),
+            Panel(
+                title="Change to searchable",
+                about="From a document's change in its source until a search finds it.",
+                unit="s",
+                series=quantiles("twinrail_knowledge_freshness_lag_seconds"),
+            ),
+            Panel(
+                title="Since the last sync",
+                about="Time since each source was looked through; the alert knows how long is too long.",
+                unit="s",
+                series=one(
+                    "time() - min by (twinrail_knowledge_source) (twinrail_knowledge_sync_last_seconds)",
+                    "{{twinrail_knowledge_source}}",
+                ),
+            ),
         ),
     )
 

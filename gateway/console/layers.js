@@ -27,7 +27,7 @@ export function turnOf(turn) {
   return {
     ...turn,
     conversation: turn.conversation_id,
-    citations: turn.answer?.citations || [],
+    citations: (turn.answer?.citations || []).map((citation, place) => ({ ...citation, now: turn.cited?.[place] })),
     said: turn.answer?.answer || "",
     hitCount: (turn.used.hits || []).length,
   };

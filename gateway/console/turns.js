@@ -98,11 +98,18 @@ function unanswered(turn) {
   return [el("p", { class: "said" }, `${problem.title} (${problem.status}): ${problem.detail}`), problem.fix ? el("p", { class: "muted" }, problem.fix) : null];
 }
 
+// Nothing for a citation that is current: only what has changed since needs a reader's eye.
+function standing(now) {
+  if (!now || now.current !== false) return null;
+  if (now.erased_at) return pill("erased", "bad", `Erased for good on ${now.erased_at.slice(0, 10)}`);
+  return pill("changed since", "bad", now.changed_at ? `Another text is live since ${now.changed_at.slice(0, 16)}` : "Nothing of this document is live now");
+}
+
 function answerCard(turn) {
   const quotes = turn.citations.map((citation) => el("li", { value: citation.n },
     el("blockquote", {}, citation.quote || ""),
     el("p", { class: "muted" }, link(citation.url, citation.title || citation.document_id),
-      citation.snapshot ? ` · snapshot @${citation.snapshot}` : "", citation.start === undefined ? "" : ` · characters ${citation.start}–${citation.end}`)));
+      standing(citation.now), citation.snapshot ? ` · snapshot @${citation.snapshot}` : "", citation.start === undefined ? "" : ` · characters ${citation.start}–${citation.end}`)));
   return el("section", { class: "answer" },
     el("h4", {}, "As the customer saw it"),
     turn.said ? el("p", { class: "said" }, turn.said) : unanswered(turn),

@@ -12,7 +12,8 @@ from gateway.access import ApiKey, Scope
 from gateway.errors import NotFoundError
 from gateway.schemas.answers import Arms, Confidence, Usage, Versions
 from gateway.schemas.feedback import FeedbackView
-from gateway.schemas.turns import DraftRow, TurnList, TurnRow, TurnView
+from gateway.schemas.turns import CitedNow, DraftRow, TurnList, TurnRow, TurnView
+from gateway.standing import cited_now
 from gateway.state import Caller, GatewayState, State
 from gateway.turns import QUESTION_CHARACTERS
 
@@ -32,7 +33,8 @@ async def read_turn(turn_id: UUID, key: AnyCaller, state: State) -> TurnView:
     row = await find_turn(state, key, turn_id)
     pending = state.recorder.pending(turn_id) is not None
     feedback = [] if pending else await state.turns.feedback(key.tenant, turn_id)
-    return _view(row, feedback=[FeedbackView.model_validate(entry) for entry in feedback])
+    cited = await cited_now(state.knowledge, key.access, (row["answer"] or {}).get("citations", ()))
+    return _view(row, cited=cited, feedback=[FeedbackView.model_validate(entry) for entry in feedback])
 
 
 @router.get("")
@@ -67,7 +69,7 @@ def _may_see(key: ApiKey, row: Mapping[str, Any]) -> bool:
     return key.allows(*_OVERSEERS) and set(row["used"]["principals"]) <= set(key.principals)
 
 
-def _view(row: Mapping[str, Any], *, feedback: list[FeedbackView] | None = None) -> TurnView:
+def _view(row: Mapping[str, Any], *, cited: list[CitedNow], feedback: list[FeedbackView]) -> TurnView:
     return TurnView(
         id=row["id"],
         conversation_id=row["conversation_id"],
@@ -83,8 +85,10 @@ def _view(row: Mapping[str, Any], *, feedback: list[FeedbackView] | None = None)
         finished_at=row["finished_at"],
         ticket=row["ticket"],
         answer=row["answer"],
+        cited=cited,
+        stale=any(each.current is False for each in cited),
         used=row["used"],
-        feedback=feedback or [],
+        feedback=feedback,
     )
 
 

@@ -47,6 +47,21 @@ class TurnList(BaseModel):
     turns: list[TurnRow]
 
 
+class CitedNow(BaseModel):
+    """What a citation of the answer stands for now."""
+
+    n: int
+    document_id: str
+    current: bool | None = Field(
+        description="Whether the document still says what it said; null: this key does not see it, "
+        "or the passage was given by the caller."
+    )
+    changed_at: datetime | None = Field(
+        description="When the text that is live now took its place; null: it is current, or nothing is live."
+    )
+    erased_at: datetime | None = Field(description="When the document was erased for good, if it was.")
+
+
 class TurnView(BaseModel):
     """A turn as it is stored."""
 
@@ -64,5 +79,11 @@ class TurnView(BaseModel):
     finished_at: datetime
     ticket: str | None = Field(description="Why a person has to look at it, if so.")
     answer: dict[str, Any] | None
+    cited: list[CitedNow] = Field(
+        default_factory=list, description="One for each of `answer.citations`, in their order."
+    )
+    stale: bool = Field(
+        default=False, description="Whether a document that the answer cites has changed since, or is gone."
+    )
     used: dict[str, Any] = Field(description="Hits, prompt, drafts, checks, timings, usage, problem.")
     feedback: list[FeedbackView] = Field(default_factory=list)

@@ -21,6 +21,9 @@ RETURNING id, name, tenant, principals, scopes, created_at, revoked_at;
 -- name: write_turns
 SELECT gateway.write_turns(%(tenant)s, %(turns)s::jsonb);
 
+-- name: erase_document
+SELECT gateway.erase_document(%(tenant)s, %(document)s, %(dry_run)s) AS turns;
+
 -- name: turn
 SELECT t.id, t.tenant, t.key_id, t.conversation_id, t.surface, t.status, t.question, t.pinned, t.knowledge_version,
     t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, t.finished_at, t.answer,

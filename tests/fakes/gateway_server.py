@@ -144,6 +144,7 @@ class FakeGateway:
                 {
                     "n": 1,
                     "document_id": "plus",
+                    "document_version": 1,
                     "title": "Sync Plus",
                     "url": "https://help.invalid/plus",
                     "quote": ARTICLE[:24],
