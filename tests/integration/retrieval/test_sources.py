@@ -17,7 +17,7 @@ from retrieval.parsing_process import MOST_DEATHS, ParsingProcess
 from retrieval.sources import Reading, read_source
 from tests.fakes.pdf import encrypted_pdf, pdf
 
-HASTY = ReadLimits(timeout_s=2.0, memory_mb=1024)
+HASTY = ReadLimits(timeout_s=5.0, memory_mb=1024)
 
 
 def ids(reading: Reading) -> list[str]:
@@ -77,8 +77,9 @@ def test_what_comes_through_the_process_is_what_was_parsed(tmp_path: Path) -> No
     )
     (tmp_path / "a.md").write_text(text)
     (parsed,) = read_source(tmp_path).documents
-    assert parsed == parse_file("a.md", text.encode())
-    assert parsed.content_hash == parse_file("a.md", text.encode()).content_hash
+    direct = parse_file("a.md", text.encode())
+    assert (parsed.document, parsed.blocks, parsed.origin) == (direct.document, direct.blocks, direct.origin)
+    assert parsed.content_hash == direct.content_hash
 
 
 def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_files_that_end_their_reader(tmp_path: Path) -> None:
     assert problems["crash.md"] == "crashed its reader (SIGSEGV)"
     assert problems["eat.md"] == "needs more than 1024 MB to be read"
     assert problems["exit.md"] == "crashed its reader (status 3)"
-    assert problems["hang.md"] == "took longer than 2 s to read"
+    assert problems["hang.md"] == "took longer than 5 s to read"
     assert len(reading.documents) == 8
 
 
