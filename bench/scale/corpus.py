@@ -167,7 +167,7 @@ class Corpus:
             others[int(rng.integers(len(others)))] if draw < BORROWED else sentence
             for sentence, draw in zip(own, rng.random(len(own)), strict=True)
         ]
-        line = "Concerns " + " and ".join(self._names[name] for name in names) + "."
+        line = " and ".join(self._names[name] for name in names) + "."
         lexemes, counts = np.unique(
             np.concatenate(
                 [self._titles[title], *(each.lexemes for each in sentences), self._name_places[names]]

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -41,6 +41,21 @@ class Peer:
     def __init__(self, process: subprocess.Popen[str], scratch: Path) -> None:
         self._process = process
         self._scratch = scratch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the program, which ends when its input does."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def create(self) -> None:
         """Make its table anew, without indexes."""
@@ -85,8 +100,9 @@ class Peer:
     def _ask(self, request: dict[str, Any]) -> Any:
         if self._process.stdin is None or self._process.stdout is None:
             raise PeerError(f"{PACKAGE}: its program has no pipes")
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise PeerError(f"{PACKAGE}: its program ended at {request['do']!r}")
@@ -112,18 +128,8 @@ def running_peer(home: Path, database_url: str, *, say: Callable[[str], None] = 
             text=True,
             env=_environment(),
         )
-        try:
-            yield Peer(process, Path(scratch))
-        finally:
-            if process.stdin:
-                process.stdin.close()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout:
-                process.stdout.close()
+        with Peer(process, Path(scratch)) as peer:
+            yield peer
 
 
 def installed(home: Path, say: Callable[[str], None]) -> Path:
