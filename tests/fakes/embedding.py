@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
@@ -46,3 +46,23 @@ class FailingEmbedder(WordEmbedder):
         if len(self.texts) >= self.after:
             raise ConnectionResetError("the run ends here")
         return await super().embed_documents(texts)
+
+
+class InterruptedEmbedder(WordEmbedder):
+    """Lets something else happen while it embeds: between what its caller read and what it will write."""
+
+    def __init__(self, *, name: str = "words", dims: int = 32) -> None:
+        super().__init__(name=name, dims=dims)
+        self.meanwhile: list[Callable[[], Awaitable[object]]] = []
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vector:
+        if self.meanwhile:
+            await self.meanwhile.pop(0)()
+        return await super().embed_documents(texts)
+
+
+class LyingEmbedder(WordEmbedder):
+    """Says one number of dimensions and makes another."""
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vector:
+        return (await super().embed_documents(texts))[:, :-1]

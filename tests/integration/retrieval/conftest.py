@@ -18,6 +18,18 @@ from tests.fakes.embedding import WordEmbedder
 Publish = Callable[..., Awaitable[IngestReport]]
 
 
+def write_corpus(corpus: Path, documents: Mapping[str, str | Mapping[str, object]]) -> Path:
+    """A JSONL file of documents: id -> text, or id -> row."""
+    rows = [
+        {"id": key, "title": key, "text": value}
+        if isinstance(value, str)
+        else {"id": key, "title": key, **value}
+        for key, value in documents.items()
+    ]
+    corpus.write_text("\n".join(json.dumps(row) for row in rows) or "\n", encoding="utf-8")
+    return corpus
+
+
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
     async with AsyncConnectionPool(database_url, min_size=1, max_size=4, open=False) as pool:
@@ -46,14 +58,7 @@ def publish(store: KnowledgeStore, embedder: WordEmbedder, tmp_path: Path) -> Pu
     async def run(
         documents: Mapping[str, str | Mapping[str, object]], *, tenant: str = "acme", source: str = "help"
     ) -> IngestReport:
-        corpus = tmp_path / "corpus.jsonl"
-        rows = [
-            {"id": key, "title": key, "text": value}
-            if isinstance(value, str)
-            else {"id": key, "title": key, **value}
-            for key, value in documents.items()
-        ]
-        corpus.write_text("\n".join(json.dumps(row) for row in rows) or "\n", encoding="utf-8")
+        corpus = write_corpus(tmp_path / "corpus.jsonl", documents)
         return await ingest(store, embedder, corpus, tenant=tenant, source_name=source)
 
     return run

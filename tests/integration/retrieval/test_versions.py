@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 
+from retrieval.building import build
 from retrieval.documents import Access
 from retrieval.errors import (
     CanaryError,
@@ -15,14 +16,16 @@ from retrieval.errors import (
     NothingToUndoError,
     PointerMovedError,
     PublishConflictError,
-    SnapshotNotFilledError,
     UnknownVersionError,
+    VersionInReachError,
     VersionNotReadyError,
+    VersionRetiredError,
 )
 from retrieval.hits import SearchRequest
+from retrieval.pointing import QUERIES
 from retrieval.publishing import Publication, Publisher
 from retrieval.search import Retriever
-from retrieval.store import QUERIES, KnowledgeStore
+from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion, Pointer, UndoGoal
 from tests.fakes.embedding import WordEmbedder
 from tests.integration.retrieval.conftest import Publish
@@ -34,6 +37,13 @@ def second(embedder: WordEmbedder) -> KnowledgeVersion:
     return KnowledgeVersion.make(
         name="second", embedder=embedder.id, dims=embedder.dims, chunker="structure-60"
     )
+
+
+async def prepare(store: KnowledgeStore, embedder: WordEmbedder, *versions: KnowledgeVersion) -> None:
+    """Register and build."""
+    for version in versions:
+        await store.register(version)
+        await build(store, {embedder.id: embedder}, version.id)
 
 
 async def found(retriever: Retriever, tenant: str, version: str) -> list[str]:
@@ -52,7 +62,7 @@ async def test_empty_rail(store: KnowledgeStore) -> None:
         await store.set_canary(None, 0)
 
 
-async def test_new_version_is_filled_by_the_next_ingest(
+async def test_a_new_version_takes_traffic_when_it_is_built(
     store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
 ) -> None:
     await publish({"a": "red", "b": "green"})
@@ -60,11 +70,10 @@ async def test_new_version_is_filled_by_the_next_ingest(
     version = second(embedder)
     await store.register(version)
     await store.register(version)
-    with pytest.raises(VersionNotReadyError, match="run an ingest"):
+    with pytest.raises(VersionNotReadyError, match="go on with `twinrail knowledge build"):
         await store.promote(version.id)
     embedder.texts.clear()
-    report = await publish({"a": "blue", "b": "green"})
-    assert report.snapshot == 2
+    await prepare(store, embedder, version)
     assert embedder.texts == []
     await store.promote(version.id)
     for snapshot, expected in ((2, {"a": "blue", "b": "green"}), (1, {"a": "red", "b": "green"})):
@@ -80,13 +89,12 @@ async def test_a_version_takes_no_traffic_before_every_tenant_is_in_it(
     await publish({"a": "green"}, tenant="acme")
     version = second(embedder)
     await store.register(version)
-    assert (await publish({"a": "green"}, tenant="acme")).waiting == (version.id,)
-    for move in (store.promote(version.id), store.set_canary(version.id, 500)):
-        with pytest.raises(VersionNotReadyError, match=r"1 tenant\(s\) have content .* run an ingest"):
+    await publish({"a": "yellow"}, tenant="third")
+    await publish({"a": "green", "b": "blue"}, tenant="acme")
+    for move in (store.promote(version.id), store.set_canary(version.id, 500), store.set_shadow(version.id)):
+        with pytest.raises(VersionNotReadyError, match=r"2 tenant\(s\) have content that it lacks"):
             await move
-    assert (await publish({"a": "green", "b": "blue"}, tenant="acme")).waiting == (version.id,)
-    assert (await publish({"a": "yellow"}, tenant="third")).waiting == (version.id,)
-    assert (await publish({"a": {"text": "red", "visibility": "internal"}}, tenant="other")).waiting == ()
+    await prepare(store, embedder, version)
     assert (await store.promote(version.id)).stable == version.id
     for tenant, principal, text in (("other", "staff", "red"), ("acme", "public", "green")):
         access = Access(tenant=tenant, principals=(principal,))
@@ -94,70 +102,25 @@ async def test_a_version_takes_no_traffic_before_every_tenant_is_in_it(
         assert hits[0].text == text
 
 
-async def test_a_tenant_without_documents_holds_no_version_up(
+async def test_a_built_version_holds_what_an_undone_publish_had_shown(
     store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
 ) -> None:
+    """Nobody is asked to ingest again: a redo finds its articles in the new version too."""
     await publish({"a": "red"}, tenant="gone")
     await store.undo("gone", "publish")
     await publish({"a": "green"}, tenant="acme")
     version = second(embedder)
-    await store.register(version)
-    assert (await publish({"a": "green"}, tenant="acme")).waiting == ()
-    assert (await store.promote(version.id)).stable == version.id
-    # It comes back after all: from its next ingest on it is served like everybody else.
-    with pytest.raises(SnapshotNotFilledError, match=f"not whole in {version.id}.* ingest its"):
+    await prepare(store, embedder, version)
+    await store.promote(version.id)
+    for expected in (["red"], [], ["red"]):
         await store.undo("gone", "publish")
-    assert await store.snapshot("gone") == 0
-    await publish({"a": "red"}, tenant="gone")
-    assert await found(retriever, "gone", version.id) == ["red"]
-    for _ in "undo", "redo":
-        await store.undo("gone", "publish")
-    assert await found(retriever, "gone", version.id) == ["red"]
-
-
-async def test_a_version_that_became_ready_without_a_snapshot_never_shows_it(
-    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
-) -> None:
-    """Else a redo that is whole in the stable version would be empty after the next promote."""
-    await publish({"a": "red"}, tenant="gone")
-    await publish({"a": "green"}, tenant="acme")
-    await store.undo("gone", "publish")
-    version = second(embedder)
-    await store.register(version)
-    await store.undo("gone", "publish")
-    await store.undo("gone", "publish")
-    assert (await publish({"a": "green"}, tenant="acme")).waiting == ()
-    with pytest.raises(SnapshotNotFilledError):
-        await store.undo("gone", "publish")
-
-
-async def test_a_redo_waits_for_the_version_that_is_being_declared_filled(
-    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder, database_url: str
-) -> None:
-    await publish({"a": "red"}, tenant="gone")
-    await store.undo("gone", "publish")
-    version = second(embedder)
-    await store.register(version)
-    async with await psycopg.AsyncConnection.connect(database_url) as filling:
-        await filling.execute(QUERIES["unfilled_tenants"], {"version": version.id})
-        await filling.execute(QUERIES["set_state"], {"id": version.id, "state": "ready"})
-        redo = asyncio.create_task(store.undo("gone", "publish"))
-        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watch:
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            async with asyncio.timeout(10):
-                while not redo.done() and (await (await watch.execute(waiting)).fetchone()) == (0,):
-                    await watch.execute("SELECT pg_sleep(0.01)")
-        await filling.commit()
-    with pytest.raises(SnapshotNotFilledError):
-        await redo
+        assert await found(retriever, "gone", version.id) == expected
 
 
 async def test_an_undo_finds_the_articles_that_a_publish_removed(
     store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
 ) -> None:
-    """A tenant whose last publish left nothing is asked for what an undo would bring back."""
     await publish({"a": "red"}, tenant="emptied")
-    await publish({"a": "green"}, tenant="acme")
     publisher = Publisher(store, "emptied")
     await publisher.publish(
         Publication(
@@ -169,10 +132,7 @@ async def test_an_undo_finds_the_articles_that_a_publish_removed(
         )
     )
     version = second(embedder)
-    await store.register(version)
-    assert (await publish({"a": "green"}, tenant="acme")).waiting == (version.id,)
-    unreadable = await publish({"b": ""}, tenant="emptied")
-    assert (unreadable.snapshot, unreadable.waiting) == (2, ())
+    await prepare(store, embedder, version)
     await store.promote(version.id)
     for expected in (["red"], []):
         await store.undo("emptied", "publish")
@@ -188,7 +148,7 @@ async def test_a_publish_that_does_not_know_a_version_is_refused(
     position, targets = await publisher.position(), await publisher.targets()
     version = second(embedder)
     await store.register(version)
-    with pytest.raises(PublishConflictError, match=f"{version.id} was registered meanwhile"):
+    with pytest.raises(PublishConflictError, match="an index version came or went meanwhile"):
         await publisher.publish(
             Publication(source="help", position=position, targets=targets, chunks=(), removed=("a",))
         )
@@ -201,7 +161,7 @@ async def test_publishes_reach_every_version_that_can_be_undone_to(
     await publish({"a": "red"})
     first = (await store.pointer()).stable
     version = second(embedder)
-    await store.register(version)
+    await prepare(store, embedder, version)
     await publish({"a": "red", "b": "green"})
     await store.promote(version.id)
     await publish({"a": "blue"})
@@ -217,8 +177,7 @@ async def test_pointer_moves_and_undo(
     await publish({"a": "red"})
     first = (await store.pointer()).stable
     version = second(embedder)
-    await store.register(version)
-    await publish({"a": "red"})
+    await prepare(store, embedder, version)
     pointer = await store.set_canary(version.id, 500)
     assert (pointer.stable, pointer.canary, pointer.canary_weight_bp) == (first, version.id, 500)
     undone = await store.undo("acme", "version")
@@ -256,9 +215,8 @@ async def test_undo_takes_back_any_move_and_twice_is_redo(
     ids = [(await store.pointer()).stable]
     for name in ("second", "third"):
         version = KnowledgeVersion.make(name=name, embedder=embedder.id, dims=embedder.dims)
-        await store.register(version)
+        await prepare(store, embedder, version)
         ids.append(version.id)
-    await publish({"a": "red"})
     before = await store.promote(ids[1])
     if with_canary:
         before = await store.set_canary(ids[2], 500)
@@ -281,8 +239,7 @@ async def test_a_move_to_where_the_pointer_stands_is_not_the_last_one(
 ) -> None:
     await publish({"a": "red"})
     version = second(embedder)
-    await store.register(version)
-    await publish({"a": "red"})
+    await prepare(store, embedder, version)
     moved = await store.promote(version.id)
     await publish({"a": "blue"})
     assert await store.set_canary(None, 0) == moved
@@ -295,8 +252,7 @@ async def test_an_undo_that_is_sent_again_is_refused(
 ) -> None:
     await publish({"a": "red"})
     version = second(embedder)
-    await store.register(version)
-    await publish({"a": "red"})
+    await prepare(store, embedder, version)
     seen = await store.promote(version.id)
     await store.undo("acme", expected_revision=seen.revision, expected_snapshot=1)
     with pytest.raises(PointerMovedError, match=r"expected_revision: .* read it again"):
@@ -315,8 +271,7 @@ async def test_undo_without_a_word_takes_what_moved_last(
 ) -> None:
     await publish({"a": "red"})
     version = second(embedder)
-    await store.register(version)
-    await publish({"a": "red"})
+    await prepare(store, embedder, version)
     await store.promote(version.id)
     assert (await store.undo("acme")).what == "version"
     await publish({"a": "blue"})
@@ -341,26 +296,145 @@ async def test_refusals_name_the_field(store: KnowledgeStore, publish: Publish) 
         await store.undo("other", "publish")
 
 
-async def test_version_out_of_reach_must_be_filled_again(
+async def test_what_traffic_can_reach_is_never_retired(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red"})
+    ids = [(await store.pointer()).stable]
+    for name in ("second", "third", "fourth"):
+        version = KnowledgeVersion.make(name=name, embedder=embedder.id, dims=embedder.dims)
+        await prepare(store, embedder, version)
+        ids.append(version.id)
+    await store.promote(ids[1])
+    await store.set_canary(ids[2], 500)
+    await store.set_shadow(ids[3])
+    before = await store.facts()
+    for version_id, role in (
+        (ids[0], "the previous stable version"),
+        (ids[1], "the stable version and what an undo brings back"),
+        (ids[2], "the canary version"),
+        (ids[3], "the shadow version"),
+    ):
+        with pytest.raises(VersionInReachError, match=f"version: {version_id} is {role} and cannot be ret"):
+            await store.retire(version_id)
+    assert await store.facts() == before
+    with pytest.raises(UnknownVersionError, match="no index version k-x-00000000"):
+        await store.retire("k-x-00000000")
+    # What was stable two moves ago is out of reach, and written until somebody retires it.
+    await store.set_canary(None, 0)
+    await store.promote(ids[2])
+    await publish({"a": "blue"})
+    assert await found(retriever, "acme", ids[0]) == ["blue"]
+    assert (await store.retire(ids[0])).freed_bytes > 0
+    with pytest.raises(VersionRetiredError, match="its chunks are gone"):
+        await found(retriever, "acme", ids[0])
+    for move in (store.promote(ids[0]), store.set_canary(ids[0], 5), store.retire(ids[0])):
+        with pytest.raises(VersionRetiredError, match=f"`twinrail knowledge build {ids[0]}` builds it again"):
+            await move
+    assert (await store.undo("acme", "version")).after == ids[1]
+
+
+async def test_a_retired_version_leaves_nothing_and_can_be_built_again(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder, retriever: Retriever, database_url: str
+) -> None:
+    other = WordEmbedder(name="other", dims=16)
+    await publish({"a": "red"})
+    version = KnowledgeVersion.make(name="other", embedder=other.id, dims=other.dims)
+    left = (
+        "SELECT (SELECT count(*) FROM pg_class WHERE relname ~ '^chunk_[0-9]+$'),"
+        " (SELECT count(*) FROM retrieval.term_stats), (SELECT count(*) FROM retrieval.chunk_stats),"
+        " (SELECT count(*) FROM retrieval.index_coverage), (SELECT count(*) FROM retrieval.embedding_cache)"
+    )
+
+    def counts() -> object:
+        with psycopg.connect(database_url) as conn:
+            conn.execute("SELECT set_config('retrieval.tenant', 'acme', true)")
+            return conn.execute(left).fetchone()
+
+    before = counts()
+    for _ in range(2):
+        await store.register(version)
+        report = await build(store, {embedder.id: embedder, other.id: other}, version.id)
+        assert report.embedded == 1
+        assert await found(Retriever(store=store, embedders={other.id: other}), "acme", version.id) == ["red"]
+        assert counts() != before
+        await store.retire(version.id)
+        assert counts() == before
+    assert await found(retriever, "acme", (await store.pointer()).stable) == ["red"]
+
+
+async def test_a_retirement_that_was_broken_off_is_finished_by_the_next_one(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder, database_url: str
+) -> None:
+    await publish({"a": "red"})
+    broken, whole = (
+        KnowledgeVersion.make(name=name, embedder=embedder.id, dims=embedder.dims)
+        for name in ("broken", "whole")
+    )
+    await prepare(store, embedder, broken, whole)
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(QUERIES["retire"], {"version": broken.id})
+        number = conn.execute(
+            "SELECT number FROM retrieval.index_version WHERE id = %s", [broken.id]
+        ).fetchone()
+        assert number is not None
+        conn.execute(f"ALTER TABLE retrieval.chunk DETACH PARTITION retrieval.chunk_{number[0]} CONCURRENTLY")
+        await store.retire(whole.id)
+        rest = conn.execute("SELECT count(*) FROM pg_class WHERE relname ~ '^chunk_[0-9]+$'").fetchone()
+    assert rest == (1,)
+
+
+async def test_no_search_fails_while_versions_come_move_and_go(
+    store: KnowledgeStore, retriever: Retriever, publish: Publish, embedder: WordEmbedder
+) -> None:
+    await publish({"a": "red", "b": "green"})
+    first = (await store.pointer()).stable
+    stop = asyncio.Event()
+    seen: list[int] = []
+
+    async def search() -> None:
+        while not stop.is_set():
+            version = (await store.pointer()).stable
+            seen.append(len(await found(retriever, "acme", version)))
+
+    readers = [asyncio.create_task(search()) for _ in range(2)]
+    out_of_reach = ""
+    for number in range(3):
+        version = KnowledgeVersion.make(
+            name=f"v{number}", embedder=embedder.id, dims=embedder.dims, dense_weight=0.1 * number
+        )
+        await prepare(store, embedder, version)
+        await store.promote(version.id)
+        await store.undo("acme", "version")
+        await store.promote(version.id)
+        await store.promote(first)
+        await publish({"a": "red", "b": f"green {number}"})
+        if out_of_reach:
+            await store.retire(out_of_reach)
+        out_of_reach = version.id
+    stop.set()
+    await asyncio.gather(*readers)
+    assert len(seen) > 10
+    assert set(seen) == {2}
+
+
+async def test_a_shadow_moves_no_traffic_and_is_not_what_an_undo_takes_back(
     store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
 ) -> None:
     await publish({"a": "red"})
     first = (await store.pointer()).stable
-    others = [
-        KnowledgeVersion.make(name=name, embedder=embedder.id, dims=embedder.dims)
-        for name in ("second", "third")
-    ]
-    for version in others:
-        await store.register(version)
-    await publish({"a": "red"})
-    await store.set_canary(others[1].id, 100)
-    await store.undo("acme", "version")
-    for version in others:
-        await store.promote(version.id)
-    states = {version.id: version.state for version in await store.versions()}
-    assert states == {first: "retired", others[0].id: "ready", others[1].id: "ready"}
-    with pytest.raises(VersionNotReadyError):
-        await store.promote(first)
+    version = second(embedder)
+    await prepare(store, embedder, version)
+    assert (await store.set_shadow(version.id)).shadow == version.id
+    assert await store.undo_goal() is None
+    with pytest.raises(CanaryError, match="takes traffic already"):
+        await store.set_shadow(first)
+    moved = await store.promote(version.id)
+    assert (moved.stable, moved.shadow) == (version.id, None)
+    await store.set_shadow(first)
+    assert (await store.undo("acme")).after == first
+    assert (await store.pointer()).shadow is None
+    assert (await store.set_shadow(None)).shadow is None
 
 
 async def test_every_move_is_kept(
@@ -368,8 +442,7 @@ async def test_every_move_is_kept(
 ) -> None:
     await publish({"a": "red"})
     version = second(embedder)
-    await store.register(version)
-    await publish({"a": "red"})
+    await prepare(store, embedder, version)
     await store.set_canary(version.id, 100)
     await store.promote(version.id)
     await store.undo("acme", "version")

@@ -42,7 +42,12 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return code, out.stdout.getvalue(), out.stderr.getvalue()
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "keys create", "keys list", "keys revoke"])
+KNOWLEDGE = tuple(
+    f"knowledge {name}" for name in ("versions", "build", "shadow", "promote", "undo", "retire")
+)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *KNOWLEDGE, "keys create", "keys list", "keys revoke"])
 def test_every_command_has_help_with_an_example_and_json(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,7 +60,11 @@ def test_every_command_has_help_with_an_example_and_json(
 
 
 @pytest.mark.parametrize(
-    "command", ["down", "ingest", "migrate", "undo", "promote", "canary", "keys create", "keys revoke"]
+    "command",
+    [
+        *("down", "ingest", "migrate", "undo", "promote", "canary", "keys create", "keys revoke"),
+        *KNOWLEDGE[1:],
+    ],
 )
 def test_every_command_that_writes_has_a_dry_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
@@ -172,7 +181,7 @@ def test_a_wrong_setting_of_any_part_stops_up_before_it_begins(
         (("up", "--port", "99999"), r"--port: 99999 is not a port; give a number"),
         (
             ("undo", "model", "--publish"),
-            r"--what: the model rail has one kind of move only; leave --what out",
+            r"--publish: the model rail has no publishes; leave --publish out",
         ),
         (
             ("canary", "model", "m-x"),
@@ -182,6 +191,9 @@ def test_a_wrong_setting_of_any_part_stops_up_before_it_begins(
             ("canary", "model", "m-x", "--percent", "101"),
             r"--percent: 101 is not a share; give a number from 0 to 100",
         ),
+        (("knowledge", "build"), r"--name: give a name for a new version, or the id of one to go on with"),
+        (("knowledge", "build", "k-a", "--name", "b"), r"--name: give a name for a new version, or the id"),
+        (("knowledge", "shadow"), r"version: give the version to watch, or --off to end it"),
         (("canary", "model", "m-x", "--off"), r"--off: ends the canary, so it takes no version"),
         (("keys", "revoke", "x"), r"id: 'x' is not a key's id; `twinrail keys list` shows them"),
     ],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.confidence import Calibration
-from retrieval.errors import RetrievalError
+from retrieval.errors import RequestError, RetrievalError
 from retrieval.sql import named_queries
 from retrieval.versions import KnowledgeVersion, VersionState
 
@@ -25,6 +26,34 @@ def test_id_follows_from_the_parts_and_from_nothing_else() -> None:
     assert other_name.id.rsplit("-", 1)[1] == VERSION.id.rsplit("-", 1)[1]
     assert VERSION.fusion == "coverage-1"
     assert replace(VERSION, state=VersionState.READY).id == VERSION.id
+
+
+def test_a_derived_version_differs_in_what_is_given_only() -> None:
+    base = KnowledgeVersion.make(name="base", embedder="e", dims=3, abstain_below=0.4, reranker="r", avgdl=99)
+    same = base.derived(name="same")
+    assert same.id.rsplit("-", 1)[1] == base.id.rsplit("-", 1)[1]
+    lighter = base.derived(name="lighter", dense_weight=0.0, reranker="")
+    assert replace(lighter, id=base.id, name="base", dense_weight=base.dense_weight, reranker="r") == base
+    # Cosines of another embedder mean something else.
+    other = base.derived(name="other", embedder="f", dims=4)
+    assert (other.embedder, other.dims, other.abstain_below) == ("f", 4, 0.0)
+    assert base.derived(name="other", embedder="f", dims=4, abstain_below=0.3).abstain_below == 0.3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "a b"}, "name: 'a b' is not a name"),
+        ({"name": "-a"}, "name: "),
+        ({"name": "a" * 41}, "name: "),
+        ({"name": "a", "dense_weight": 1.1}, r"dense_weight: 1.1 is not a share"),
+        ({"name": "a", "abstain_below": -0.1}, "abstain_below: -0.1"),
+        ({"name": "a", "rerank_weight": float("nan")}, "rerank_weight: nan"),
+    ],
+)
+def test_what_a_version_cannot_be_names_the_field(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        VERSION.derived(**given)
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
