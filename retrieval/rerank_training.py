@@ -343,15 +343,20 @@ def ndcg_of(row: Row, logits: Sequence[float], weight: float) -> float:
 
 
 def choose_blend(table: Mapping[str, Mapping[str, float]]) -> dict[str, float | int]:
-    """The smallest weight that is within .002 of the best mean over sets.
+    """The weight of the best mean over sets among those at which no set loses more than .01.
 
-    What a reranker knows of text that it has not seen is less than what it knows of these sets.
+    One set that gains much must not pay for another: an order that is sometimes worse is not trusted. Of
+    weights within .002 of each other the smaller one: what a reranker knows of text that it has not seen
+    is less than what it knows of these sets.
     """
-    if not table:
-        return {"weight": 0.0, "candidates": KEPT}
-    means = {weight: sum(row[str(weight)] for row in table.values()) / len(table) for weight in WEIGHTS}
-    best = max(means.values())
-    return {"weight": min(w for w, mean in means.items() if mean >= best - 0.002), "candidates": KEPT}
+    means = {
+        weight: sum(row[str(weight)] for row in table.values()) / len(table)
+        for weight in WEIGHTS
+        if table and all(row[str(weight)] >= row["0.0"] - 0.01 for row in table.values())
+    }
+    best = max(means.values(), default=0.0)
+    weight = min((weight for weight, mean in means.items() if mean >= best - 0.002), default=0.0)
+    return {"weight": weight, "candidates": KEPT}
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from retrieval.rerank_lists import Passage
 from retrieval.rerank_training import (
+    WEIGHTS,
     arguments,
     blend_table,
     calibrate,
@@ -65,14 +66,17 @@ def test_calibrated_logits_are_log_odds() -> None:
     assert 2 * fitted["scale"] + fitted["offset"] == pytest.approx(0.0, abs=0.02)
 
 
-def test_the_weight_is_the_smallest_that_is_as_good_as_the_best() -> None:
+def test_the_weight_serves_every_set() -> None:
     right, wrong = [0.0, 3.0, 0.0, 0.0, 0.0, 0.0], [3.0, -3.0, 0.0, 0.0, 0.0, 0.0]
     useful = choose_blend(blend_table([row()], [right]))
     assert 0 < float(useful["weight"]) < 1
     assert choose_blend(blend_table([row()], [wrong]))["weight"] == 0.0
-    # What one set gains does not pay for what another loses more.
-    both = [row(set="gains"), row(set="loses", passages=row().passages[1:3], found=2)]
-    table = blend_table(both, [right, [-3.0, 3.0]])
-    assert table["gains"]["1.0"] > table["gains"]["0.0"]
-    assert table["loses"]["1.0"] < table["loses"]["0.0"]
+    # What one set gains does not pay for what another loses.
+    gains = {"0.0": 0.5, **{str(weight): 0.5 + weight / 2 for weight in WEIGHTS[1:]}}
+    loses = {"0.0": 0.5, **{str(weight): 0.515 - weight / 20 for weight in WEIGHTS[1:]}}
+    assert choose_blend({"gains": gains, "loses": loses})["weight"] == 0.5
+    # Weights that are as good as each other: the smallest.
+    assert (
+        choose_blend({"flat": {"0.0": 0.5, **{str(weight): 0.6 for weight in WEIGHTS[1:]}}})["weight"] == 0.1
+    )
     assert choose_blend({})["weight"] == 0.0

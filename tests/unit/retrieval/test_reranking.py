@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from retrieval.crossencoder import CLS, SEP, Shape, encode_pair
 from retrieval.errors import RerankError, RerankerUnavailableError
 from retrieval.minilm import file_sha256
+from retrieval.rerank_training import choose_blend
 from retrieval.reranking import HttpReranker, OnnxReranker, blend
 from tests.fakes.score_server import FakeScores
 
@@ -200,3 +201,33 @@ def test_blends_at_the_edges() -> None:
     assert blend([0.1, 0.2], [-1e4, 1e4], 1.0) == [0.0, 1.0]
     with pytest.raises(ValueError, match="shorter"):
         blend([0.1, 0.2], [1.0], 0.5)
+
+
+# ---- the shipped model ---------------------------------------------------------------------------
+
+SHIPPED = Path(__file__).parents[3] / "deploy/demo/reranker"
+
+
+async def test_the_shipped_model_is_whole_small_and_tells_an_answer_from_its_neighbours() -> None:
+    reranker = OnnxReranker(SHIPPED)
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 25_000_000
+    assert reranker.id.startswith("rerank-minilm4-")
+    logits = await reranker.scores(
+        "how long do I have to ask for my money back?",
+        [
+            "Refunds\nYou can ask for a refund within 14 days of a purchase.",
+            "Prices\nSync Plus costs $9 a month, or $90 a year.",
+            "Restore a file\nOpen the web app, choose the file and click Restore.",
+        ],
+    )
+    assert logits[0] > max(logits[1:])
+
+
+def test_the_shipped_model_says_what_made_it() -> None:
+    manifest = json.loads((SHIPPED / "manifest.json").read_text(encoding="utf-8"))
+    record = json.loads((SHIPPED / "training.json").read_text(encoding="utf-8"))
+    assert record["model_sha256"] == manifest["sha256"]["model.onnx"]
+    assert manifest["layers"] == record["recipe"]["layers"]
+    assert manifest["window"] == record["recipe"]["window"]
+    assert record["recipe"]["dev_fold"] == 1
+    assert manifest["weight"] == choose_blend(record["dev_ndcg10"])["weight"]
