@@ -24,6 +24,7 @@ REPLIES = {
     "Other task schemas": "AnswerBody",
     "Search": "SearchResponse",
     "Turns": "TurnView",
+    "Documents and jobs": "JobView",
     "Rails": "RailList",
     "Errors": "Problem",
 }

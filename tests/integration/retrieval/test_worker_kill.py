@@ -1,0 +1,164 @@
+"""kill -9 of a worker at the worst moments: the next one finishes, and nothing is lost or published twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from retrieval.ingest import CACHE_BATCH
+from retrieval.jobs import Job, JobState, JobStore, Submission
+from retrieval.store import KnowledgeStore
+
+ROOT = Path(__file__).resolve().parents[3]
+TENANT = "acme"
+DOCUMENTS = 5 * CACHE_BATCH
+
+
+class Workers:
+    """Worker processes that share a log of what they have embedded."""
+
+    def __init__(self, database_url: str, log: Path) -> None:
+        self._url = database_url
+        self._log = log
+
+    @asynccontextmanager
+    async def one(self, *, pause_s: float = 0.0) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A worker, ended at the latest with the test."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.fakes.worker_process", self._url, str(self._log), str(pause_s)),
+            cwd=ROOT,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+
+    def embedded(self) -> list[str]:
+        return self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
+
+
+@pytest.fixture
+def workers(database_url: str, tmp_path: Path) -> Workers:
+    return Workers(database_url, tmp_path / "embedded.log")
+
+
+@pytest.fixture
+def jobs(store: KnowledgeStore) -> JobStore:
+    return JobStore(store)
+
+
+@pytest.fixture
+async def job(jobs: JobStore) -> Job:
+    sent = [Submission(id=f"d{n}", content={"text": f"gate number {n}"}) for n in range(DOCUMENTS)]
+    return await jobs.submit_documents(TENANT, sent, source="api")
+
+
+async def until(true: Callable[[], bool | Awaitable[bool]]) -> None:
+    async with asyncio.timeout(120):
+        while True:
+            found = true()
+            if await found if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def finished_by_another(workers: Workers, jobs: JobStore, job: Job) -> Job:
+    async def ended() -> bool:
+        return (await jobs.job(TENANT, job.id)).finished_at is not None
+
+    async with workers.one():
+        await until(ended)
+    return await jobs.job(TENANT, job.id)
+
+
+def rows(database_url: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database_url) as conn:
+        conn.execute("SELECT set_config('retrieval.tenant', %s, false)", [TENANT])
+        return conn.execute(statement).fetchall()  # type: ignore[arg-type]
+
+
+def check_whole(database_url: str, job: Job) -> None:
+    """Every document is live once, in one snapshot."""
+    assert (job.state, job.snapshot, job.error) == (JobState.DONE, 1, None)
+    assert job.report is not None
+    assert (job.report["added"], job.report["failures"]) == (DOCUMENTS, [])
+    assert rows(database_url, "SELECT number, added FROM retrieval.snapshot") == [(1, DOCUMENTS)]
+    live = rows(
+        database_url,
+        "SELECT count(*), count(DISTINCT document_id), min(born), max(born) FROM retrieval.document_release"
+        " WHERE died IS NULL",
+    )
+    assert live == [(DOCUMENTS, DOCUMENTS, 1, 1)]
+    assert rows(database_url, "SELECT sum(chunks) FROM retrieval.chunk_stats") == [(DOCUMENTS,)]
+    assert rows(database_url, "SELECT count(*) FROM retrieval_queue.procrastinate_jobs") == [(0,)]
+
+
+async def test_killed_in_mid_embedding(
+    database_url: str, store: KnowledgeStore, workers: Workers, jobs: JobStore, job: Job
+) -> None:
+    async with workers.one(pause_s=0.3) as first:
+        await until(lambda: len(workers.embedded()) >= 2 * CACHE_BATCH)
+        await kill(first)
+    assert len(workers.embedded()) < DOCUMENTS
+    assert (await jobs.job(TENANT, job.id)).state is JobState.RUNNING
+    assert await store.snapshot(TENANT) == 0
+    found = await finished_by_another(workers, jobs, job)
+    assert found.attempts == 2
+    check_whole(database_url, found)
+    assert len(set(workers.embedded())) == DOCUMENTS
+    assert len(workers.embedded()) <= DOCUMENTS + CACHE_BATCH
+
+
+async def test_killed_within_the_publish(
+    database_url: str, store: KnowledgeStore, workers: Workers, jobs: JobStore, job: Job
+) -> None:
+    with psycopg.connect(database_url) as holder:
+        holder.execute("LOCK TABLE retrieval.snapshot IN SHARE MODE")
+        async with workers.one() as first:
+            await until(lambda: waiting(database_url))
+            await kill(first)
+    assert await store.snapshot(TENANT) == 0
+    check_whole(database_url, await finished_by_another(workers, jobs, job))
+    assert len(workers.embedded()) == DOCUMENTS
+
+
+async def test_killed_between_the_publish_and_saying_so(
+    database_url: str, store: KnowledgeStore, workers: Workers, jobs: JobStore, job: Job
+) -> None:
+    with psycopg.connect(database_url) as holder:
+        async with workers.one(pause_s=0.1) as first:
+            await until(lambda: len(workers.embedded()) > 0)
+            # Reads go on, so the publish comes through; what follows it does not.
+            holder.execute("LOCK TABLE retrieval.index_version IN SHARE MODE")
+            await until(lambda: waiting(database_url))
+            published = await jobs.job(TENANT, job.id)
+            assert (published.state, published.snapshot) == (JobState.RUNNING, 1)
+            await kill(first)
+    check_whole(database_url, await finished_by_another(workers, jobs, job))
+    assert len(workers.embedded()) == DOCUMENTS
+    assert (await store.pointer()).stable == (await store.versions())[0].id
+
+
+def waiting(database_url: str) -> bool:
+    """Whether somebody in this database waits for a lock on a table."""
+    return rows(
+        database_url,
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    ) != [(0,)]
