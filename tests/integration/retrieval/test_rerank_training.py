@@ -27,7 +27,7 @@ def rows(tmp_path: Path) -> Path:
     for number in range(24):
         about = dice.sample(WORDS, 6)
         passages = tuple(
-            Passage(document=word, text=f"All about a {word}: how it works.", fused=1 / (1 + n), gold=n == 1)
+            Passage(document=word, text=f"A {word} and your {word}s.", fused=1 / (1 + n), gold=n == 1)
             for n, word in enumerate(about)
         )
         made = row(id=str(number), fold=number % 5, question=f"my {about[1]}?", passages=passages)
