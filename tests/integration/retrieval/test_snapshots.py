@@ -1,70 +1,167 @@
-"""Snapshots, undo and redo against a model: a dict per snapshot number."""
+"""Snapshots, undo, redo, permissions and erasures against a model: a dict per snapshot number."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from retrieval.connections import Pool
 from retrieval.documents import Access, TextSpan
-from retrieval.errors import NothingToUndoError, UnknownSnapshotError
+from retrieval.errors import NothingToUndoError, UnknownDocumentError, UnknownSnapshotError
 from retrieval.hits import SearchRequest
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from tests.integration.retrieval.conftest import Publish
 
 WORDS = ("red", "green", "blue")
-contents = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(WORDS), min_size=1)
-steps = st.lists(st.one_of(contents, st.just("undo")), min_size=1, max_size=7)
+EYES = {"public": ("public",), "staff": ("public", "staff")}
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """The source then holds exactly these: id -> word, and who of it is for staff only."""
+
+    words: Mapping[str, str]
+    staff: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Purging:
+    document: str
+
+
+documents = st.sampled_from("abcd")
+publishings = st.builds(
+    Publishing,
+    words=st.dictionaries(documents, st.sampled_from(WORDS), min_size=1),
+    staff=st.frozensets(documents, max_size=2),
+)
+#: Undo is redo when it comes again.
+steps = st.lists(
+    st.one_of(publishings, publishings, st.just("undo"), st.builds(Purging, documents)),
+    min_size=1,
+    max_size=7,
+)
 
 
 async def content(
-    retriever: Retriever, store: KnowledgeStore, tenant: str, snapshot: int | None
+    retriever: Retriever,
+    store: KnowledgeStore,
+    tenant: str,
+    as_of: int | datetime | None,
+    principals: tuple[str, ...] = ("public",),
 ) -> dict[str, str]:
-    """Everything visible at a snapshot, as the search sees it."""
+    """Everything visible at a snapshot or a moment, as the search sees it."""
     request = SearchRequest(
-        question=" ".join(WORDS),
-        access=Access(tenant=tenant, principals=("public",)),
+        question=" ".join((*WORDS, *"abcd")),
+        access=Access(tenant=tenant, principals=principals),
         version=(await store.pointer()).stable,
         k=20,
-        as_of=snapshot,
+        as_of=as_of,
     )
     hits = (await retriever.search(request)).hits
     assert len({hit.document_id for hit in hits}) == len(hits), "a document is visible twice"
     return {hit.document_id: hit.text for hit in hits}
 
 
+@dataclass
+class Model:
+    """What a tenant's rail should be: contents by snapshot, readers of now, and what was erased."""
+
+    history: dict[int, dict[str, str]] = field(default_factory=lambda: {0: {}})
+    head: int = 0
+    previous: int | None = None
+    staff: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
+    #: Moments between two steps, each with what was live.
+    moments: list[tuple[datetime, int]] = field(default_factory=list)
+
+    def publish(self, publishing: Publishing) -> None:
+        texts = {key: f"{key} {word}" for key, word in publishing.words.items() if key not in self.erased}
+        # Permissions are those of now: not of a snapshot, and not taken back by an undo.
+        self.staff = (self.staff - texts.keys()) | (publishing.staff & texts.keys())
+        if texts != self.history[self.head]:
+            self.previous, self.head = self.head, max(self.history) + 1
+            self.history[self.head] = texts
+
+    def undo(self) -> None:
+        assert self.previous is not None
+        self.head, self.previous = self.previous, self.head
+
+    def purge(self, document: str) -> bool:
+        """Whether there was anything to erase."""
+        known = any(document in texts for texts in self.history.values())
+        for texts in self.history.values():
+            texts.pop(document, None)
+        self.erased |= {document} if known else set()
+        return known
+
+    def visible(self, snapshot: int, principals: tuple[str, ...]) -> dict[str, str]:
+        hidden = set() if "staff" in principals else self.staff
+        return {key: text for key, text in self.history[snapshot].items() if key not in hidden}
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 async def test_every_snapshot_stays_what_it_was(
-    store: KnowledgeStore, retriever: Retriever, publish: Publish, steps: list[Mapping[str, str] | str]
+    store: KnowledgeStore,
+    retriever: Retriever,
+    publish: Publish,
+    pool: Pool,
+    steps: list[Publishing | Purging | str],
 ) -> None:
+    """But for permissions and erasures, which hold at all of them at once."""
     tenant = secrets.token_hex(6)
-    history: dict[int, Mapping[str, str]] = {0: {}}
-    head, previous, newest = 0, None, 0
+    model = Model()
     for step in steps:
-        if isinstance(step, str):
-            if previous is None:
-                with pytest.raises(NothingToUndoError):
-                    await store.undo(tenant, "publish")
-                continue
-            undone = await store.undo(tenant, "publish")
-            head, previous = previous, head
-            assert (undone.before, undone.after) == (str(previous), str(head))
+        if isinstance(step, Publishing):
+            rows = {
+                key: {"text": f"{key} {word}", "principals": ["staff" if key in step.staff else "public"]}
+                for key, word in step.words.items()
+            }
+            report = await publish(rows, tenant=tenant)
+            assert len(report.failures) == len(step.words.keys() & model.erased)
+            model.publish(step)
+            assert report.snapshot == model.head
+        elif isinstance(step, Purging):
+            if step.document in model.erased:
+                assert (await store.purge(tenant, step.document, by="test")).texts == 0
+            elif model.purge(step.document):
+                assert (await store.purge(tenant, step.document, by="test")).texts > 0
+            else:
+                with pytest.raises(UnknownDocumentError):
+                    await store.purge(tenant, step.document, by="test")
+        elif model.previous is None:
+            with pytest.raises(NothingToUndoError):
+                await store.undo(tenant, "publish")
+            continue
         else:
-            report = await publish(step, tenant=tenant)
-            if dict(step) != dict(history[head]):
-                newest += 1
-                head, previous = newest, head
-                history[newest] = dict(step)
-            assert report.snapshot == head
-        assert await store.snapshot(tenant) == head
-        assert await content(retriever, store, tenant, None) == history[head]
-        for number, expected in history.items():
-            assert await content(retriever, store, tenant, number) == expected
+            model.undo()
+            undone = await store.undo(tenant, "publish")
+            assert (undone.before, undone.after) == (str(model.previous), str(model.head))
+        if max(model.history) == 0:
+            continue
+        async with pool.connection() as conn:
+            row = await (await conn.execute("SELECT clock_timestamp()")).fetchone()
+        assert row is not None
+        model.moments.append((row[0], model.head))
+        assert await store.snapshot(tenant) == model.head
+        for principals in EYES.values():
+            assert await content(retriever, store, tenant, None, principals) == model.visible(
+                model.head, principals
+            )
+            for number in model.history:
+                seen = await content(retriever, store, tenant, number, principals)
+                assert seen == model.visible(number, principals)
+    for moment, number in model.moments:
+        seen = await content(retriever, store, tenant, moment)
+        assert seen == model.visible(number, ("public",))
 
 
 async def test_publish_after_undo_builds_on_the_restored_content(
@@ -108,3 +205,25 @@ async def test_version_numbers_of_texts_are_kept(
     assert await store.text_span(access, "a", 3, 0, 3) is None
     spans = [TextSpan("a", 2, 0, 4), TextSpan("a", 1, 0, 3), TextSpan("b", 1, 0, 3), TextSpan("a", 1, 3, 0)]
     assert await store.text_spans(access, spans) == ["blue", "red", None, None]
+
+
+async def test_citations_resolve_byte_for_byte_over_many_versions_and_after_undo(
+    store: KnowledgeStore, publish: Publish
+) -> None:
+    """Also where characters are wider than bytes, and where a version was never live again."""
+    texts = [f"Fassung {number}: für {'ß' * number} €, 日本 {'語' * (number % 3)}." for number in range(12)]
+    for number, text in enumerate(texts):
+        await publish({"a": text, "b": f"beside {number}"}, tenant="t")
+        if number % 4 == 3:
+            await store.undo("t", "publish")
+    access = Access(tenant="t", principals=("public",))
+    spans = [TextSpan("a", version, 3, len(text)) for version, text in enumerate(texts, 1)]
+    resolved = await store.resolve(access, spans)
+    assert [each.text for each in resolved] == [text[3:] for text in texts]
+    # The last publish was undone: the one before is live again.
+    assert [version for version, each in enumerate(resolved, 1) if each.current] == [11]
+    assert all(each.changed_at is not None for each in resolved if not each.current)
+    await publish({"b": "alone"}, tenant="t")
+    resolved = await store.resolve(access, spans)
+    assert [each.text for each in resolved] == [text[3:] for text in texts]
+    assert {(each.current, each.changed_at) for each in resolved} == {(False, None)}
