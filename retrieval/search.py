@@ -72,6 +72,10 @@ class Retriever:
         self._probe = RecallProbe(probe_share)
         self._versions: dict[str, KnowledgeVersion] = {}
 
+    async def settled(self) -> None:
+        """Wait for what runs in the background."""
+        await self._probe.settled()
+
     async def close(self) -> None:
         """End what runs in the background. Before the store's pool is closed."""
         await self._probe.close()
