@@ -358,7 +358,8 @@ async def settle(store: KnowledgeStore) -> None:
     if all(version.state is VersionState.BUILDING for version in versions):
         for version in versions:
             await store.make_ready(version.id)
-        await store.promote_first(versions[0].id)
+    # Asked each time: a run may have died after the version became ready.
+    await store.promote_first(versions[0].id)
 
 
 def first_version(embedder: Embedder) -> KnowledgeVersion:
