@@ -14,7 +14,7 @@ from typing import Final
 from retrieval.confidence import LOOKED_AT, FittedCalibration
 from retrieval.connections import borrowed
 from retrieval.documents import Access
-from retrieval.errors import UnknownVersionError
+from retrieval.errors import RequestError, UnknownVersionError
 from retrieval.fitting import Observation, Ranking
 from retrieval.hits import SearchRequest
 from retrieval.questions import QUERIES, LabelledQuestion
@@ -71,6 +71,11 @@ async def _observed(
     retriever: Retriever, question: LabelledQuestion, request: SearchRequest
 ) -> AsyncIterator[Observation]:
     result = await retriever.search(request)
+    if result.degraded:
+        raise RequestError(
+            f"version: {request.version} was searched without its {', '.join(result.degraded)}, not at hand or "
+            "too slow; a fit needs searches as they will be"
+        )
     found = any(hit.document_id in question.gold for hit in result.hits)
     kind = AS_IT_IS if question.gold else UNANSWERABLE
     yield Observation(features=result.features, sufficient=found, group=question.group, kind=kind)
