@@ -1,0 +1,212 @@
+"""What readers feel of a cut-over, its undo, a build and a retirement: the same load without and with them.
+
+    python -m bench.retrieval_cutover [--documents 2000] [--seconds 20] [--readers 8]
+
+Eight readers search all the time, each as a gateway does: pointer, then one search at the stable version. First nothing
+else happens; then the pointer goes over and back, four times a second; then a third version is built, promoted and undone,
+and a version that nobody reaches is retired (detached and dropped). A read that raises, or finds nothing, counts as failed.
+The embedder costs nothing, so that all the time is the rail's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.fresh_rail import WordVectors, fresh_rail
+from bench.machine import describe_machine
+from retrieval.building import build
+from retrieval.documents import Access
+from retrieval.errors import RetrievalError
+from retrieval.hits import SearchRequest
+from retrieval.ingest import ingest
+from retrieval.search import Retriever
+from retrieval.store import KnowledgeStore
+from retrieval.versions import KnowledgeVersion
+
+OUT = Path(__file__).with_name("results") / "retrieval_cutover.json"
+TENANT = "bench"
+WORDS = (
+    "account", "invoice", "refund", "sync", "folder", "share", "guest", "plan", "price", "upgrade", "device", "upload",
+    "restore", "version",
+)  # fmt: skip
+#: Between two moves of the pointer.
+EVERY_S = 0.25
+
+
+@dataclass(slots=True)
+class Load:
+    """What the readers saw while something else went on."""
+
+    reads_ms: list[float] = field(default_factory=list)
+    failed: int = 0
+    versions: set[str] = field(default_factory=set)
+
+    def figures(self) -> dict[str, Any]:
+        """Count, failures, median, 99th of a hundred, longest."""
+        ordered = sorted(self.reads_ms)
+        return {
+            "reads": len(ordered),
+            "failed": self.failed,
+            "p50_ms": round(statistics.median(ordered), 2),
+            "p99_ms": round(ordered[int(len(ordered) * 0.99)], 2),
+            "longest_ms": round(ordered[-1], 2),
+            "versions_seen": len(self.versions),
+        }
+
+
+class Bench:
+    """A rail with two versions, and readers of it."""
+
+    def __init__(self, store: KnowledgeStore, readers: int) -> None:
+        self.store = store
+        self._embedder = WordVectors()
+        self.embedders = {self._embedder.id: self._embedder}
+        self._retriever = Retriever(store=store, embedders=self.embedders)
+        self._readers = readers
+
+    async def fill(self, documents: int) -> None:
+        """One publish."""
+        with tempfile.TemporaryDirectory() as folder:
+            corpus = Path(folder) / "corpus.jsonl"
+            rows = (
+                {
+                    "id": f"d{n}",
+                    "title": f"Article {n}",
+                    "text": " ".join(WORDS[(n * k) % len(WORDS)] for k in range(1, 60)),
+                }
+                for n in range(documents)
+            )
+            corpus.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+            await ingest(self.store, self._embedder, corpus, tenant=TENANT, source_name="articles")
+
+    async def version(self, name: str, dense_weight: float) -> str:
+        """Register and build one that differs in its weight."""
+        base = await self.store.version((await self.store.pointer()).stable)
+        version: KnowledgeVersion = base.derived(name=name, dense_weight=dense_weight)
+        await self.store.register(version)
+        await build(self.store, self.embedders, version.id)
+        return version.id
+
+    async def under_load(self, meanwhile: Callable[[], Awaitable[None]]) -> Load:
+        """Read until something else has ended."""
+        load, stop = Load(), asyncio.Event()
+
+        async def read(reader: int) -> None:
+            turn = reader
+            while not stop.is_set():
+                turn += 1
+                began = time.perf_counter()
+                try:
+                    version = (await self.store.pointer()).stable
+                    question = f"{WORDS[turn % len(WORDS)]} {WORDS[(turn * 5 + 3) % len(WORDS)]}"
+                    access = Access(tenant=TENANT, principals=("public",))
+                    request = SearchRequest(question=question, access=access, version=version)
+                    found = (await self._retriever.search(request)).hits
+                    load.failed += not found
+                    load.versions.add(version)
+                except RetrievalError:
+                    load.failed += 1
+                load.reads_ms.append((time.perf_counter() - began) * 1000)
+
+        readers = [asyncio.create_task(read(number)) for number in range(self._readers)]
+        try:
+            await meanwhile()
+        finally:
+            stop.set()
+            await asyncio.gather(*readers)
+        return load
+
+
+async def measure(documents: int, seconds: float, readers: int) -> dict[str, Any]:
+    """All three loads, one after the other."""
+    async with fresh_rail(connections=readers + 4) as pool:
+        bench = Bench(KnowledgeStore(pool), readers)
+        await bench.fill(documents)
+        first = (await bench.store.pointer()).stable
+        second = await bench.version("second", 0.8)
+        moves: list[float] = []
+        steps: dict[str, float] = {}
+
+        async def timed(move: Awaitable[object]) -> float:
+            began = time.perf_counter()
+            await move
+            return (time.perf_counter() - began) * 1000
+
+        async def nothing() -> None:
+            await asyncio.sleep(seconds)
+
+        async def cut_over() -> None:
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                moves.append(await timed(bench.store.promote(second)))
+                await asyncio.sleep(EVERY_S)
+                moves.append(await timed(bench.store.undo(TENANT, "version")))
+                await asyncio.sleep(EVERY_S)
+
+        async def whole_life() -> None:
+            began = time.perf_counter()
+            third = await bench.version("third", 0.3)
+            steps["build_ms"] = round((time.perf_counter() - began) * 1000)
+            for stable in (second, third, first, third):
+                await bench.store.promote(stable)
+            steps["retire_ms"] = round(await timed(bench.store.retire(second)), 1)
+
+        await bench.under_load(lambda: asyncio.sleep(min(2.0, seconds)))  # caches
+        baseline = (await bench.under_load(nothing)).figures()
+        moving = (await bench.under_load(cut_over)).figures()
+        living = (await bench.under_load(whole_life)).figures()
+    return {
+        "documents": documents,
+        "readers": readers,
+        "no_move": baseline,
+        "cut_over_and_undo": {
+            **moving,
+            "moves": len(moves),
+            "move_p50_ms": round(statistics.median(moves), 2),
+            "move_longest_ms": round(max(moves), 2),
+        },
+        "build_promote_retire": {**living, **steps},
+    }
+
+
+def main() -> int:
+    """Print the table and write bench/results/retrieval_cutover.json."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--documents", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--readers", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args()
+    machine = describe_machine()
+    result = asyncio.run(measure(args.documents, args.seconds, args.readers))
+    baseline = result["no_move"]
+    print(
+        f"{'load':<22} {'reads':>7} {'failed':>7} {'p50 ms':>8} {'p99 ms':>8} {'longest':>9} {'p99 / no move':>14}"
+    )
+    for name in ("no_move", "cut_over_and_undo", "build_promote_retire"):
+        row = result[name]
+        ratio = row["p99_ms"] / baseline["p99_ms"]
+        print(
+            f"{name:<22} {row['reads']:>7} {row['failed']:>7} {row['p50_ms']:>8} {row['p99_ms']:>8}"
+            f" {row['longest_ms']:>9} {ratio:>14.2f}"
+        )
+    moved, lived = result["cut_over_and_undo"], result["build_promote_retire"]
+    print(f"{moved['moves']} moves: median {moved['move_p50_ms']} ms, longest {moved['move_longest_ms']} ms")
+    print(f"under load: build {lived['build_ms']} ms, retire (detach and drop) {lived['retire_ms']} ms")
+    args.out.write_text(json.dumps({"machine": machine, **result}, indent=1) + "\n", encoding="utf-8")
+    return 1 if any(result[name]["failed"] for name in ("cut_over_and_undo", "build_promote_retire")) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
