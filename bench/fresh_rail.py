@@ -20,7 +20,6 @@ from retrieval.connections import Pool
 from retrieval.embedding import Vector
 from retrieval.lexing import lex
 
-
 #: For a bench of what is seen and not of time.
 _HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 

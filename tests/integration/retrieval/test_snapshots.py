@@ -211,7 +211,9 @@ async def test_citations_resolve_byte_for_byte_over_many_versions_and_after_undo
     store: KnowledgeStore, publish: Publish
 ) -> None:
     """Also where characters are wider than bytes, and where a version was never live again."""
-    texts = [f"Fassung {number}: für {'ß' * number} €, 日本 {'語' * (number % 3)}." for number in range(12)]
+    texts = [
+        f"Fassung {number}: für {'ß' * (number + 1)} €, 日本 {'語' * (number % 3)}." for number in range(12)
+    ]
     for number, text in enumerate(texts):
         await publish({"a": text, "b": f"beside {number}"}, tenant="t")
         if number % 4 == 3:
