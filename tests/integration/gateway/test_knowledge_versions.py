@@ -59,7 +59,8 @@ async def test_a_version_is_registered_built_promoted_undone_and_retired(
     _, pointer, _ = await gateway.post("/v1/rails/knowledge:shadow", {"version": version}, key=key)
     assert (pointer["stable"], pointer["shadow"]) == (first, version)
     await gateway.post("/v1/rails/knowledge:promote", {"version": version}, key=key)
-    _, answer, _ = await gateway.post("/v1/search", {"question": REFUND_QUESTION})
+    status, answer, _ = await gateway.post("/v1/search", {"question": REFUND_QUESTION})
+    assert status == 200, answer
     assert answer["version"].partition("@")[0] == version
     assert answer["hits"]
     for retired in (version, first):
