@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from gateway.schemas.fields import Body, ShortText
-from retrieval.documents import LONGEST_ID, MetadataValue
+from retrieval.documents import LONGEST_ID
 from retrieval.jobs import Job
 from retrieval.stored import StoredDocument
 
@@ -177,7 +177,7 @@ class DocumentView(BaseModel):
     effective_from: date | None
     effective_to: date | None
     principals: list[str]
-    metadata: dict[str, MetadataValue]
+    metadata: dict[str, FieldValue]
     created_at: datetime
 
     @classmethod
