@@ -6,8 +6,8 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.schemas.answers import HistoryMessage
 from gateway.schemas.fields import MAX_QUESTION, AsOf, Body, ConversationId, FilterValue, ShortText
-from retrieval.documents import MetadataValue
 
 
 class SearchBody(Body):
@@ -25,6 +25,11 @@ class SearchBody(Body):
         description="Metadata field -> value, several, or operators; `$and`, `$or`, `$not` of filters.",
     )
     conversation_id: ConversationId | None = None
+    history: tuple[HistoryMessage, ...] = Field(
+        default=(),
+        max_length=40,
+        description="Earlier messages, oldest first, to search a follow-up with.",
+    )
     as_of: AsOf | None = Field(
         default=None,
         description="Content to read: a snapshot's number, or what was live at a time; "
@@ -59,7 +64,7 @@ class SearchHit(BaseModel):
     rerank_score: float | None = Field(description="Logit of the reranker; null where none has read the hit.")
     effective_from: date | None
     effective_to: date | None
-    metadata: dict[str, MetadataValue]
+    metadata: dict[str, str | int | float | bool | tuple[str, ...]]
 
 
 class SearchResponse(BaseModel):
@@ -69,7 +74,10 @@ class SearchResponse(BaseModel):
     version: str
     snapshot: int
     arm: str
-    confidence: float
+    confidence: float = Field(description="Probability 0 to 1 that the hits hold the answer.")
+    abstain_below: float = Field(description="Confidence under which no answer is attempted.")
+    calibration: str = Field(description="Whose fit both are: `default` or `tenant-<sha8>`.")
+    rewritten: str | None = Field(description="What was searched instead of the question; null: as asked.")
     mode: str = Field(description="`<dense>+<lexical>`: how the candidates were found.")
     candidates: int
     underfilled: bool = Field(description="Fewer hits than asked for, since no more exist for these filters.")

@@ -153,9 +153,12 @@ BEGIN
         v_high := CASE WHEN v_op IN ('$lt', '$lte') THEN v_values[1] WHEN v_op = '$between' THEN v_values[2]
             WHEN v_op IN ('$eq', '$in') THEN (SELECT max(value COLLATE "C") FROM unnest(v_values) AS value) END
             || CASE v_kind WHEN 'date' THEN '~' ELSE '' END;
+        -- An open end is no condition.
         v_condition := concat_ws(' AND ',
-            format(CASE v_kind WHEN 'number' THEN 'number_value >= %L::double precision' ELSE 'text_value >= %L' END, v_low),
-            format(CASE v_kind WHEN 'number' THEN 'number_value <= %L::double precision' ELSE 'text_value <= %L' END, v_high));
+            CASE WHEN v_low IS NOT NULL THEN
+                format(CASE v_kind WHEN 'number' THEN 'number_value >= %L::double precision' ELSE 'text_value >= %L' END, v_low) END,
+            CASE WHEN v_high IS NOT NULL THEN
+                format(CASE v_kind WHEN 'number' THEN 'number_value <= %L::double precision' ELSE 'text_value <= %L' END, v_high) END);
     END IF;
     RETURN format('SELECT document_id FROM retrieval.filter_value WHERE tenant = %L AND field = %L AND %s',
                   p_tenant, p_node ->> 'field', v_condition);
