@@ -15,7 +15,7 @@ from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
 from gateway.schemas.search import SearchBody, SearchHit, SearchResponse
 from retrieval.errors import RetrievalTimeoutError, UnknownVersionError
-from retrieval.hits import Hit, SearchRequest
+from retrieval.hits import Hit, Said, SearchRequest
 
 
 class Searching:
@@ -57,6 +57,9 @@ class Searching:
                         as_of=int(snapshot) if snapshot else body.as_of,
                         effective_on=body.effective_on,
                         timeout_s=timeout_s,
+                        history=tuple(
+                            Said(role=message.role, text=message.content) for message in body.history
+                        ),
                     ),
                     arm=assigned.arm.value,
                 )
@@ -68,6 +71,9 @@ class Searching:
             snapshot=result.snapshot,
             arm=assigned.arm.value,
             confidence=result.confidence,
+            abstain_below=result.abstain_below,
+            calibration=result.calibration,
+            rewritten=result.rewritten,
             mode=result.mode,
             candidates=result.candidates,
             underfilled=result.underfilled,

@@ -73,8 +73,8 @@ async def _observed(
     result = await retriever.search(request)
     if result.degraded:
         raise RequestError(
-            f"version: {request.version} was searched without its {', '.join(result.degraded)}, not at hand or "
-            "too slow; a fit needs searches as they will be"
+            f"version: {request.version} was searched without its {', '.join(result.degraded)}, not at hand "
+            "or too slow; a fit needs searches as they will be"
         )
     found = any(hit.document_id in question.gold for hit in result.hits)
     kind = AS_IT_IS if question.gold else UNANSWERABLE

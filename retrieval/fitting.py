@@ -6,7 +6,7 @@ Both fits judge themselves on groups that they have not seen, and say so when th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,8 @@ CERTAINTY: Final = 0.95
 WEIGHTS: Final = tuple(round(step * 0.05, 2) for step in range(21))
 #: What fused ranking may lose against the better leg alone.
 LEG_TOLERANCE: Final = 0.005
+#: Shares of the sufficient from which lower thresholds are tried: on fewer, no bound is small.
+_STARTS: Final = (0.15, 0.3, 0.6)
 _RESAMPLES: Final = 2_000
 _BINS: Final = 10
 _L2: Final = 1.0
@@ -295,38 +297,48 @@ def threshold_for(
 ) -> Threshold | None:
     """The lowest threshold whose risk is bounded by the stated one; None where no threshold reaches it.
 
-    Thresholds are tried from the highest down and the first that fails ends it (fixed-sequence testing, as in
-    learn-then-test), so that trying many needs no correction. The bound joins two exact binomial ones: of
-    how many without an answer get through at most, and of how many with one get through at least.
+    From a few starting points downwards, the first threshold that fails ends its row (fixed-sequence testing,
+    as in learn-then-test), so that only the starting points share the error. The bound joins two exact
+    binomial ones: of how many without an answer get through at most, and of how many with one at least.
     """
     given, truth = np.asarray(probabilities, dtype=float), np.asarray(sufficient, dtype=bool)
     ups, downs = given[truth], given[~truth]
     if not len(ups) or not len(downs):
         return None
-    chosen: Threshold | None = None
-    # A bound on few is never small: starting where a tenth of the good ones get through costs nothing.
-    for step in range(46):
-        at = float(np.quantile(ups, (45 - step) * 0.02))
+    passed = [
+        threshold
+        for start in _STARTS
+        for threshold in _row(
+            ups, downs, start, risk=risk, unanswerable=unanswerable, error=(1 - certainty) / len(_STARTS)
+        )
+    ]
+    return min(passed, key=lambda threshold: threshold.abstain_below, default=None)
+
+
+def _row(
+    ups: Floats, downs: Floats, start: float, *, risk: float, unanswerable: float, error: float
+) -> Iterator[Threshold]:
+    """Thresholds that keep the risk, from the one that answers that share of the sufficient downwards."""
+    for answered in np.arange(start, 1.001, 0.02):
+        at = float(np.quantile(ups, max(0.0, 1 - float(answered))))
         right, wrong = int((ups >= at).sum()), int((downs >= at).sum())
-        half = (1 - certainty) / 2
-        most = unanswerable * upper_share(wrong, len(downs), half)
-        least = (1 - unanswerable) * (1 - upper_share(len(ups) - right, len(ups), half))
+        most = unanswerable * upper_share(wrong, len(downs), error / 2)
+        least = (1 - unanswerable) * (1 - upper_share(len(ups) - right, len(ups), error / 2))
         bound = most / (most + least) if most + least > 0 else 1.0
         if bound > risk:
-            break
-        passed = unanswerable * wrong / len(downs) + (1 - unanswerable) * right / len(ups)
-        refused = 1 - passed
-        good_refusals = unanswerable * (1 - wrong / len(downs))
-        chosen = Threshold(
+            return
+        through = unanswerable * wrong / len(downs) + (1 - unanswerable) * right / len(ups)
+        refused = 1 - through
+        rightly = unanswerable * (1 - wrong / len(downs))
+        yield Threshold(
             # Down, so that what was counted as answered still is.
             abstain_below=float(np.floor(at * 1e4) / 1e4),
             risk_bound=round(float(bound), 4),
-            coverage=round(float(passed), 4),
+            coverage=round(float(through), 4),
             answered_of_sufficient=round(right / len(ups), 4),
-            abstention_precision=round(float(good_refusals / refused), 4) if refused > 1e-9 else None,
+            abstention_precision=round(float(rightly / refused), 4) if refused > 1e-9 else None,
             abstention_recall=round(1 - wrong / len(downs), 4) if unanswerable else None,
         )
-    return chosen
 
 
 def upper_share(hits: int, trials: int, error: float) -> float:

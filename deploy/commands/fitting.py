@@ -79,6 +79,11 @@ async def _fit(args: argparse.Namespace, context: Context) -> int:
 
     if args.questions != GENERATED and not Path(args.questions).is_file():
         raise UsageError(f"questions: no file {args.questions}; give a JSONL file, or `{GENERATED}`")
+    if args.save and args.questions == GENERATED:
+        raise UsageError(
+            "--save: generated questions are too near to the texts, so what is fitted on them is too sure; "
+            "give a file of labelled ones with --questions"
+        )
     settings = load(RetrievalSettings)
     tenant = args.tenant or context.settings.tenant
     async with (

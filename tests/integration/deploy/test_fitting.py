@@ -16,6 +16,7 @@ from retrieval.calibrating import collect
 from retrieval.confidence import Calibration
 from retrieval.documents import Access
 from retrieval.errors import RequestError, TooFewPairsError
+from retrieval.hits import Said
 from retrieval.ingest import ingest
 from retrieval.questions import LabelledQuestion, read_questions
 from retrieval.search import Retriever
@@ -121,17 +122,17 @@ async def test_too_few_questions_are_refused(
         await fit(store, retriever, order)
 
 
-async def test_searches_without_their_reranker_are_nothing_to_fit_on(
-    store: KnowledgeStore, retriever: Retriever, tmp_path: Path
+async def test_searches_without_their_rewriter_are_nothing_to_fit_on(
+    store: KnowledgeStore, retriever: Retriever
 ) -> None:
     embedder = WordEmbedder()
     version = KnowledgeVersion.make(
-        name="reranked", embedder=embedder.id, dims=embedder.dims, reranker="r-1", rerank_weight=0.5
+        name="talk", embedder=embedder.id, dims=embedder.dims, rewriter="nobody-1"
     )
     await store.register(version)
-    await ingest(store, embedder, tmp_path / "corpus.jsonl", tenant="acme", source_name="help")
-    question = LabelledQuestion(text="redb", gold=frozenset({"redb"}), group="g")
-    with pytest.raises(RequestError, match="without its rerank"):
+    said = (Said(role="user", text="I want to return a device."),)
+    question = LabelledQuestion(text="redb", gold=frozenset({"redb"}), group="g", history=said)
+    with pytest.raises(RequestError, match="without its rewrite"):
         await collect(
             retriever, [question], access=Access(tenant="acme", principals=("public",)), version=version.id
         )
