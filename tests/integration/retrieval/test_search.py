@@ -250,7 +250,7 @@ async def test_one_leg_alone(retriever: Retriever, store: KnowledgeStore, publis
     version = (await store.pointer()).stable
     request = SearchRequest(question="red", access=PUBLIC, version=version)
     lexical = await retriever.search(request, legs="lexical")
-    assert (ids(lexical), lexical.mode) == (["a"], "lexical")
+    assert (ids(lexical), lexical.mode) == (["a"], "none+words")
     dense = await retriever.search(request, legs="dense")
     assert (ids(dense)[0], len(dense.hits)) == ("a", 2)
 
