@@ -130,6 +130,7 @@ class JobRun:
         """End it, however long the database is away. A paused, cancelled or lost job stays what it is."""
         params = {
             **self._key,
+            **self._shown(self._progress),
             "state": state,
             "error": _json(asdict(failure) if failure else None),
             "report": _json(report),
@@ -179,7 +180,7 @@ class JobRun:
         while True:
             await asyncio.sleep(PULSE_S)
             progress = self._progress
-            params = {**self._key, "stage": progress.stage, "done": progress.done, "total": progress.total}
+            params = {**self._key, **self._shown(progress)}
             statement = QUERIES["note_progress"] if progress != written else QUERIES["still_held"]
             try:
                 held = await self._row(statement, params)
@@ -189,6 +190,10 @@ class JobRun:
             if held is None:
                 self._lost = True
                 return
+
+    @staticmethod
+    def _shown(progress: IngestProgress) -> dict[str, object]:
+        return {"stage": progress.stage, "done": progress.done, "total": progress.total}
 
     async def _row(self, statement: LiteralString, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
         async with _entered(self._store, self.tenant) as conn:

@@ -83,7 +83,7 @@ RETURNING id
 -- name: finish
 UPDATE retrieval.job SET state = %(state)s, error = %(error)s::jsonb,
     report = coalesce(%(report)s::jsonb, report), finished_at = now(),
-    done = CASE WHEN %(state)s = 'done' THEN total ELSE done END
+    stage = %(stage)s, done = %(done)s, total = %(total)s
 WHERE tenant = %(tenant)s AND id = %(job)s AND attempts = %(attempt)s AND state = 'running'
 RETURNING id
 
