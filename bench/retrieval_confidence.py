@@ -255,7 +255,7 @@ def floor(probabilities: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     """Calibration error that these probabilities would show by chance if they were exactly right."""
     chance = np.random.default_rng(0)
     worlds = [
-        quality_of(probabilities, (chance.random(len(probabilities)) < probabilities).astype(float)).ece
+        quality_of(probabilities, chance.random(len(probabilities)) < probabilities).ece
         for _ in range(WORLDS)
     ]
     return round(median(worlds), 4)

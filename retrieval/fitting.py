@@ -17,6 +17,8 @@ from retrieval.confidence import RERANK_TOP, Calibration
 from retrieval.errors import TooFewPairsError
 
 Floats = NDArray[np.float64]
+#: What happened, one by one.
+Labels = Sequence[bool] | Floats | NDArray[np.bool_]
 
 #: Questions under which neither a weight nor a calibration is fitted.
 LEAST_PAIRS: Final = 50
@@ -255,7 +257,7 @@ def fold_of(group: str) -> int:
 
 def quality_of(
     probabilities: Sequence[float] | Floats,
-    sufficient: Sequence[bool] | Floats,
+    sufficient: Labels,
     weights: Floats | None = None,
 ) -> Quality:
     """AUROC, calibration error over ten bins with as many each, and Brier score."""
@@ -276,7 +278,7 @@ def quality_of(
     )
 
 
-def auroc(scores: Sequence[float] | Floats, positive: Sequence[bool] | Floats) -> float | None:
+def auroc(scores: Sequence[float] | Floats, positive: Labels) -> float | None:
     """Share of pairs (one of each kind) in which the positive one scores higher; a tie counts half."""
     values, truth = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
     ups, downs = int(truth.sum()), int((~truth).sum())
@@ -289,7 +291,7 @@ def auroc(scores: Sequence[float] | Floats, positive: Sequence[bool] | Floats) -
 
 def threshold_for(
     probabilities: Sequence[float] | Floats,
-    sufficient: Sequence[bool] | Floats,
+    sufficient: Labels,
     *,
     risk: float,
     unanswerable: float,
