@@ -16,12 +16,13 @@ From Python, for one's own measurements (the server is the caller's to stop):
 Chunks are vectors near real MiniLM ones with sentences of the real chunks, over 200 tenants from 32 % down to 0.05 %
 (`--tenants 1` for one that has everything); see bench/scale/corpus.py and vectors.py. A corpus is loaded once and kept
 under HOME/scale; the search function of the working tree replaces the one that it was loaded with, so that a change of
-0002_search.sql is measured at the next call. When 0001_knowledge.sql changes, it is loaded anew.
+0002_search.sql is measured at the next call. When the tables that it fills change, it is loaded anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -79,7 +80,8 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def seeds_of(args: argparse.Namespace) -> Seeds:
-    """The seeds that the arguments of `add_places` name."""
+    """The seeds that the arguments of `add_places` name. From here on, a SIGTERM ends servers in order, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     prepare_minilm(args.home / "minilm")
     embedder = OnnxEmbedder(args.home / "minilm")
     return load_seeds(

@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -41,10 +42,16 @@ from retrieval.versions import KnowledgeVersion
 
 QUERIES = named_queries("bench.scale.sql", "loading.sql")
 PRINCIPALS = ("public", "staff")
-TABLES_MIGRATION = "retrieval/0001_knowledge.sql"
-_FUNCTION = re.compile(r"^CREATE FUNCTION retrieval\.(\w+)", re.MULTILINE)
+#: Tables that the loader fills, and what decides how chunks are kept.
+LOADED_TABLES = frozenset({
+    "principal", "tenant", "document", "document_version", "document_release", "snapshot", "snapshot_head", "chunk",
+    "term_stats", "chunk_stats", "filter_field", "filter_value",
+})  # fmt: skip
+MAKING_FUNCTIONS = frozenset({"create_partition", "partition_indexes", "filter_values_of", "marked_words"})
+_TABLE = re.compile(r"^CREATE TABLE retrieval\.(?P<name>\w+) \(.*?;$", re.MULTILINE | re.DOTALL)
+_FUNCTION = re.compile(r"^CREATE FUNCTION retrieval\.(?P<name>\w+)\(.*?\$\$;$", re.MULTILINE | re.DOTALL)
 #: Generation or loading changed in a way that a kept database does not have.
-REVISION = 2
+REVISION = 3
 CHUNK_COLUMNS = (
     "id", "index_number", "tenant", "document_id", "document_version", "ordinal", "char_start", "char_end",
     "heading_path", "body", "chunk_hash", "acl", "born", "died", "effective_from", "effective_to", "embedding", "tsv",
@@ -111,9 +118,11 @@ def server_settings(chunks: int) -> dict[str, str]:
 
 
 def folder_of(home: Path, seeds: Seeds, shape: Shape) -> Path:
-    """Where the database of a shape is kept."""
-    tables = next(each for each in migrations(("retrieval",)) if each.name == TABLES_MIGRATION)
-    parts = [asdict(shape), len(seeds.texts), seeds.embedder, tables.sha256, REVISION]
+    """Where the database of a shape is kept; another one when the tables or the indexes of chunks have changed."""
+    texts = "\n".join(migration.text for migration in migrations(("retrieval",)))
+    tables = [found.group() for found in _TABLE.finditer(texts) if found["name"] in LOADED_TABLES]
+    making = [found.group() for found in _FUNCTION.finditer(texts) if found["name"] in MAKING_FUNCTIONS]
+    parts = [asdict(shape), len(seeds.texts), seeds.embedder, tables, making, REVISION]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
     return home / "scale" / f"{shape.chunks}x{shape.tenants}-{digest}"
 
@@ -246,6 +255,7 @@ def _write(
         QUERIES["add_principals"], {"tenants": tenants, "names": list(PRINCIPALS)}
     ).fetchall()
     acl = {(tenant, name): int(principal) for tenant, name, principal in known}
+    marks = dict(conn.execute(QUERIES["marks"], {"tenants": tenants}).fetchall())
     terms = TermCounts(len(tenants))
     encoder = ChunkEncoder(corpus, version, number)
     documents_of: list[tuple[str, str, list[int]]] = []
@@ -265,7 +275,7 @@ def _write(
                 readers = [acl[tenant, "staff"]]
                 if not document.internal:
                     readers.append(acl[tenant, "public"])
-                chunks.write(b"".join(encoder.rows(tenant, document, readers)))
+                chunks.write(b"".join(encoder.rows(tenant, marks[tenant], document, readers)))
                 versions.write_row(_version_row(tenant, document, readers))
                 documents_of.append((tenant, document.id, readers))
             terms.add(place, documents)
@@ -315,11 +325,12 @@ class ChunkEncoder:
         self._avgdl = version.avgdl
         self._number = rows.int4(number)
 
-    def rows(self, tenant: str, document: GeneratedDocument, acl: Sequence[int]) -> Iterator[bytes]:
-        """A document's chunks."""
+    def rows(
+        self, tenant: str, mark: str, document: GeneratedDocument, acl: Sequence[int]
+    ) -> Iterator[bytes]:
+        """A document's chunks. `mark` goes before each word of the text index."""
         corpus = self._corpus
         shared = rows.int_array(acl)
-        mark = hashlib.md5(tenant.encode()).hexdigest()[:5].encode()  # retrieval.marked_words
         metadata = rows.jsonb({**_metadata(document), "language": document.language})
         for ordinal, (start, chunk) in enumerate(zip(_starts(document), document.chunks, strict=True)):
             self.written += 1
@@ -329,7 +340,7 @@ class ChunkEncoder:
                 rows.text_array((document.title,)), rows.text(chunk.text),
                 rows.text(f"{self.written:032x}"), shared, rows.int4(1), rows.NULL, rows.NULL, rows.NULL,
                 rows.halfvec(chunk.vector),
-                rows.tsvector([mark + corpus.vocabulary[place] for place in chunk.lexemes]),
+                rows.tsvector([corpus.vocabulary[place] for place in chunk.lexemes], mark=mark.encode()),
                 rows.sparsevec(corpus.terms[chunk.lexemes], bm25_of(chunk.counts, avgdl=self._avgdl)),
                 metadata,
             ))  # fmt: skip
@@ -403,25 +414,27 @@ def _facts(url: str, admin_url: str, sizes: Sequence[int]) -> Loaded:
 
 
 def _replace_functions(url: str) -> None:
-    """Take over functions of migrations edited since the load, so that a kept corpus can be measured again."""
+    """Take over functions edited since the load, and new migrations, so that a kept corpus is measured with them."""
     with psycopg.connect(url) as conn:
         applied: dict[str, str] = dict(conn.execute(MIGRATE_QUERIES["applied"]).fetchall())
         for migration in migrations():
             known = applied.get(migration.name)
-            if known == migration.sha256 or migration.name == TABLES_MIGRATION:
+            if known == migration.sha256:
                 continue
-            try:
-                if known is not None:
-                    for name in _FUNCTION.findall(migration.text):
-                        conn.execute(_named("forget_function", name=name))
+            if known is None:
                 conn.execute(migration.text)
-            except psycopg.Error as exc:
-                raise DeployError(
-                    f"{migration.name} was changed in more than functions since this corpus was loaded: "
-                    f"remove its folder and load it again ({str(exc).strip()})"
-                ) from exc
-            conn.execute(QUERIES["unrecord"], {"name": migration.name})
+            else:
+                for found in _FUNCTION.finditer(migration.text):
+                    _replace(conn, found["name"], found.group())
+                conn.execute(QUERIES["unrecord"], {"name": migration.name})
             conn.execute(MIGRATE_QUERIES["record"], {"name": migration.name, "sha256": migration.sha256})
+
+
+def _replace(conn: psycopg.Connection[Any], name: str, definition: str) -> None:
+    """Dropped first, since its parameters may have changed; unless a trigger or a view needs it."""
+    with suppress(psycopg.errors.DependentObjectsStillExist), conn.transaction():
+        conn.execute(_named("forget_function", name=name))
+    conn.execute(cast("Any", definition.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)))
 
 
 def _named(query: str, **names: str | int) -> sql.Composed:

@@ -78,9 +78,12 @@ def sparsevec(terms: NDArray[np.int64], values: NDArray[np.float32]) -> bytes:
     )
 
 
-def tsvector(lexemes: Sequence[bytes]) -> bytes:
-    """`tsvector` without positions, from lexemes in the order of their bytes."""
-    return sized(struct.pack(">i", len(lexemes)) + _LEXEME_END.join([*lexemes, b""]))
+def tsvector(lexemes: Sequence[bytes], *, mark: bytes = b"") -> bytes:
+    """`tsvector` without positions, from lexemes in the order of their bytes; `mark` goes before each."""
+    if not lexemes:
+        return sized(struct.pack(">i", 0))
+    joined = (_LEXEME_END + mark).join(lexemes)
+    return sized(struct.pack(">i", len(lexemes)) + mark + joined + _LEXEME_END)
 
 
 def _array(oid: int, values: Sequence[bytes]) -> bytes:

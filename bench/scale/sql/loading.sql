@@ -32,6 +32,9 @@ INSERT INTO retrieval.principal (tenant, name)
 SELECT tenant, name FROM unnest(%(tenants)s::text[]) AS tenant, unnest(%(names)s::text[]) AS name
 RETURNING tenant, name, id
 
+-- name: marks
+SELECT tenant, (retrieval.marked_words(tenant, ARRAY['']))[1] FROM unnest(%(tenants)s::text[]) AS tenant
+
 -- name: copy_documents
 COPY retrieval.document (tenant, id, source, file, acl) FROM STDIN
 

@@ -234,6 +234,13 @@ def test_peer_that_fails_is_an_error_with_its_words(tmp_path: Path) -> None:
             peer.create()
 
 
+def test_words_of_a_tsvector_end_alike_and_carry_the_mark() -> None:
+    assert rows.tsvector([b"ab", b"c"], mark=b"t") == rows.sized(
+        b"\x00\x00\x00\x02" + b"tab\x00\x00\x00" + b"tc\x00\x00\x00"
+    )
+    assert rows.tsvector([]) == rows.sized(b"\x00\x00\x00\x00")
+
+
 def test_a_row_is_counted_and_framed() -> None:
     framed = io.BytesIO(rows.row((rows.int4(7), rows.NULL, rows.text("a"))))
 
