@@ -12,8 +12,8 @@ latency, eight that never wait for throughput. Beside our hybrid search (one rou
 
 Questions come as traffic would (a tenant as often as it is large) and from four tenants of chosen size. Methods take
 turns in each round; a figure is the median over the rounds. The embedding of a question is measured by itself.
-1,000,000 chunks take about 20 minutes on two quiet cores to load, as long again for langchain-postgres's table (left out
-with --without-peer), and 25 GB of disk for both; both are kept for the next run.
+1,000,000 chunks take about 20 minutes on two quiet cores to load, about 10 more for langchain-postgres's table (left out
+with --without-peer), and up to 26 GB of disk for both; both are kept for the next run.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def open_database(
 ) -> tuple[EmbeddedPostgres, Loaded]:
     """Start the server of a shape and load it unless that was done. The caller stops it."""
     folder = folder_of(home, seeds, shape)
-    needed = 300_000_000 if (folder / "loaded").exists() else shape.chunks * 16_000
+    needed = 300_000_000 if (folder / "loaded").exists() else shape.chunks * 28_000
     postgres = EmbeddedPostgres(
         folder,
         settings=server_settings(shape.chunks),
