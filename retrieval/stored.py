@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
+import numpy as np
 from psycopg.rows import class_row
 
-from retrieval.connections import borrowed
+from retrieval.connections import Connection, borrowed
 from retrieval.documents import Access, MetadataValue
+from retrieval.embedding import Vector
 from retrieval.errors import DocumentConflictError, UnknownDocumentError
 from retrieval.sql import named_queries
 from retrieval.store import QUERIES as STORE_QUERIES
@@ -38,6 +42,14 @@ class StoredDocument:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What one document version holds."""
+
+    text: str
+    metadata: Mapping[str, Any]
+
+
 class DocumentStore:
     """The live documents of all tenants, one tenant at a time."""
 
@@ -46,18 +58,39 @@ class DocumentStore:
 
     async def document(self, access: Access, document_id: str) -> StoredDocument:
         """A live document that these eyes may see."""
-        params = {"tenant": access.tenant, "principals": list(access.principals), "id": document_id}
+        found = await self.documents(access, [document_id])
+        if not found:
+            raise UnknownDocumentError(f"id: there is no live document {document_id!r}")
+        return found[0]
+
+    async def documents(self, access: Access, ids: Sequence[str]) -> list[StoredDocument]:
+        """Those of the ids that are live and that these eyes may see, in the order asked."""
         async with (
-            borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn,
-            conn.transaction(),
+            self._entered(access) as conn,
             conn.cursor(row_factory=class_row(StoredDocument)) as cursor,
         ):
-            await conn.execute(STORE_QUERIES["enter"], params)
-            await conn.execute(QUERIES["enter_with_principals"], params)
-            found = await (await cursor.execute(QUERIES["document"], params)).fetchone()
-        if found is None:
-            raise UnknownDocumentError(f"id: there is no live document {document_id!r}")
-        return found
+            await cursor.execute(QUERIES["documents"], {"tenant": access.tenant, "ids": list(ids)})
+            return await cursor.fetchall()
+
+    async def contents(
+        self, access: Access, versions: Sequence[tuple[str, int]]
+    ) -> dict[tuple[str, int], Content]:
+        """What document versions hold, by id and number; those that these eyes may not see are left out."""
+        params = {
+            "tenant": access.tenant,
+            "ids": [document_id for document_id, _ in versions],
+            "numbers": [number for _, number in versions],
+        }
+        async with self._entered(access) as conn:
+            rows = await (await conn.execute(QUERIES["contents"], params)).fetchall()
+        return {(row[0], row[1]): Content(text=row[2], metadata=row[3]) for row in rows}
+
+    async def embeddings(self, access: Access, version: str, chunks: Sequence[int]) -> dict[int, Vector]:
+        """The vectors of an index version's chunks, by chunk id."""
+        params = {"tenant": access.tenant, "version": version, "chunks": list(chunks)}
+        async with self._entered(access) as conn:
+            rows = await (await conn.execute(QUERIES["embeddings"], params)).fetchall()
+        return {chunk_id: np.asarray(vector, dtype=np.float32) for chunk_id, vector in rows}
 
     async def require_source(self, tenant: str, document_id: str, source: str) -> None:
         """Raise if a live document of this id belongs to another source."""
@@ -72,3 +105,15 @@ class DocumentStore:
         if row is not None and row[0] != source:
             problem = f"{document_id!r} belongs to source {row[0]!r} already"
             raise DocumentConflictError("request", "id", problem, "choose another id, or name that source")
+
+    @asynccontextmanager
+    async def _entered(self, access: Access) -> AsyncIterator[Connection]:
+        """A transaction with the reader's eyes."""
+        params = {"tenant": access.tenant, "principals": list(access.principals)}
+        async with (
+            borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn,
+            conn.transaction(),
+        ):
+            await conn.execute(STORE_QUERIES["enter"], params)
+            await conn.execute(QUERIES["enter_with_principals"], params)
+            yield conn

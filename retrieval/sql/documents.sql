@@ -10,7 +10,8 @@ JOIN retrieval.document_release r ON r.tenant = d.tenant AND r.document_id = d.i
     AND r.born <= h.snapshot AND (r.died IS NULL OR r.died > h.snapshot)
 WHERE d.tenant = %(tenant)s AND d.id = %(id)s
 
--- name: document
+-- name: documents
+-- In the order asked; an id that is asked twice is there once.
 SELECT d.id, d.source, v.number AS version, r.born AS snapshot, v.title, v.body AS text, v.url, v.language,
        v.effective_from, v.effective_to, v.metadata, v.created_at,
        ARRAY(SELECT p.name FROM retrieval.principal p WHERE p.id = ANY (d.acl) ORDER BY p.name) AS principals
@@ -20,4 +21,17 @@ JOIN retrieval.document_release r ON r.tenant = d.tenant AND r.document_id = d.i
     AND r.born <= h.snapshot AND (r.died IS NULL OR r.died > h.snapshot)
 JOIN retrieval.document_version v
     ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
-WHERE d.tenant = %(tenant)s AND d.id = %(id)s
+WHERE d.tenant = %(tenant)s AND d.id = ANY (%(ids)s::text[])
+ORDER BY array_position(%(ids)s::text[], d.id)
+
+-- name: contents
+SELECT v.document_id, v.number, v.body, v.metadata
+FROM unnest(%(ids)s::text[], %(numbers)s::int[]) AS asked (document_id, number)
+JOIN retrieval.document_version v
+    ON v.tenant = %(tenant)s AND v.document_id = asked.document_id AND v.number = asked.number
+
+-- name: embeddings
+SELECT c.id, c.embedding::real[]
+FROM retrieval.chunk c
+WHERE c.index_number = (SELECT number FROM retrieval.index_version WHERE id = %(version)s)
+  AND c.tenant = %(tenant)s AND c.id = ANY (%(chunks)s::bigint[])
