@@ -13,10 +13,13 @@ from typing import NotRequired, TypedDict, Unpack
 import aiohttp
 
 from deploy.database import pool
+from deploy.models import RERANKER
 from retrieval.embedders import open_embedders
 from retrieval.embedding import Embedder
 from retrieval.front_matter import SIDECAR
 from retrieval.ingest import IngestProgress, IngestReport, ingest
+from retrieval.rerankers import open_rerankers
+from retrieval.reranking import Reranker
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
 
@@ -24,6 +27,14 @@ from retrieval.store import KnowledgeStore
 HELP_CENTRE = "help-centre"
 #: Seconds between two lines of progress.
 SAY_EVERY_S = 5.0
+
+
+@asynccontextmanager
+async def rerankers(settings: RetrievalSettings) -> AsyncIterator[dict[str, Reranker]]:
+    """Every reranker that the settings name, and the shipped one."""
+    named = settings.model_copy(update={"reranker_dir": settings.reranker_dir or RERANKER})
+    async with aiohttp.ClientSession() as session:
+        yield open_rerankers(named, session)
 
 
 @asynccontextmanager

@@ -34,7 +34,7 @@ from deploy.keyring import ensure_keys
 from deploy.local_database import LocalDatabase
 from deploy.local_engines import Engines, GivenEngines, OwnEngines
 from deploy.migrate import migrate
-from deploy.models import LocalModels, Preparation
+from deploy.models import RERANKER, LocalModels, Preparation
 from deploy.ports import is_free
 from deploy.progress import Progress
 from deploy.settings import load
@@ -291,6 +291,7 @@ class LocalStack:
             "GATEWAY_PORT": str(self._gateway.port),
             "GATEWAY_SPOOL_DIR": str(self._context.home.spool),
             "RETRIEVAL_EMBEDDER_DIR": str(models.folders.embedder),
+            "RETRIEVAL_RERANKER_DIR": str(self._retrieval.reranker_dir or RERANKER),
             "SERVING_TOKENIZER": str(models.folders.tokenizer),
             "HF_HUB_OFFLINE": "1",
         }

@@ -28,6 +28,8 @@ SHIPPED_ADAPTER = Path(__file__).parent / "demo" / "adapter"
 TASK = "support_answer"
 #: Rules and two worked examples take 500 tokens: with 700 the base would see one passage, not three.
 STRONG_PROMPT_BUDGET_TOKENS = 1000
+#: Trained by `python -m retrieval.rerank_training`; its README says on what, and how it was judged.
+RERANKER = Path(__file__).parent / "demo" / "reranker"
 DISK_IS_FULL_BYTES = 100 * 1024 * 1024
 
 

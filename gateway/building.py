@@ -45,6 +45,8 @@ class Parts:
     searcher: Searcher
     #: Embedders that the searcher has at hand: id -> dimensions.
     embedders: Mapping[str, int]
+    #: Ids of the rerankers that it has.
+    rerankers: frozenset[str] = frozenset()
     models: ModelRail
     engines: EngineRoster
     chat: ChatModel
@@ -102,6 +104,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         models=parts.models,
         engines=parts.engines,
         embedders=parts.embedders,
+        rerankers=parts.rerankers,
         jobs=parts.jobs,
         turns=TurnStore(parts.database),
         documents=parts.documents,

@@ -36,6 +36,7 @@ from retrieval.embedders import open_embedders
 from retrieval.errors import RetrievalError, StoreUnavailableError
 from retrieval.freshness import SyncGauges
 from retrieval.jobs import JobStore
+from retrieval.rerankers import open_rerankers
 from retrieval.rewriting import LastTurns
 from retrieval.search import Retriever
 from retrieval.settings import RetrievalSettings
@@ -107,6 +108,7 @@ async def _run(
         store = KnowledgeStore(chunks, acquire_timeout_s=knowledge.acquire_timeout_s)
         await store.check()
         embedders = open_embedders(knowledge, settings.embedder_dir, session)
+        rerankers = open_rerankers(knowledge, session)
         engines = _engines(models, session)
         recorder = await stack.enter_async_context(
             TurnRecorder(
@@ -123,6 +125,7 @@ async def _run(
             store=store,
             rewriters={rewriter.id: rewriter for rewriter in rewriters},
             embedders=embedders,
+            rerankers=rerankers,
             rerank_timeout_s=knowledge.rerank_timeout_s,
             probe_share=knowledge.probe_share,
         )
@@ -139,6 +142,7 @@ async def _run(
                 documents=DocumentStore(store),
                 searcher=around_search(searcher) if around_search else searcher,
                 embedders={embedder.id: embedder.dims for embedder in embedders.values()},
+                rerankers=frozenset(rerankers),
                 models=registry,
                 engines=engines,
                 chat=chat,

@@ -158,7 +158,10 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
 
 #: Field and fix of errors from below, which know nothing of requests.
 _HINTS: Final[Mapping[type[BaseException], tuple[str, str]]] = {
-    kn.FilterError: ("filters", "Use a known metadata field, an operator that its kind takes, and values of that kind."),
+    kn.FilterError: (
+        "filters",
+        "Use a known field, an operator that its kind takes, and values of that kind.",
+    ),
     kn.UnknownSnapshotError: (
         "as_of",
         "Leave it out, or give a snapshot that was published, or a later time.",

@@ -31,6 +31,8 @@ class GatewayState:
     engines: EngineRoster
     #: Embedders that searches have at hand: id -> dimensions.
     embedders: Mapping[str, int]
+    #: Ids of the rerankers that they have.
+    rerankers: frozenset[str]
     jobs: JobStore
     turns: TurnStore
     documents: DocumentStore

@@ -37,6 +37,6 @@ async def require_guard(conn: Connection) -> None:
     if unguarded:
         told = "; ".join(f"retrieval.{table}: {problem}" for table, problem in unguarded)
         raise StoreGuardError(
-            f"{told}: tenants would not be kept apart; restore what retrieval/sql/migrations makes "
-            "(ALTER TABLE ... FORCE ROW LEVEL SECURITY, CREATE POLICY ...)"
+            f"{told}: tenants would not be kept apart; force row-level security and restore the "
+            "policies as retrieval/sql/migrations makes them"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -46,6 +48,14 @@ class RetrievalSettings(BaseSettings):
     index_memory_mb: int = Field(default=DEFAULT_RESOURCES.memory_mb, ge=1)
     #: Further processes of the database that help to make an index.
     index_workers: int = Field(default=DEFAULT_RESOURCES.workers, ge=0, le=64)
+    #: Folder of a reranking model (`retrieval.rerank_training` writes one); empty means none on this machine.
+    reranker_dir: Path | None = None
+    #: Base URL of a service with vLLM's /score; empty means none.
+    rerank_url: str = ""
+    #: Model to ask that service for.
+    rerank_model: str = ""
+    #: Bearer token for that service.
+    rerank_api_key: SecretStr | None = None
     #: Seconds that reranking may take of a search; over it the fused order stands, marked.
     rerank_timeout_s: float = Field(default=0.8, gt=0)
     #: Share of searches whose recall is measured against an exact scan, after the answer; 0 switches it off.

@@ -22,6 +22,8 @@ from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion
 
 THIN = 4
+#: A fit waits for every reranking: a search without its logits would count as another kind.
+RERANK_S = 30.0
 _SAY_EVERY_S = 5.0
 
 
@@ -75,7 +77,7 @@ def _share(text: str) -> float:
 
 
 async def _fit(args: argparse.Namespace, context: Context) -> int:
-    from deploy.knowledge import embedders  # weighs too much for every other command
+    from deploy.knowledge import embedders, rerankers  # weighs too much for every other command
 
     if args.questions != GENERATED and not Path(args.questions).is_file():
         raise UsageError(f"questions: no file {args.questions}; give a JSONL file, or `{GENERATED}`")
@@ -90,6 +92,7 @@ async def _fit(args: argparse.Namespace, context: Context) -> int:
         database(context.settings, context.home) as url,
         pool(url) as connections,
         embedders(settings, context.models.embedder) as at_hand,
+        rerankers(settings) as orders,
     ):
         store = KnowledgeStore(connections)
         await store.check()
@@ -99,7 +102,13 @@ async def _fit(args: argparse.Namespace, context: Context) -> int:
             told = "is judged by its own calibration again" if dropped else "had no other calibration"
             context.out.result({"dropped": dropped, "version": version.id}, f"{version.id} {told}")
             return 0
-        retriever = Retriever(store=store, embedders=at_hand, rewriters={LastTurns.id: LastTurns()})
+        retriever = Retriever(
+            store=store,
+            embedders=at_hand,
+            rerankers=orders,
+            rerank_timeout_s=RERANK_S,
+            rewriters={LastTurns.id: LastTurns()},
+        )
         fitted = await fit(
             store,
             retriever,

@@ -135,7 +135,7 @@ def _row(facts: VersionFacts) -> tuple[str, ...]:
 
 
 async def _build(args: argparse.Namespace, context: Context) -> int:
-    from deploy.knowledge import embedders
+    from deploy.knowledge import embedders, rerankers
     from retrieval.building import build, require_parts
 
     if (args.version is None) == (args.name is None):
@@ -144,6 +144,12 @@ async def _build(args: argparse.Namespace, context: Context) -> int:
     async with _store(context) as store, embedders(settings, context.models.embedder) as at_hand:
         version = await _wanted(args, store, {each.id: each.dims for each in at_hand.values()})
         require_parts(version, at_hand, NO_CHUNKERS)
+        async with rerankers(settings) as orders:
+            if version.reranker and version.reranker not in orders:
+                raise UsageError(
+                    f"--reranker: {version.reranker} is not at hand; at hand: {', '.join(orders) or 'none'}; "
+                    "name its folder in RETRIEVAL_RERANKER_DIR or its service in RETRIEVAL_RERANK_URL"
+                )
         if args.dry_run:
             plan = await _plan(store, version)
             definition = {**version.row(), "calibration": version.calibration.definition()}

@@ -89,6 +89,12 @@ async def create_version(
         calibration=Calibration.from_definition(body.calibration) if body.calibration else None,
     )
     _dims(state, version.embedder)
+    if version.reranker and version.reranker not in state.rerankers:
+        raise InvalidFieldError(
+            f"reranker: {version.reranker} is not at hand; at hand: {', '.join(state.rerankers) or 'none'}",
+            field="reranker",
+            fix="Name its folder in RETRIEVAL_RERANKER_DIR or its service in RETRIEVAL_RERANK_URL.",
+        )
     chunker_of(version.chunker, NO_CHUNKERS)
     await state.knowledge.register(version)
     registered = await state.knowledge.version(version.id)
