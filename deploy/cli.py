@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
         if arguments and arguments[0] in PROGRAMS:
             return _forward(arguments[0], arguments[1:])
         if arguments[:2] == ["knowledge", COMPARE]:
-            return _forward("eval", [COMPARE, *arguments[2:]])
+            return _forward("eval", ["versions", *arguments[2:]])
         args = _parser().parse_args(arguments)
         out = Output(args.json, out.stdout, out.stderr)
         settings = load(DeploySettings)

@@ -10,6 +10,8 @@ from eval.errors import ArmError
 
 #: Words that stand for whatever the rail's pointer names when the run begins.
 POINTER_WORDS = ("stable", "canary", "previous", "fallback")
+#: The same of the knowledge rail alone, which has no fallback but a version that is only watched.
+KNOWLEDGE_WORDS = ("stable", "canary", "previous", "shadow")
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}\Z")
 _KEYS = ("knowledge", "model", "context")

@@ -1,8 +1,8 @@
 """Questions with what a right answer must hold, read from files and fingerprinted.
 
-Two formats: the demo's (`<topic>.jsonl` files in a folder, see deploy/demo/README.md) and the public sets'
-(`queries.jsonl` with `qrels.tsv` beside it). Public sets name gold documents but no facts, so some
-metrics do not apply to them.
+Three formats: the demo's (`<topic>.jsonl` files in a folder, see deploy/demo/README.md), the public sets'
+(`queries.jsonl` with `qrels.tsv` beside it), and any other JSONL file of questions with their gold documents,
+as `twinrail knowledge fit` reads it. The last two name no facts, so some metrics do not apply to them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -22,6 +23,8 @@ from eval.errors import CaseFileError
 
 Status = Literal["answered", "abstained", "escalated"]
 _Row = TypeVar("_Row", bound=BaseModel)
+#: The principal of what customers read.
+_EVERYBODY = "public"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,21 @@ class _QueryRow(BaseModel):
     history: list[_QueryTurn] = []
 
 
+class _LabelledRow(BaseModel):
+    """A row of `retrieval.questions`."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    text: str
+    gold: list[str]
+    id: str = ""
+    kind: str = ""
+    group: str = ""
+    topic: str = ""
+    history: list[_QueryTurn] = []
+    principals: list[str] | None = None
+
+
 def load_cases(path: Path) -> tuple[Case, ...]:
     """All questions of a folder or file; nothing half-read: the first bad line is an error that names it."""
     if path.is_dir() and (path / "queries.jsonl").is_file():
@@ -118,7 +136,7 @@ def load_cases(path: Path) -> tuple[Case, ...]:
     elif path.name == "queries.jsonl" and path.is_file():
         cases = _load_queries(path, path.with_name("qrels.tsv"))
     elif path.is_file():
-        cases = list(_load_demo(path, _Seen()))
+        cases = list(_load_demo(path, _Seen())) if _is_demo(path) else _load_labelled(path)
     else:
         raise CaseFileError(file=path, what="does not exist", fix="name a question file or folder")
     if not cases:
@@ -246,6 +264,45 @@ def _load_demo(file: Path, seen: _Seen) -> Iterator[Case]:
             escalate=row.escalate,
             escalation_reason=row.escalation_reason,
         )
+
+
+def _is_demo(file: Path) -> bool:
+    """By the first row: only the demo's rows have facts."""
+    return any(b'"facts"' in line for _, line in islice(_lines(file), 1))
+
+
+def _load_labelled(file: Path) -> list[Case]:
+    seen = _Seen()
+    rows: dict[str, _LabelledRow] = {}
+    for number, line in _lines(file):
+        row = _parse(_LabelledRow, file, number, line)
+        if not row.text.strip():
+            raise CaseFileError(file=file, line=number, field="text", what="is empty", fix="fill it in")
+        case_id = row.id or f"{file.stem}-{number}"
+        seen.add(file, number, case_id)
+        rows[case_id] = row
+    # Groups of the file count as one more document that their questions share.
+    shared = {
+        case_id: (*row.gold, *([f"group:{group}"] if (group := row.group or row.topic) else ()))
+        for case_id, row in rows.items()
+    }
+    topics = _group_by_gold(shared)
+    return [
+        Case(
+            id=case_id,
+            topic=topics[case_id],
+            split="all",
+            text=row.text,
+            # Whoever may read more than everybody is asked for with the staff's key.
+            asker="customer" if row.principals is None or row.principals == [_EVERYBODY] else "staff",
+            kind=row.kind,
+            gold=tuple(dict.fromkeys(row.gold)),
+            status=None if row.gold else "abstained",
+            history=tuple((turn.role, turn.text) for turn in row.history),
+            facts_known=not row.gold,
+        )
+        for case_id, row in rows.items()
+    ]
 
 
 def _load_queries(file: Path, qrels: Path) -> list[Case]:

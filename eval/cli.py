@@ -1,4 +1,4 @@
-"""`twinrail eval`: measure a running gateway, score a run again, compare arms of two runs."""
+"""`twinrail eval`: measure a running gateway, score a run again, compare two runs or two index versions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from eval.arms import Arm, choose_arms, parse_arm, resolve_arms
 from eval.cases import CaseSet, load_cases, select_cases
 from eval.client import GatewayClient
-from eval.errors import EvalError, GatewayRefusedError, GatewayUnavailableError, RunError
+from eval.connecting import open_client
+from eval.errors import EvalError, GatewayUnavailableError, RunError
 from eval.metrics import FIVE, headline
 from eval.record import RunData, RunFolder, RunRecord
 from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
@@ -27,6 +27,8 @@ from eval.scorers import Scoring
 from eval.scoring import build_scoring
 from eval.settings import EvalSettings
 from eval.summary import Comparison, Outcomes, Summary, compare, score_all, summarise
+from eval.versions import add_versions, compare_found
+from eval.versions_report import versions_json, versions_text
 
 DONE, USAGE, UNAVAILABLE, THIN = 0, 2, 3, 4
 _INTERRUPTED = 130
@@ -68,7 +70,7 @@ def _complain(message: str, code: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="twinrail eval", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run|score|compare")
+    commands = parser.add_subparsers(required=True, metavar="run|score|compare|versions")
     run = commands.add_parser(
         "run",
         help="ask questions in several arms and print the five metrics",
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     against.add_argument("first", metavar="RUN:ARM")
     against.add_argument("second", metavar="RUN:ARM")
     _add_shared(against)
+    add_versions(commands).set_defaults(command=_versions)
     return parser
 
 
@@ -204,16 +207,7 @@ async def _ask(
 ) -> RunData:
     url = options.url or settings.gateway_url
     concurrency = options.concurrency or settings.concurrency
-    # One connection per question in flight; the client's own retries make the pool's limit the only queue.
-    connector = aiohttp.TCPConnector(limit=concurrency)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        client = GatewayClient(
-            session,
-            url=url,
-            keys=_keys(settings),
-            timeout_s=settings.timeout_s,
-            attempts=settings.attempts,
-        )
+    async with open_client(settings, url=url, concurrency=concurrency) as client:
         if folder.exists:
             _check_same(order, folder.read().record)
         else:
@@ -223,18 +217,6 @@ async def _ask(
             return await measure(folder, client, concurrency=concurrency, out=sys.stderr)
         except GatewayUnavailableError as exc:
             raise GatewayUnavailableError(f"{exc}; then resume with --run {folder.path}") from exc
-
-
-def _keys(settings: EvalSettings) -> dict[str, str]:
-    def text(key: SecretStr | None) -> str:
-        return key.get_secret_value().strip() if key else ""
-
-    keys = {"customer": text(settings.api_key), "staff": text(settings.staff_api_key)}
-    if not keys["customer"]:
-        raise GatewayRefusedError(
-            "EVAL_API_KEY: not set; set it to a key with the scopes ask and eval (see `twinrail keys`)"
-        )
-    return {asker: key for asker, key in keys.items() if key}
 
 
 async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: str) -> None:
@@ -314,6 +296,14 @@ def _compare(options: argparse.Namespace, settings: EvalSettings) -> int:
         return _complain(
             f"not enough evidence: {most} questions in both arms; {settings.min_questions} are needed", THIN
         )
+    return DONE
+
+
+def _versions(options: argparse.Namespace, settings: EvalSettings) -> int:
+    found = asyncio.run(compare_found(options, settings))
+    print(json.dumps(versions_json(found), indent=2) if options.json else versions_text(found))
+    if found.comparison.thin:
+        return _complain(f"not enough evidence: {found.comparison.thin}", THIN)
     return DONE
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import orjson
 
-from eval.arms import Arm
+from eval.arms import KNOWLEDGE_WORDS, POINTER_WORDS, Arm
 from eval.cases import Case
 from eval.errors import AnswerFailedError, GatewayRefusedError, GatewayUnavailableError
 from eval.observations import Citation, Draft, Evidence, Observation, Ranking
@@ -25,6 +25,8 @@ _CONNECT_TIMEOUT_S = 10.0
 _LONGEST_PAUSE_S = 30.0
 _HISTORY_MESSAGES = 40
 _MESSAGE_CHARACTERS = 8_000
+#: Most turns that one request lists.
+_TURNS_A_PAGE = 200
 
 
 class GatewayClient:
@@ -63,7 +65,7 @@ class GatewayClient:
             stamp = f"@{view['snapshot']}" if view.get("snapshot") is not None else ""
             rails[view["rail"]] = {
                 word: f"{view[word]}{stamp}" if view.get(word) else None
-                for word in ("stable", "canary", "previous", "fallback")
+                for word in dict.fromkeys((*POINTER_WORDS, *KNOWLEDGE_WORDS))
             }
         return rails
 
@@ -71,12 +73,8 @@ class GatewayClient:
         """Ask one question in one arm and read back its turn. An error on it is an observation too."""
         started = time.monotonic()
         question: dict[str, Any] = {"question": case.text, "pin": arm.pin.as_body()}
-        if case.history:
-            question["history"] = [
-                {"role": role, "content": text[:_MESSAGE_CHARACTERS]}
-                for role, text in case.history[-_HISTORY_MESSAGES:]
-                if role in ("user", "assistant") and text.strip()
-            ]
+        if history := _history(case):
+            question["history"] = history
         try:
             body = await self._call("POST", "/v1/answers", asker=case.asker, body=question)
             wall_ms = (time.monotonic() - started) * 1000
@@ -85,14 +83,51 @@ class GatewayClient:
         except AnswerFailedError as exc:
             return Observation(case_id=case.id, arm=arm.name, error=str(exc))
 
-    async def search(self, case: Case, knowledge: str, *, depth: int) -> Ranking:
+    async def search(
+        self, case: Case, knowledge: str, *, depth: int, filters: Mapping[str, Any] | None = None
+    ) -> Ranking:
         """What a knowledge version finds for a question, as the same person would find it."""
-        body = {"question": case.text, "k": depth, "version": knowledge}
+        body: dict[str, Any] = {"question": case.text, "k": depth, "version": knowledge}
+        if history := _history(case):
+            body["history"] = history
+        if filters:
+            body["filters"] = filters
+        started = time.monotonic()
         try:
             found = await self._call("POST", "/v1/search", asker=case.asker, body=body)
         except AnswerFailedError as exc:
             return Ranking(case_id=case.id, knowledge=knowledge, error=str(exc))
-        return Ranking(case_id=case.id, knowledge=knowledge, hits=read_evidence(found["hits"]))
+        return Ranking(
+            case_id=case.id,
+            knowledge=knowledge,
+            hits=read_evidence(found["hits"]),
+            confidence=found.get("confidence"),
+            abstain_below=found.get("abstain_below"),
+            degraded=tuple(found.get("degraded") or ()),
+            timings_ms=found.get("timings_ms") or {},
+            wall_ms=(time.monotonic() - started) * 1000,
+        )
+
+    async def recorded(self, limit: int, *, asker: str) -> AsyncIterator[Recorded]:
+        """The latest turns that the asker's key may see, newest first, at most `limit`: each with its whole
+        question. Pinned ones are left out: they were asked by an evaluation."""
+        left, before = limit, ""
+        while left:
+            page = await self._call("GET", f"/v1/turns?limit={_TURNS_A_PAGE}{before}", asker=asker)
+            for row in page["turns"]:
+                if row["pinned"] or left == 0:
+                    continue
+                left -= 1
+                turn = await self._call("GET", f"/v1/turns/{row['id']}", asker=asker)
+                yield Recorded(
+                    id=str(turn["id"]),
+                    conversation_id=turn["conversation_id"],
+                    question=turn["question"],
+                    filters=(turn.get("used") or {}).get("filters") or {},
+                )
+            if len(page["turns"]) < _TURNS_A_PAGE:
+                return
+            before = f"&before={page['turns'][-1]['id']}"
 
     async def _call(
         self,
@@ -151,6 +186,25 @@ class GatewayClient:
             return min(retry_after, _LONGEST_PAUSE_S)
         longest = min(self._first_pause_s * 2.0 ** (attempt - 1), _LONGEST_PAUSE_S)
         return longest * random.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A question that somebody asked of the gateway."""
+
+    id: str
+    conversation_id: str
+    question: str
+    filters: Mapping[str, Any]
+
+
+def _history(case: Case) -> list[dict[str, str]]:
+    """Earlier turns as the gateway takes them."""
+    return [
+        {"role": role, "content": text[:_MESSAGE_CHARACTERS]}
+        for role, text in case.history[-_HISTORY_MESSAGES:]
+        if role in ("user", "assistant") and text.strip()
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,14 @@ class Ranking:
     knowledge: str
     error: str = ""
     hits: tuple[Evidence, ...] = ()
+    confidence: float | None = None
+    #: Confidence under which no answer would be attempted.
+    abstain_below: float | None = None
+    degraded: tuple[str, ...] = ()
+    #: The gateway's stages.
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    #: Milliseconds as the evaluation saw them.
+    wall_ms: float = 0.0
 
     @property
     def documents(self) -> tuple[str, ...]:
@@ -111,7 +119,7 @@ class Ranking:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         """The ranking that `as_json` wrote."""
-        return cls(**{**row, "hits": _evidence(row["hits"])})
+        return cls(**{**row, "hits": _evidence(row["hits"]), "degraded": tuple(row.get("degraded") or ())})
 
 
 def _evidence(rows: Sequence[Mapping[str, Any]]) -> tuple[Evidence, ...]:

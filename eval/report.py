@@ -27,9 +27,9 @@ class Table:
 
 def text_report(summary: Summary) -> str:
     """For a terminal."""
-    parts = [_question_line(summary), *(_as_text(table) for table in _tables(summary))]
-    parts.append(_bullets("Arms against each other, same questions", _sentences(summary.comparisons)))
-    parts.append(_bullets("NOT ENOUGH EVIDENCE", summary.thin))
+    parts = [_question_line(summary), *(as_text(table) for table in _tables(summary))]
+    parts.append(bullets("Arms against each other, same questions", _sentences(summary.comparisons)))
+    parts.append(bullets("NOT ENOUGH EVIDENCE", summary.thin))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -74,8 +74,8 @@ def json_report(summary: Summary) -> dict[str, Any]:
 
 def comparisons_text(comparisons: Sequence[Comparison]) -> str:
     """Two arms against each other, for a terminal."""
-    sentences = _bullets("", _sentences(comparisons)).strip()
-    return f"{_as_text(_comparison_table(comparisons))}\n\n{sentences}"
+    sentences = bullets("", _sentences(comparisons)).strip()
+    return f"{as_text(_comparison_table(comparisons))}\n\n{sentences}"
 
 
 def comparisons_json(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -128,8 +128,8 @@ def _tables(summary: Summary) -> Iterable[Table]:
                     f"{result.knowledge} {result.kind}".strip(),
                     str(result.hit_at_1.n),
                     f"{result.ndcg_at_10:.3f}",
-                    _rate(result.hit_at_1),
-                    _rate(result.hit_at_10),
+                    rate(result.hit_at_1),
+                    rate(result.hit_at_10),
                 )
                 for result in summary.rankings
             ),
@@ -144,17 +144,17 @@ def _other_metrics(arms: Sequence[ArmResult]) -> list[Metric]:
 
 def _cost_rows(arms: Sequence[ArmResult]) -> Iterable[tuple[str, ...]]:
     yield ("answered / asked", *(f"{arm.asked - sum(arm.failed.values())} / {arm.asked}" for arm in arms))
-    yield ("statuses", *(_counts(arm.statuses) for arm in arms))
-    yield ("versions on the stamps", *(_counts(arm.versions) for arm in arms))
+    yield ("statuses", *(counts(arm.statuses) for arm in arms))
+    yield ("versions on the stamps", *(counts(arm.versions) for arm in arms))
     yield ("drafts repaired", *(str(arm.repaired) for arm in arms))
     if any(arm.degraded for arm in arms):
-        yield ("degraded", *(_counts(arm.degraded) for arm in arms))
+        yield ("degraded", *(counts(arm.degraded) for arm in arms))
     if any(arm.failed for arm in arms):
-        yield ("errors", *(_counts(arm.failed) for arm in arms))
+        yield ("errors", *(counts(arm.failed) for arm in arms))
     for stage in dict.fromkeys(stage for arm in arms for stage in arm.median_ms):
-        yield (f"median ms: {stage}", *(_number(arm.median_ms.get(stage)) for arm in arms))
-    yield ("median prompt tokens", *(_number(arm.median_prompt_tokens) for arm in arms))
-    yield ("median completion tokens", *(_number(arm.median_completion_tokens) for arm in arms))
+        yield (f"median ms: {stage}", *(number(arm.median_ms.get(stage)) for arm in arms))
+    yield ("median prompt tokens", *(number(arm.median_prompt_tokens) for arm in arms))
+    yield ("median completion tokens", *(number(arm.median_completion_tokens) for arm in arms))
 
 
 def _comparison_table(comparisons: Sequence[Comparison]) -> Table:
@@ -196,7 +196,7 @@ def _examples(arm: ArmResult, summary: Summary) -> str:
             and (outcome.value > 0.5) != metric.higher_is_better
         ]
         lines += [
-            f"- {group}: `{case_id}` {_one_line(texts[case_id])}: {_one_line(outcome.detail)}"
+            f"- {group}: `{case_id}` {one_line(texts[case_id])}: {one_line(outcome.detail)}"
             for case_id, outcome in bad[:_EXAMPLES]
         ]
     return "\n".join(lines) or "None."
@@ -220,29 +220,29 @@ model happens to know. docs/evaluation.md says more."""
 def _cell(result: MetricResult) -> str:
     if result.rate is not None:
         missing = sum(result.failures.values())
-        return _rate(result.rate) + (f" ({missing} missing)" if missing else "")
+        return rate(result.rate) + (f" ({missing} missing)" if missing else "")
     return _NOT_MEASURED if result.failures else _NOT_APPLICABLE
 
 
-def _rate(rate: Rate) -> str:
-    interval = rate.interval
-    return f"{rate.k}/{rate.n} {rate.value:.0%} [{interval.low * 100:.0f}-{interval.high * 100:.0f}]"
+def rate(shown: Rate) -> str:
+    interval = shown.interval
+    return f"{shown.k}/{shown.n} {shown.value:.0%} [{interval.low * 100:.0f}-{interval.high * 100:.0f}]"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{_one_line(name)} {count}" for name, count in sorted(counts.items())) or "-"
+def counts(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{one_line(name)} {count}" for name, count in sorted(counted.items())) or "-"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= 160 else flat[:157] + "..."
 
 
-def _as_text(table: Table) -> str:
+def as_text(table: Table) -> str:
     rows = [table.header, *table.rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(table.header))]
     lines = [
@@ -256,22 +256,22 @@ def _as_markdown(table: Table) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _bullets(title: str, lines: Sequence[str]) -> str:
+def bullets(title: str, lines: Sequence[str]) -> str:
     return "\n".join([title, *(f"- {line}" for line in lines)]) if lines else ""
 
 
 # ---- json --------------------------------------------------------------------------------------
 
 
-def _rate_json(rate: Rate | None) -> dict[str, Any]:
-    if rate is None:
+def rate_json(shown: Rate | None) -> dict[str, Any]:
+    if shown is None:
         return {"k": 0, "n": 0}
     return {
-        "k": rate.k,
-        "n": rate.n,
-        "value": rate.value,
-        "low": rate.interval.low,
-        "high": rate.interval.high,
+        "k": shown.k,
+        "n": shown.n,
+        "value": shown.value,
+        "low": shown.interval.low,
+        "high": shown.interval.high,
     }
 
 
@@ -280,8 +280,8 @@ def _ranking_json(result: RankingResult) -> dict[str, Any]:
         "knowledge": result.knowledge,
         "kind": result.kind or "all",
         "ndcg_at_10": result.ndcg_at_10,
-        "hit_at_1": _rate_json(result.hit_at_1),
-        "hit_at_10": _rate_json(result.hit_at_10),
+        "hit_at_1": rate_json(result.hit_at_1),
+        "hit_at_10": rate_json(result.hit_at_10),
         "failures": result.failures,
     }
 
@@ -300,7 +300,7 @@ def _arm_json(arm: ArmResult) -> dict[str, Any]:
         "median_completion_tokens": arm.median_completion_tokens,
         "metrics": {
             result.metric.name: {
-                **_rate_json(result.rate),
+                **rate_json(result.rate),
                 "title": result.metric.title,
                 "group": result.metric.group.value,
                 "higher_is_better": result.metric.higher_is_better,

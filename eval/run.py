@@ -119,7 +119,7 @@ async def measure(
     record = replace(data.record, sessions=(*data.record.sessions, session))
     folder.save(record)
     try:
-        await _drain(jobs, workers=concurrency, progress=progress)
+        await drain(jobs, workers=concurrency, progress=progress)
         session["outcome"] = "complete"
     except EvalError as exc:
         session["outcome"] = f"stopped: {exc}"
@@ -132,7 +132,7 @@ async def measure(
 
 
 #: Does its work, keeps the result and says whether that is a failure.
-_Job = Callable[[], Awaitable[bool]]
+Job = Callable[[], Awaitable[bool]]
 
 
 def _total(data: RunData, gateway: Gateway) -> int:
@@ -140,7 +140,7 @@ def _total(data: RunData, gateway: Gateway) -> int:
     return asked * (len(data.record.arms) + len(data.record.knowledge))
 
 
-def _missing(data: RunData, gateway: Gateway, folder: RunFolder) -> Iterator[_Job]:
+def _missing(data: RunData, gateway: Gateway, folder: RunFolder) -> Iterator[Job]:
     """Question by question through all arms, so that an interrupted run still holds comparable pairs."""
     for case in data.cases:
         if case.asker not in gateway.askers:
@@ -155,7 +155,7 @@ def _missing(data: RunData, gateway: Gateway, folder: RunFolder) -> Iterator[_Jo
                 yield _answer_job(case, arm, gateway, folder)
 
 
-def _search_job(case: Case, knowledge: str, gateway: Gateway, folder: RunFolder) -> _Job:
+def _search_job(case: Case, knowledge: str, gateway: Gateway, folder: RunFolder) -> Job:
     async def job() -> bool:
         ranking = await gateway.search(case, knowledge, depth=SEARCH_DEPTH)
         folder.add_ranking(ranking)
@@ -164,7 +164,7 @@ def _search_job(case: Case, knowledge: str, gateway: Gateway, folder: RunFolder)
     return job
 
 
-def _answer_job(case: Case, arm: Arm, gateway: Gateway, folder: RunFolder) -> _Job:
+def _answer_job(case: Case, arm: Arm, gateway: Gateway, folder: RunFolder) -> Job:
     async def job() -> bool:
         observation = await gateway.answer(case, arm)
         folder.add_observation(observation)
@@ -173,7 +173,7 @@ def _answer_job(case: Case, arm: Arm, gateway: Gateway, folder: RunFolder) -> _J
     return job
 
 
-async def _drain(jobs: Sequence[_Job], *, workers: int, progress: Progress) -> None:
+async def drain(jobs: Sequence[Job], *, workers: int, progress: Progress) -> None:
     """Work through the jobs in order, a few at a time; the first error that ends the run stops all."""
     waiting = iter(jobs)
 

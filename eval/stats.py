@@ -149,6 +149,11 @@ def smallest_visible_gain(n: int) -> float | None:
     return next((step / 100 for step in range(5, 95, 5) if power(enough, step / 100) >= 0.8), None)
 
 
+def mean(values: Sequence[float]) -> float:
+    """The mean of at least one value."""
+    return float(np.mean(values))
+
+
 def median(values: Sequence[float]) -> float | None:
     """The middle value; None without data."""
     return float(np.median(values)) if values else None

@@ -54,7 +54,7 @@ class TurnStore:
 
         return await self._database.read(tenant, select)
 
-    async def latest(self, key: ApiKey, *, limit: int) -> list[Row]:
+    async def latest(self, key: ApiKey, *, limit: int, before: UUID | None = None) -> list[Row]:
         """The last turns of the key's tenant that the key may see, newest first, without their texts."""
 
         async def select(cursor: Cursor) -> list[Row]:
@@ -62,6 +62,7 @@ class TurnStore:
                 queries["latest_turns"],
                 {
                     "limit": limit,
+                    "before": before,
                     "question_characters": QUESTION_CHARACTERS,
                     "key_id": key.id,
                     "principals": list(key.principals),

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/turns", tags=["turns"])
 _OVERSEERS = (Scope.REVIEW, Scope.EVAL)
 
 AnyCaller = Annotated[ApiKey, Depends(Caller(Scope.ASK, *_OVERSEERS))]
-Reviewer = Annotated[ApiKey, Depends(Caller(Scope.REVIEW))]
+Overseer = Annotated[ApiKey, Depends(Caller(*_OVERSEERS))]
 
 
 @router.get("/{turn_id}")
@@ -39,11 +39,18 @@ async def read_turn(turn_id: UUID, key: AnyCaller, state: State) -> TurnView:
 
 @router.get("")
 async def latest_turns(
-    key: Reviewer, state: State, limit: Annotated[int, Query(ge=1, le=200)] = 50
+    key: Overseer,
+    state: State,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: Annotated[UUID | None, Query(description="Only older ones than this turn.")] = None,
 ) -> TurnList:
     """The tenant's latest turns at a glance, newest first."""
-    pending = [row for row in state.recorder.pending_of(key.tenant) if _may_see(key, row)][:limit]
-    stored = await state.turns.latest(key, limit=limit)
+    pending = [
+        row
+        for row in state.recorder.pending_of(key.tenant)
+        if _may_see(key, row) and (before is None or str(row["id"]) < str(before))
+    ][:limit]
+    stored = await state.turns.latest(key, limit=limit, before=before)
     seen = {str(row["id"]) for row in pending}
     rows = [*pending, *(row for row in stored if str(row["id"]) not in seen)]
     rows.sort(key=lambda row: str(row["id"]), reverse=True)  # ids are UUIDv7: ordered by time

@@ -49,6 +49,8 @@ class FakeGateway:
     #: How often a turn is not there yet when it is asked for.
     turn_lag: int = 0
     turns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Documents that a version finds for a question, best first; each version finds the one article if None.
+    finds: Callable[[str, str], list[str]] | None = None
 
     def app(self) -> web.Application:
         """The application to serve."""
@@ -56,6 +58,7 @@ class FakeGateway:
         app.router.add_get("/v1/rails", self._rails)
         app.router.add_post("/v1/answers", self._answer)
         app.router.add_post("/v1/search", self._search)
+        app.router.add_get("/v1/turns", self._turns)
         app.router.add_get("/v1/turns/{id}", self._turn)
         return app
 
@@ -108,13 +111,22 @@ class FakeGateway:
 
     async def _search(self, request: web.Request) -> web.Response:
         body = await request.json()
+        version = body["version"].partition("@")[0]
+        if version == "k-unknown-00000001":
+            return _problem(422, "unknown version", field="version")
+        if body["question"] in self.refused:
+            return _problem(422, "too long", field="question")
+        found = ["plus"] if self.finds is None else self.finds(version, body["question"])
         return web.json_response(
             {
-                "hits": [_hit()],
-                "version": body["version"].partition("@")[0],
+                "hits": [_hit(document, rank) for rank, document in enumerate(found, start=1)],
+                "version": version,
                 "snapshot": 3,
                 "arm": "pinned",
                 "confidence": 0.9,
+                "abstain_below": 0.1,
+                "calibration": "default",
+                "rewritten": None,
                 "mode": "hybrid",
                 "candidates": 1,
                 "underfilled": True,
@@ -190,6 +202,19 @@ class FakeGateway:
         }
         return web.json_response(answer)
 
+    async def _turns(self, request: web.Request) -> web.Response:
+        before = request.query.get("before", "~")
+        rows = sorted((row for row in self.turns.values() if row["id"] < before), key=lambda row: row["id"])
+        newest = rows[::-1][: int(request.query["limit"])]
+        return web.json_response(
+            {
+                "turns": [
+                    {"id": row["id"], "pinned": row["pinned"], "question": row["question"][:200]}
+                    for row in newest
+                ]
+            }
+        )
+
     async def _turn(self, request: web.Request) -> web.Response:
         if self.turn_lag:
             self.turn_lag -= 1
@@ -197,10 +222,10 @@ class FakeGateway:
         return web.json_response(self.turns[request.match_info["id"]])
 
 
-def _hit() -> dict[str, Any]:
+def _hit(document_id: str = "plus", rank: int = 1) -> dict[str, Any]:
     return {
-        "rank": 1,
-        "document_id": "plus",
+        "rank": rank,
+        "document_id": document_id,
         "title": "Sync Plus",
         "text": ARTICLE,
         "start": 0,
@@ -212,6 +237,7 @@ def _hit() -> dict[str, Any]:
         "score": 0.9,
         "dense_score": 0.8,
         "lexical_score": 4.2,
+        "rerank_score": None,
         "metadata": {},
     }
 

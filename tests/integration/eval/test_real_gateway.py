@@ -10,15 +10,31 @@ import aiohttp
 from eval.arms import DEFAULT_ARMS, resolve_arms
 from eval.cases import Case, CaseSet
 from eval.client import GatewayClient
+from eval.comparing import Query, pin_sides, search_both
+from eval.differences import compare_versions
 from eval.metrics import METRICS
 from eval.record import RunFolder
-from eval.run import measure, plan
+from eval.run import Progress, measure, plan
 from eval.scorers import Score
 from eval.scoring import build_scoring
 from eval.summary import summarise
+from eval.versions import recorded_questions
 from gateway.settings import GatewaySettings
+from retrieval.building import build
+from retrieval.store import KnowledgeStore
 from serving.versions import SCHEMAS
-from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, reply, started
+from tests.fakes.embedding import WordEmbedder
+from tests.integration.gateway.conftest import (
+    PRICE_QUESTION,
+    REFUND_QUESTION,
+    Gateway,
+    gateway,
+    reply,
+    settings,
+    started,
+)
+
+__all__ = ["gateway", "settings"]
 
 CASES = CaseSet.of(
     "two questions",
@@ -45,6 +61,7 @@ CASES = CaseSet.of(
         ),
     ],
 )
+OTHER_QUESTION = "Are guests free on Sync Team?"
 RIGHT = reply("Sync Plus costs $9 a month or $90 a year.")
 INVENTED = reply("Sync Plus costs $7 a month or $70 a year. Refunds take 30 days.")
 
@@ -102,3 +119,37 @@ async def test_three_arms_on_the_real_gateway(database_url: str, tmp_path: Path)
         assert isinstance(guessed["hallucination_served"], Score)
         assert guessed["hallucination_served"].value == 1, "held against the search, served without check"
         assert [result.ndcg_at_10 for result in summary.rankings] == [1.0]
+
+
+async def test_two_index_versions_on_the_real_gateway(gateway: Gateway) -> None:
+    """Pinned to one snapshot, so that a publish between two searches changes nothing."""
+    gateway.vllm.program(gateway.stable, answer=RIGHT)
+    for question in (PRICE_QUESTION, REFUND_QUESTION, PRICE_QUESTION, OTHER_QUESTION):
+        status, _, _ = await gateway.post("/v1/answers", {"question": question})
+        assert status == 200
+    await gateway.post("/v1/answers", {"question": "What may agents credit?"}, key=gateway.keys.staff)
+    store, embedder = KnowledgeStore(gateway.chunks), WordEmbedder(dims=256)
+    (stable,) = await store.versions()
+    other = stable.derived(name="lexical", dense_weight=0.0)
+    await store.register(other)
+    await build(store, {embedder.id: embedder}, other.id)
+
+    keys = {"customer": gateway.keys.evaluation}
+    client = GatewayClient(gateway.session, url=gateway.url, keys=keys, attempts=3)
+    sides = pin_sides("stable", other.id, (await client.pointers())["knowledge"])
+    assert (sides.first, sides.second) == (f"{stable.id}@1", f"{other.id}@1")
+    asked = await recorded_questions(client, 50)
+    assert {query.case.text for query in asked.queries} == {PRICE_QUESTION, REFUND_QUESTION, OTHER_QUESTION}
+    assert asked.left_out == "1 asked again", "and the staff's turn is not for this key"
+
+    queries = (*(Query(case=case) for case in CASES.cases), *asked.queries)
+    searched = await search_both(
+        client, queries, sides, k=10, concurrency=2, progress=Progress(out=io.StringIO(), total=len(queries))
+    )
+    assert not any(each.failed for each in searched), searched
+    found = compare_versions(searched, sides, k=10, min_questions=2, resamples=200, seed=1)
+    assert found.quality is not None
+    assert [figure.second for figure in found.quality.figures] == [1.0, 1.0, 1.0, 1.0]
+    assert found.agreement.confidence is not None
+    assert found.first.median_ms
+    assert found.first.abstained is not None

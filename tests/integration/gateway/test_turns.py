@@ -162,3 +162,17 @@ async def test_a_turn_is_written_once_and_by_its_own_tenant_only(gateway: Gatewa
                 "SELECT gateway.write_turns('globex', %s::jsonb)",
                 [orjson.dumps([{**row, "id": uuid4()}]).decode()],
             )
+
+
+async def test_the_list_goes_on_before_a_turn_written_or_not(gateway: Gateway) -> None:
+    ids = [(await asked(gateway))["id"] for _ in range(3)]
+    for flushed in (False, True):
+        if flushed:
+            await gateway.state.recorder.flushed()
+        _, first = await gateway.get("/v1/turns?limit=2", key=gateway.keys.evaluation)
+        assert [turn["id"] for turn in first["turns"]] == ids[:0:-1]
+        status, rest = await gateway.get(f"/v1/turns?limit=2&before={ids[1]}", key=gateway.keys.evaluation)
+        assert (status, [turn["id"] for turn in rest["turns"]]) == (200, ids[:1])
+        _, none = await gateway.get(f"/v1/turns?before={ids[0]}", key=gateway.keys.evaluation)
+        assert none["turns"] == []
+    assert (await gateway.get("/v1/turns?before=x", key=gateway.keys.evaluation))[0] == 422

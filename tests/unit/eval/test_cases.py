@@ -8,6 +8,7 @@ import pytest
 
 from eval.cases import Case, CaseSet, load_cases, select_cases
 from eval.errors import CaseFileError
+from retrieval.questions import read_questions
 
 ROW: dict[str, Any] = {
     "id": "plans-01",
@@ -142,3 +143,42 @@ def test_a_sample_spreads_over_topics_and_repeats() -> None:
 def test_an_unknown_split_names_the_known_ones() -> None:
     with pytest.raises(CaseFileError, match="choose from dev"):
         select_cases([Case(id="a", topic="t", split="dev", text="?")], name="x", splits=["hold"])
+
+
+def test_labelled_questions_are_those_that_a_fit_reads(tmp_path: Path) -> None:
+    file = tmp_path / "asked.jsonl"
+    rows = [
+        {"text": "how much is plus?", "gold": ["plus"], "group": "prices"},
+        {
+            "text": "and yearly?",
+            "gold": ["yearly"],
+            "group": "prices",
+            "history": [{"role": "user", "text": "hi"}],
+        },
+        {"text": "credit limit?", "gold": ["credits"], "principals": ["public", "staff"], "kind": "internal"},
+        {"text": "weather?", "gold": []},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    plus, yearly, credit, weather = load_cases(file)
+    assert (plus.id, plus.gold, plus.asker, plus.status) == ("asked-1", ("plus",), "customer", None)
+    assert plus.topic == yearly.topic != credit.topic
+    assert yearly.history == (("user", "hi"),)
+    assert (credit.asker, credit.kind) == ("staff", "internal")
+    assert weather.status == "abstained"
+    assert len(read_questions(file)) == 4, "the same file is good for both"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"text": "a"}', "gold"),
+        ('{"text": " ", "gold": []}', "text"),
+        ('{"text": "a", "gold": "x"}', "gold"),
+        ("[]", "asked.jsonl:2"),
+    ],
+)
+def test_a_bad_labelled_question_is_named(tmp_path: Path, line: str, words: str) -> None:
+    file = tmp_path / "asked.jsonl"
+    file.write_text('{"text": "good", "gold": []}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(CaseFileError, match=words):
+        load_cases(file)

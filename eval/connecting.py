@@ -1,0 +1,40 @@
+"""A client of the gateway from settings: with the keys of those who ask, a connection for each question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from pydantic import SecretStr
+
+from eval.client import GatewayClient
+from eval.errors import GatewayRefusedError
+from eval.settings import EvalSettings
+
+
+@asynccontextmanager
+async def open_client(settings: EvalSettings, *, url: str, concurrency: int) -> AsyncIterator[GatewayClient]:
+    """The client, for as long as the block runs."""
+    # One connection per question in flight; the client's own retries make the pool's limit the only queue.
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield GatewayClient(
+            session,
+            url=url,
+            keys=_keys(settings),
+            timeout_s=settings.timeout_s,
+            attempts=settings.attempts,
+        )
+
+
+def _keys(settings: EvalSettings) -> dict[str, str]:
+    def text(key: SecretStr | None) -> str:
+        return key.get_secret_value().strip() if key else ""
+
+    keys = {"customer": text(settings.api_key), "staff": text(settings.staff_api_key)}
+    if not keys["customer"]:
+        raise GatewayRefusedError(
+            "EVAL_API_KEY: not set; set it to a key with the scopes ask and eval (see `twinrail keys`)"
+        )
+    return {asker: key for asker, key in keys.items() if key}
