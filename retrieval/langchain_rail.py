@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import psycopg
@@ -34,6 +35,8 @@ class Rail:
     embedders: Sequence[Embedder]
     #: Those that are not our own, by the id that an index version names.
     chunkers: Mapping[str, Chunker]
+    #: Publishes of one tenant overtake each other, so those of one event loop take turns.
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 Rails: TypeAlias = PerLoop[Rail]
@@ -65,6 +68,10 @@ async def open_rail(
         )
         try:
             yield Rail(store=store, retriever=retriever, embedders=tuple(embedders), chunkers=chunkers)
+        except asyncio.CancelledError:
+            # The event loop ends, and so have the pool's own tasks, which would have closed these.
+            await pool.drain()
+            raise
         finally:
             await retriever.close()
     finally:

@@ -33,8 +33,9 @@ class TwinrailVectorStore(VectorStore):
     `access` says whose eyes read. `readers` says who may read what is added; it may be left out where
     `access` has one principal. `source` owns what is added: documents of other sources are found, and neither
     changed nor deleted. An empty rail gets an index version that embeds each text as it stands; a rail that
-    has versions keeps them, and all of them are written. `version` pins the one to read; None follows the
-    pointer. `legs` may leave words (`dense`) or vectors (`lexical`) out of searches by text.
+    has versions keeps them, and all of them are written. So build a version with a chunker that cuts before
+    long articles are ingested into a rail that began here. `version` pins the one to read; None follows
+    the pointer. `legs` may leave words (`dense`) or vectors (`lexical`) out of searches by text.
 
     Scores are cosines, higher is better. Documents come in the order of the whole search (words, a reranker
     where the version has one), so with both legs their scores need not fall.
@@ -133,23 +134,23 @@ class TwinrailVectorStore(VectorStore):
         return report.removed
 
     async def _publish(self, changes: Changes) -> IngestReport:
-        rail = await self.rails.here()
-        if changes.upserts:
-            await ensure_version(rail)
-
         async def refuse_failures(_conn: Connection, report: IngestReport) -> None:
             for failure in report.failures:
                 raise failure
 
-        report = await apply(
-            rail.store,
-            rail.embedders,
-            changes,
-            tenant=self.access.tenant,
-            source=self._source,
-            chunkers=rail.chunkers,
-            on_publish=refuse_failures,
-        )
+        rail = await self.rails.here()
+        async with rail.writing:
+            if changes.upserts:
+                await ensure_version(rail)
+            report = await apply(
+                rail.store,
+                rail.embedders,
+                changes,
+                tenant=self.access.tenant,
+                source=self._source,
+                chunkers=rail.chunkers,
+                on_publish=refuse_failures,
+            )
         for failure in report.failures:
             # There was nothing beside what failed, so nothing was published.
             raise failure

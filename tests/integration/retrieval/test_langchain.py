@@ -158,6 +158,29 @@ async def test_all_of_a_call_or_nothing(
     assert await store.snapshot("acme") == 1
 
 
+async def test_writers_and_readers_at_the_same_time(
+    vectors: TwinrailVectorStore, store: KnowledgeStore
+) -> None:
+    """From an empty rail on, on two event loops, where each of them would make the first version."""
+    names = [f"d{number}" for number in range(12)]
+
+    async def asynchronous(name: str) -> None:
+        await vectors.aadd_texts([f"red {name}"], ids=[name])
+        assert ids(await vectors.asimilarity_search(f"red {name}", k=1)) == [name]
+
+    def synchronous(name: str) -> None:
+        vectors.add_texts([f"red {name}"], ids=[name])
+        assert ids(vectors.similarity_search(f"red {name}", k=1)) == [name]
+
+    await asyncio.gather(
+        *(asynchronous(name) for name in names[:6]),
+        *(asyncio.to_thread(synchronous, name) for name in names[6:]),
+    )
+    assert ids(await vectors.aget_by_ids(names)) == names
+    assert len(await store.versions()) == 1
+    assert await store.snapshot("acme") == len(names)
+
+
 async def test_arguments_that_do_not_fit(vectors: TwinrailVectorStore) -> None:
     with pytest.raises(DuplicateDocumentError, match="'a' is named twice"):
         await vectors.aadd_texts(["x", "y"], ids=["a", "a"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from retrieval.eventloops import PerLoop
+from tests.unit.docs.pages import ROOT
 
 
 class Opener:
@@ -62,7 +65,7 @@ def test_closing_ends_the_thread_and_a_later_call_begins_anew() -> None:
     assert opener.closed == [1, 2]
 
 
-def test_what_a_loop_that_has_ended_held_is_let_go() -> None:
+def test_a_loop_that_ends_closes_its_own() -> None:
     opener = Opener()
     numbers = PerLoop(opener)
 
@@ -70,8 +73,43 @@ def test_what_a_loop_that_has_ended_held_is_let_go() -> None:
         return await numbers.here()
 
     assert asyncio.run(use()) == 1
+    assert opener.closed == [1]
     assert asyncio.run(use()) == 2
-    numbers.close()
+    assert opener.closed == [1, 2]
+
+
+async def test_who_gives_up_leaves_the_opening_to_the_others() -> None:
+    opener = Opener()
+    async with PerLoop(opener) as numbers:
+        hasty, patient = asyncio.create_task(numbers.here()), asyncio.create_task(numbers.here())
+        await asyncio.sleep(0)
+        hasty.cancel()
+        assert await patient == 1
+        assert hasty.cancelled()
+
+
+def test_a_program_that_never_closes_ends() -> None:
+    program = """
+from contextlib import asynccontextmanager
+from retrieval.eventloops import PerLoop
+
+@asynccontextmanager
+async def opened():
+    yield 1
+    print("closed")
+
+numbers = PerLoop(opened)
+print(numbers.call(numbers.here))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\nclosed\n", "")
 
 
 async def test_what_did_not_open_is_tried_again() -> None:
