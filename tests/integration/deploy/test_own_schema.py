@@ -15,7 +15,7 @@ import pytest
 
 from deploy.cli import main
 from deploy.database import pool
-from deploy.knowledge import embedder
+from deploy.knowledge import embedders
 from deploy.output import Output
 from deploy.release import use_given
 from gateway.settings import GatewaySettings
@@ -253,9 +253,9 @@ async def test_the_same_command_takes_other_help_centres(
         internal = [row for row in rows if row["metadata"].get("visibility") == "internal"]
         public = [row for row in rows if row["metadata"].get("visibility") != "internal"]
         assert bool(internal) == (corpus == "bank_support")
-        async with embedder(RetrievalSettings(), tmp_path) as model:
+        async with embedders(RetrievalSettings(), tmp_path) as at_hand:
             store = KnowledgeStore(connections)
-            find = partial(_found, Retriever(store=store, embedders={model.id: model}), store)
+            find = partial(_found, Retriever(store=store, embedders=at_hand), store)
             for row in (*internal[::100], *public[::200]):
                 mine, theirs = await find(row["text"], "staff", "public"), await find(row["text"], "public")
                 assert row["id"] in mine
