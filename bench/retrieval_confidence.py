@@ -25,7 +25,7 @@ import numpy as np
 from psycopg_pool import AsyncConnectionPool
 
 from bench.machine import describe_machine
-from bench.retrieval_quality import EVERYBODY, REPOSITORY, Corpus, demo, shared
+from bench.question_sets import EVERYBODY, REPOSITORY, Corpus, demo, shared
 from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
 from retrieval.calibrating import AS_IT_IS, GOLD_LEFT_OUT, UNANSWERABLE, Collected, collect

@@ -24,7 +24,8 @@ from typing import Any
 from psycopg_pool import AsyncConnectionPool
 
 from bench.machine import describe_machine
-from bench.retrieval_quality import EVERYBODY, REPOSITORY, RESAMPLES, documents, ndcg, shared
+from bench.question_sets import EVERYBODY, REPOSITORY, shared
+from bench.retrieval_quality import RESAMPLES, documents, ndcg
 from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
 from eval.stats import Pair, cluster_interval
