@@ -24,15 +24,17 @@ from langchain_tests.integration_tests.indexer import AsyncDocumentIndexTestSuit
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from retrieval.documents import Access
-from retrieval.embedding import Embedder, HttpEmbedder
+from retrieval.embedding import Embedder, HttpEmbedder, OnnxEmbedder
 from retrieval.langchain import (
     TwinrailDocumentIndex,
     TwinrailEmbeddings,
     TwinrailRetriever,
     TwinrailVectorStore,
 )
+from retrieval.minilm import prepare_minilm
 from tests.fakes.embedding import WordEmbedder
 from tests.fakes.embeddings_server import FakeEmbeddings
+from tests.prepared import MODELS
 
 
 @asynccontextmanager
@@ -131,6 +133,13 @@ class TestEmbeddings(_OfEmbedder, EmbeddingsIntegrationTests):
 
 class TestEmbeddingsInit(_OfEmbedder, EmbeddingsUnitTests):
     pass
+
+
+class TestEmbeddingsOfThePackagedModel(_OfEmbedder, EmbeddingsIntegrationTests):
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        prepare_minilm(MODELS / "minilm")
+        return {"embedder": OnnxEmbedder(MODELS / "minilm")}
 
 
 class TestEmbeddingsOfAService(_OfEmbedder, EmbeddingsIntegrationTests):
