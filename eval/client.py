@@ -118,7 +118,7 @@ class GatewayClient:
                 if row["pinned"] or left == 0:
                     continue
                 left -= 1
-                turn = await self._call("GET", f"/v1/turns/{row['id']}", asker=asker)
+                turn = await self._call("GET", f"/v1/turns/{row['id']}", asker=asker, may_lag=True)
                 yield Recorded(
                     id=str(turn["id"]),
                     conversation_id=turn["conversation_id"],
