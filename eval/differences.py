@@ -17,6 +17,8 @@ from eval.stats import Interval, Pair, Rate, cluster_interval, exact_p, mean, me
 
 #: What a ranking is judged by to its tenth document, whatever k is.
 _RANKING_DEPTH = 10
+#: The figure that is right or wrong for each question.
+HIT = "hit@1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +190,7 @@ def _alone(pair: Pair, value: float) -> Pair:
 def _quality(searched: Sequence[Searched], *, k: int, draws: _Draws) -> Quality:
     measures: dict[str, Callable[[Ranking, Case], float]] = {
         f"nDCG@{_RANKING_DEPTH}": _ndcg,
-        "hit@1": lambda ranking, case: float(bool(set(ranking.documents[:1]) & set(case.gold))),
+        HIT: lambda ranking, case: float(bool(set(ranking.documents[:1]) & set(case.gold))),
         f"recall@{k}": lambda ranking, case: (
             len(set(ranking.documents[:k]) & set(case.gold)) / len(set(case.gold))
         ),

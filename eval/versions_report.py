@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from eval.differences import Change, Found, Paired, Side, VersionComparison
+from eval.differences import HIT, Change, Found, Paired, Side, VersionComparison
 from eval.report import Table, as_text, bullets, counts, number, one_line, rate, rate_json
 from eval.stats import Interval, smallest_visible_gain
 
@@ -108,8 +108,9 @@ def sentence(figure: Paired) -> str:
     if figure.resolved:
         way = "better" if figure.difference > 0 else "worse"
         return f"B is {way} than A in {figure.name}: {figure.difference:+.3f} ({counted})."
-    gain = smallest_visible_gain(figure.n)
-    visible = f"; {figure.n} questions usually show {gain:.0%} more right than wrong" if gain else ""
+    # What that many questions show is known of right or wrong, not of a place in an order.
+    gain = smallest_visible_gain(figure.n) if figure.name == HIT else None
+    visible = f"; {figure.n} questions usually show {gain:.0%} or more" if gain else ""
     return f"No difference shown in {figure.name} ({counted}{visible})."
 
 
@@ -166,16 +167,17 @@ def _agreement(found: VersionComparison) -> Iterable[str]:
 def _changes(title: str, changes: Sequence[Change]) -> str:
     if not changes:
         return ""
-    lines = [
-        f"{change.difference:+.2f}, gold at {change.first_rank or '-'}, in B at {change.second_rank or '-'}: "
-        f"{change.case.id} {one_line(change.case.text)}"
-        for change in changes[:_SHOWN]
-    ]
+    lines = [_change(change) for change in changes[:_SHOWN]]
     more = len(changes) - len(lines)
     return bullets(
         f"{title}: {len(changes)} questions, nDCG@10",
         [*lines, *([f"{more} more: --json has all"] if more else [])],
     )
+
+
+def _change(change: Change) -> str:
+    ranks = f"gold at {change.first_rank or '-'} in A, at {change.second_rank or '-'} in B"
+    return f"{change.difference:+.2f}, {ranks}: {change.case.id} {one_line(change.case.text)}"
 
 
 def _figure_json(figure: Paired) -> dict[str, Any]:
