@@ -358,8 +358,10 @@ BEGIN
             FROM retrieval.words_to_match(retrieval.marked_words(p_tenant, v_lexemes), v_frequencies, v_chunks, word_rows);
         IF v_match IS NOT NULL THEN
             v_lexical_plan := CASE WHEN v_is_whole THEN 'words' ELSE 'rare-words' END;
-            EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s AND c.tsv @@ $1'
-                           ' ORDER BY c.bm <#> $2, c.id LIMIT $3) AS leg', v_from)
+            -- Asked twice, and in a way that the planner cannot look into: so it expects next to no rows. Of what it
+            -- would guess for many words it makes a scan of the whole tenant, or of its permissions besides.
+            EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s AND c.tsv @@ (SELECT $1)'
+                           ' AND c.tsv @@ (SELECT $1) ORDER BY c.bm <#> $2, c.id LIMIT $3) AS leg', v_from)
                 INTO v_lexical USING v_match, v_weights, p_candidates;
         END IF;
     END IF;
