@@ -24,8 +24,9 @@ from retrieval.errors import (
 )
 from retrieval.lexing import LEXER
 from retrieval.partitions import DEFAULT_RESOURCES, IndexResources, sweep
-from retrieval.publishing import Publisher, StagedChunk, Target, Unfilled
+from retrieval.publishing import Publisher
 from retrieval.sql import named_queries
+from retrieval.staging import StagedChunk, Target, Unfilled
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion, VersionState
 

@@ -29,9 +29,10 @@ from retrieval.freshness import Look, note
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.minilm import NAME as MINILM
 from retrieval.parsing import ParsedDocument
-from retrieval.publishing import Position, Publication, Publisher, StagedChunk, Target
+from retrieval.publishing import Position, Publication, Publisher
 from retrieval.rewriting import LastTurns
 from retrieval.sources import read_source
+from retrieval.staging import StagedChunk, Target
 from retrieval.store import KnowledgeStore
 from retrieval.tombstones import refusals
 from retrieval.versions import KnowledgeVersion, VersionState

@@ -9,10 +9,10 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 #: Part of an index version's identity: rows made by another lexer would not match.
 LEXER = "english-1"
@@ -25,6 +25,7 @@ B = 0.75
 LONGEST_TOKEN = 64
 
 _TOKEN = re.compile(r"[$€£]?\w+(?:[-.,:/]\w+)*%?|[$€£]\d+", re.UNICODE)
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _CODE = re.compile(r"^([a-z]{1,4})-(\d+)$")
 _NUMBER = re.compile(r"[$€£]?\d[\d.,]*%?$")
 _STOPWORD_LIST = (
@@ -57,18 +58,22 @@ def word_pairs(text: str) -> frozenset[str]:
 
 
 def _all_words(text: str) -> list[str]:
-    return [word for token in _tokens(text) for word in _words(token)]
+    return list(chain.from_iterable(map(_words, _tokens(text))))
 
 
 def _pairs(words: Sequence[str]) -> list[str]:
-    return [f"{a} {b}" for a, b in pairwise(words) if not (a in _STOPWORDS and b in _STOPWORDS)]
+    return [a + " " + b for a, b in pairwise(words) if a not in _STOPWORDS or b not in _STOPWORDS]
 
 
-def _tokens(text: str) -> Iterator[str]:
-    folded = unicodedata.normalize("NFKD", text.casefold().replace("\u2019", "'").replace("'", ""))
-    plain = folded if folded.isascii() else "".join(c for c in folded if not unicodedata.combining(c))
-    for match in _TOKEN.finditer(plain):
-        yield match.group()[:LONGEST_TOKEN]
+def _tokens(text: str) -> list[str]:
+    plain = text.casefold().replace("\u2019", "'").replace("'", "")
+    if not plain.isascii():
+        plain = _BEYOND_ASCII.sub(_without_accents, unicodedata.normalize("NFKD", plain))
+    return [token[:LONGEST_TOKEN] for token in _TOKEN.findall(plain)]
+
+
+def _without_accents(match: re.Match[str]) -> str:
+    return "".join([char for char in match.group() if not unicodedata.combining(char)])
 
 
 @lru_cache(maxsize=65536)
@@ -109,29 +114,26 @@ def stem(word: str) -> str:
     return word
 
 
+@lru_cache(maxsize=131072)
 def term_id(lexeme: str) -> int:
     """The lexeme's dimension, from 1. Two words may share one, but hardly two of one question."""
     digest = hashlib.blake2b(lexeme.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % (TERM_SPACE - 1) + 1
 
 
+def length_norm(length: int, *, avgdl: float) -> float:
+    """What BM25 adds to a term's count below the line: more for a text longer than the average."""
+    return K1 * (1 - B + B * length / avgdl)
+
+
 def bm25_weights(tokens: list[str], *, avgdl: float) -> dict[int, float]:
     """Term id -> term frequency part of BM25; times the query's idf and summed, it is the score."""
-    norm = K1 * (1 - B + B * len(tokens) / avgdl)
+    norm = length_norm(len(tokens), avgdl=avgdl)
     weights: dict[int, float] = {}
     for lexeme, count in Counter(tokens).items():
         term = term_id(lexeme)
         weights[term] = max(weights.get(term, 0.0), count * (K1 + 1) / (count + norm))
     return weights
-
-
-def sparse_text(weights: Mapping[int, float]) -> str:
-    """pgvector's text form of a sparse vector."""
-    return (
-        "{"
-        + ",".join(f"{term}:{weight:.5g}" for term, weight in sorted(weights.items()))
-        + f"}}/{TERM_SPACE}"
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,25 +12,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 from psycopg.types.json import Jsonb
 
-from retrieval.chunking import Block, Chunk
+from retrieval.binary_rows import RealArray, RealArrayDumper
 from retrieval.connections import Connection, borrowed, row_of
 from retrieval.embedding import Vector
 from retrieval.errors import PublishConflictError, StoreError, VersionRetiredError
-from retrieval.lexing import bm25_weights, lex, sparse_text
 from retrieval.parsing import ParsedDocument
 from retrieval.pointing import version_of
 from retrieval.sql import named_queries
+from retrieval.staging import HeldBy, StagedChunk, Target, copied, encoded_chunks, encoded_terms
 from retrieval.store import QUERIES as STORE_QUERIES
 from retrieval.store import KnowledgeStore
 from retrieval.tombstones import Tombstone, tombstones
-from retrieval.versions import KnowledgeVersion
 
 logger = logging.getLogger(__name__)
 
 QUERIES = named_queries("retrieval.sql", "publishing.sql")
-#: From this many new chunks on, the planner's statistics are renewed at once.
+#: From this many new chunks on, if they are a tenth of all, the planner's statistics are renewed at once.
 MANY_CHUNKS = 200
 
 
@@ -47,14 +47,6 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """An index version to write, with the number of its partition."""
-
-    version: KnowledgeVersion
-    number: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveDocument:
     """A document that the store knows; `content_hash` is None when it is not live at the head."""
 
@@ -63,49 +55,6 @@ class LiveDocument:
     file: str
     content_hash: str | None
     principals: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfilled:
-    """A release that an index version has no chunks for."""
-
-    document_id: str
-    document_version: int
-    born: int
-    title: str
-    body: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedChunk:
-    """A chunk on its way into one partition. `release` is set when it belongs to a release that exists."""
-
-    target: Target
-    document_id: str
-    chunk: Chunk
-    release: Unfilled | None = None
-
-    def row(self) -> tuple[object, ...]:
-        """The columns of `staged_chunk`."""
-        tokens = lex(self.chunk.embedded_text)
-        weights = bm25_weights(tokens, avgdl=self.target.version.avgdl)
-        release = self.release
-        return (
-            self.target.number,
-            self.target.version.embedder,
-            self.document_id,
-            release.document_version if release else None,
-            release.born if release else None,
-            self.chunk.ordinal,
-            self.chunk.start,
-            self.chunk.end,
-            list(self.chunk.heading_path),
-            self.chunk.text,
-            self.chunk.hash,
-            sorted(set(tokens)),
-            sparse_text(weights),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,20 +138,20 @@ class Publisher:
 
     async def add_to_cache(self, embedder: str, vectors: Iterable[tuple[str, Vector]]) -> None:
         """Keep vectors for good, so that a run that ends here has not computed them in vain."""
-        rows = [
-            {
-                "embedder": embedder,
-                "tenant": self._tenant,
-                "chunk_hash": chunk_hash,
-                "embedding": "[" + ",".join(f"{value:.6g}" for value in vector.tolist()) + "]",
-            }
-            for chunk_hash, vector in vectors
-        ]
+        hashes, rows = zip(*vectors, strict=True)
+        params = {
+            "embedder": embedder,
+            "tenant": self._tenant,
+            "hashes": list(hashes),
+            "values": RealArray(np.concatenate(rows)),
+            "dims": len(rows[0]),
+        }
         async with self.entered() as conn, conn.cursor() as cursor:
             await conn.execute(QUERIES["lock_shared"], {"tenant": self._tenant})
             if self._erasures not in (None, (await self._position(conn)).erasures):
                 raise PublishConflictError("a document was erased meanwhile, maybe one of these: run again")
-            await cursor.executemany(QUERIES["add_to_cache"], rows)
+            cursor.adapters.register_dumper(RealArray, RealArrayDumper)
+            await cursor.execute(QUERIES["add_to_cache"], params)
 
     async def publish(self, publication: Publication) -> int:
         """Write it all or nothing; return the snapshot that is live afterwards."""
@@ -217,7 +166,9 @@ class Publisher:
             number = await self._write(conn, publication)
         if len(publication.chunks) >= MANY_CHUNKS:
             async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
-                await conn.execute(QUERIES["analyze_chunks"])
+                (analyzed,) = await row_of(conn, QUERIES["analyzed_chunks"], {})
+                if 10 * len(publication.chunks) >= analyzed:
+                    await conn.execute(QUERIES["analyze_chunks"])
         return number
 
     async def fill(self, target: Target, chunks: Sequence[StagedChunk]) -> bool:
@@ -238,7 +189,7 @@ class Publisher:
             (lost,) = await row_of(conn, QUERIES["lost_vectors"], params)
             if lost:
                 return False
-            for step in ("add_chunks", "count_terms", "count_chunks"):
+            for step in ("drop_filled", "add_chunks", "move_filled", "count_terms", "count_chunks"):
                 await conn.execute(QUERIES[step], params)
         return True
 
@@ -253,19 +204,19 @@ class Publisher:
         await conn.execute(STORE_QUERIES["enter_with_all_principals"])
         await self._stage(conn, publication)
         if publication.moves_content:
-            for step in ("retire_chunks", "retire_releases", "restore_chunks", "restore_releases"):
+            for step in _steps_before(publication):
                 await conn.execute(QUERIES[step], params)
             for step in ("number_documents", "add_documents", "add_document_versions", "add_releases"):
                 await conn.execute(QUERIES[step], params)
         await conn.execute(QUERIES["change_access"], params)
         renamed = {"ids": list(publication.renamed), "files": list(publication.renamed.values())}
         await conn.execute(QUERIES["rename_files"], {**params, **renamed})
-        (written,) = await row_of(conn, QUERIES["add_chunks"], params)
+        written = (await conn.execute(QUERIES["add_chunks"], params)).rowcount
         if written != len(publication.chunks):
             raise StoreError(
                 f"{len(publication.chunks) - written} chunks found no vector: run the ingest again"
             )
-        for step in ("count_terms", "count_chunks", "add_filter_fields"):
+        for step in ("move_added", "count_terms", "count_chunks", "add_filter_fields"):
             await conn.execute(QUERIES[step], params)
         if publication.moves_content:
             counts = {
@@ -282,8 +233,11 @@ class Publisher:
 
     async def _stage(self, conn: Connection, publication: Publication) -> None:
         """Bring everything into temporary tables with COPY; what follows are joins."""
-        await self._stage_chunks(conn, publication.chunks)
+        held_by = await self._stage_chunks(conn, publication.chunks)
         async with conn.cursor() as cursor:
+            async with cursor.copy(QUERIES["copy_terms"]) as copy:
+                for block in copied(encoded_terms(held_by)):
+                    await copy.write(block)
             async with cursor.copy(QUERIES["copy_documents"]) as copy:
                 for parsed in publication.documents:
                     await copy.write_row(_document_row(parsed))
@@ -294,11 +248,13 @@ class Publisher:
             )
             await cursor.execute(QUERIES["analyze_staged"])
 
-    async def _stage_chunks(self, conn: Connection, chunks: Sequence[StagedChunk]) -> None:
+    async def _stage_chunks(self, conn: Connection, chunks: Sequence[StagedChunk]) -> HeldBy:
         await conn.execute(QUERIES["stage"])
+        held_by: HeldBy = {}
         async with conn.cursor() as cursor, cursor.copy(QUERIES["copy_chunks"]) as copy:
-            for staged in chunks:
-                await copy.write_row(staged.row())
+            for block in copied(encoded_chunks(self._tenant, chunks, held_by)):
+                await copy.write(block)
+        return held_by
 
     async def _position(self, conn: Connection) -> Position:
         row = await row_of(conn, QUERIES["position"], {"tenant": self._tenant})
@@ -314,6 +270,16 @@ class Publisher:
             await conn.execute(STORE_QUERIES["enter"], {"tenant": self._tenant})
             await conn.execute(STORE_QUERIES["enter_with_all_principals"])
             yield conn
+
+
+def _steps_before(publication: Publication) -> tuple[str, ...]:
+    """What must happen to older rows: nothing, where all documents are new and nothing was undone before."""
+    position = publication.position
+    if position.newest > position.head:
+        return ("retire_chunks", "retire_releases", "restore_chunks", "restore_releases")
+    if publication.removed or publication.added < len(publication.documents):
+        return ("retire_chunks", "retire_releases")
+    return ()
 
 
 async def _targets(conn: Connection) -> list[Target]:

@@ -26,13 +26,13 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
-from bench.scale import rows
 from bench.scale.corpus import Corpus, GeneratedDocument, Shape, bm25_of, tenant_name, tenant_sizes
 from bench.scale.seeds import Seeds
 from deploy.errors import DeployError
 from deploy.migrate import QUERIES as MIGRATE_QUERIES
 from deploy.migrate import migrate, migrations
 from deploy.postgres import DATABASE, EmbeddedPostgres
+from retrieval import binary_rows as rows
 from retrieval.documents import Access
 from retrieval.embedding import Vector
 from retrieval.partitions import QUERIES as PARTITION_QUERIES

@@ -55,8 +55,11 @@ WHERE embedder = %(embedder)s AND tenant = %(tenant)s AND chunk_hash = ANY (%(ha
 SELECT pg_advisory_xact_lock_shared(hashtextextended('retrieval.publish:' || %(tenant)s, 0))
 
 -- name: add_to_cache
+-- All vectors one after the other in `values`.
 INSERT INTO retrieval.embedding_cache (embedder, tenant, chunk_hash, embedding)
-VALUES (%(embedder)s, %(tenant)s, %(chunk_hash)s, %(embedding)s::halfvec)
+SELECT %(embedder)s, %(tenant)s, chunk_hash,
+       (%(values)s::real[])[(place - 1) * %(dims)s::int + 1 : place * %(dims)s::int]::halfvec
+FROM unnest(%(hashes)s::text[]) WITH ORDINALITY AS h (chunk_hash, place)
 ON CONFLICT DO NOTHING
 
 -- name: add_principals
@@ -71,8 +74,9 @@ CREATE TEMP TABLE staged_document (
 ) ON COMMIT DROP;
 CREATE TEMP TABLE staged_chunk (
     index_number int, embedder text, document_id text, document_version int, born int, ordinal int,
-    char_start int, char_end int, heading_path text[], body text, chunk_hash text, lexemes text[], bm text
+    char_start int, char_end int, heading_path text[], body text, chunk_hash text, tsv tsvector, bm sparsevec
 ) ON COMMIT DROP;
+CREATE TEMP TABLE staged_term (index_number int, lexeme text, chunks int) ON COMMIT DROP;
 CREATE TEMP TABLE staged_removal (id text PRIMARY KEY) ON COMMIT DROP;
 CREATE TEMP TABLE staged_access (id text PRIMARY KEY, principals text[]) ON COMMIT DROP;
 CREATE TEMP TABLE moved_chunk (index_number int, lexemes text[], sign int) ON COMMIT DROP
@@ -83,10 +87,14 @@ COPY staged_document (id, content_hash, title, body, blocks, url, language, effe
 
 -- name: copy_chunks
 COPY staged_chunk (index_number, embedder, document_id, document_version, born, ordinal, char_start, char_end,
-                   heading_path, body, chunk_hash, lexemes, bm) FROM STDIN
+                   heading_path, body, chunk_hash, tsv, bm) FROM STDIN (FORMAT binary)
+
+-- name: copy_terms
+COPY staged_term (index_number, lexeme, chunks) FROM STDIN (FORMAT binary)
 
 -- name: analyze_staged
-ANALYZE staged_document, staged_chunk
+-- By what they are joined; the words and the texts would take the longest, and say nothing.
+ANALYZE staged_document (id, number, content_hash), staged_chunk (index_number, embedder, document_id, born, chunk_hash)
 
 -- name: stage_removals
 INSERT INTO staged_removal SELECT unnest(%(ids)s::text[])
@@ -173,39 +181,54 @@ SELECT EXISTS (
     WHERE NOT EXISTS (SELECT FROM retrieval.embedding_cache e
                       WHERE e.embedder = s.embedder AND e.tenant = %(tenant)s AND e.chunk_hash = s.chunk_hash))
 
+-- name: drop_filled
+-- Releases that are gone, and those that the version has got chunks of meanwhile.
+DELETE FROM staged_chunk s
+WHERE NOT EXISTS (SELECT FROM retrieval.document_release r
+                  WHERE r.tenant = %(tenant)s AND r.document_id = s.document_id
+                    AND r.document_version = s.document_version AND r.born = s.born)
+   OR EXISTS (SELECT FROM retrieval.chunk c
+              WHERE c.index_number = s.index_number AND c.tenant = %(tenant)s AND c.document_id = s.document_id
+                AND c.document_version = s.document_version AND c.born = s.born)
+
 -- name: add_chunks
 -- Of new documents (their releases were made just now) or, where `born` is given, of releases that there were.
-WITH added AS (
-    INSERT INTO retrieval.chunk (index_number, tenant, document_id, document_version, ordinal, char_start, char_end,
-        heading_path, body, chunk_hash, acl, born, died, effective_from, effective_to, embedding, tsv, bm, metadata)
-    SELECT s.index_number, %(tenant)s, s.document_id, v.number, s.ordinal, s.char_start, s.char_end, s.heading_path,
-           s.body, s.chunk_hash, d.acl, r.born, r.died, v.effective_from, v.effective_to,
-           e.embedding, array_to_tsvector(retrieval.marked_words(%(tenant)s, s.lexemes)), s.bm::sparsevec,
-           v.metadata || jsonb_build_object('language', v.language)
-    FROM staged_chunk s
-    LEFT JOIN staged_document sd ON sd.id = s.document_id
-    JOIN retrieval.document d ON d.tenant = %(tenant)s AND d.id = s.document_id
-    JOIN retrieval.document_version v ON v.tenant = %(tenant)s AND v.document_id = s.document_id
-        AND v.number = coalesce(s.document_version, sd.number)
-    JOIN retrieval.document_release r ON r.tenant = %(tenant)s AND r.document_id = s.document_id
-        AND r.document_version = v.number AND r.born = coalesce(s.born, %(new)s)
-    JOIN retrieval.embedding_cache e
-        ON e.embedder = s.embedder AND e.tenant = %(tenant)s AND e.chunk_hash = s.chunk_hash
-    WHERE s.born IS NULL
-       OR NOT EXISTS (SELECT FROM retrieval.chunk c WHERE c.index_number = s.index_number AND c.tenant = r.tenant
-                      AND c.document_id = r.document_id AND c.document_version = r.document_version
-                      AND c.born = r.born)
-    RETURNING index_number, tsvector_to_array(tsv) AS lexemes, CASE WHEN died IS NULL THEN 1 ELSE 0 END AS sign
-), counted AS (
-    INSERT INTO moved_chunk SELECT index_number, lexemes, sign FROM added
-)
-SELECT count(*) FROM added
+INSERT INTO retrieval.chunk (index_number, tenant, document_id, document_version, ordinal, char_start, char_end,
+    heading_path, body, chunk_hash, acl, born, died, effective_from, effective_to, embedding, tsv, bm, metadata)
+SELECT s.index_number, %(tenant)s, s.document_id, v.number, s.ordinal, s.char_start, s.char_end, s.heading_path,
+       s.body, s.chunk_hash, d.acl, r.born, r.died, v.effective_from, v.effective_to, e.embedding, s.tsv, s.bm,
+       v.metadata || jsonb_build_object('language', v.language)
+FROM staged_chunk s
+LEFT JOIN staged_document sd ON sd.id = s.document_id
+JOIN retrieval.document d ON d.tenant = %(tenant)s AND d.id = s.document_id
+JOIN retrieval.document_version v ON v.tenant = %(tenant)s AND v.document_id = s.document_id
+    AND v.number = coalesce(s.document_version, sd.number)
+JOIN retrieval.document_release r ON r.tenant = %(tenant)s AND r.document_id = s.document_id
+    AND r.document_version = v.number AND r.born = coalesce(s.born, %(new)s)
+JOIN retrieval.embedding_cache e
+    ON e.embedder = s.embedder AND e.tenant = %(tenant)s AND e.chunk_hash = s.chunk_hash
+
+-- name: move_added
+-- Their words are counted in `staged_term`.
+INSERT INTO moved_chunk SELECT index_number, '{}', 1 FROM staged_chunk
+
+-- name: move_filled
+-- Only what lives is counted.
+INSERT INTO moved_chunk
+SELECT s.index_number, tsvector_to_array(s.tsv), 1
+FROM staged_chunk s
+JOIN retrieval.document_release r ON r.tenant = %(tenant)s AND r.document_id = s.document_id
+    AND r.document_version = s.document_version AND r.born = s.born
+WHERE r.died IS NULL
 
 -- name: count_terms
 INSERT INTO retrieval.term_stats AS t (index_number, tenant, lexeme, df)
-SELECT m.index_number, %(tenant)s, retrieval.unmarked_word(word), sum(m.sign)
-FROM moved_chunk m, unnest(m.lexemes) AS word
-GROUP BY 1, 3 HAVING sum(m.sign) <> 0
+SELECT index_number, %(tenant)s, lexeme, sum(change)
+FROM (SELECT index_number, lexeme, chunks AS change FROM staged_term
+      UNION ALL
+      SELECT m.index_number, retrieval.unmarked_word(word), m.sign
+      FROM moved_chunk m, unnest(m.lexemes) AS word) AS moved
+GROUP BY 1, 3 HAVING sum(change) <> 0
 ORDER BY 1, 3
 ON CONFLICT (index_number, tenant, lexeme) DO UPDATE SET df = t.df + excluded.df
 
@@ -251,6 +274,10 @@ VALUES (%(tenant)s, %(new)s, 0, nextval('retrieval.move_seq'))
 ON CONFLICT (tenant) DO UPDATE SET snapshot = %(new)s, previous = h.snapshot, moved_seq = nextval('retrieval.move_seq')
 WHERE h.snapshot = %(head)s
 RETURNING snapshot
+
+-- name: analyzed_chunks
+-- How many there were when the statistics were made; -1: never.
+SELECT reltuples::bigint FROM pg_class WHERE oid = 'retrieval.chunk'::regclass
 
 -- name: analyze_chunks
 -- Right after a large publish the planner would otherwise guess.

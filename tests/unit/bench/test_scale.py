@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from itertools import pairwise
@@ -10,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pgvector import HalfVector, SparseVector
 
-from bench.scale import rows
 from bench.scale.capacity import Measured, capacity_table, extrapolate
 from bench.scale.comparing import Answers, asked_by, place_of_share, traffic
 from bench.scale.corpus import Corpus, Shape, bm25_of, tenant_sizes
@@ -20,7 +17,7 @@ from bench.scale.database import GivenVectors
 from bench.scale.peer import Peer, PeerError
 from bench.scale.seeds import Seeds, SeedText
 from bench.scale.vectors import intrinsic_dimension, nearest, neighbours_of, perturbed
-from retrieval.lexing import TERM_SPACE, bm25_weights, lex, term_id
+from retrieval.lexing import bm25_weights, lex, term_id
 
 WORDS = (
     "card", "limit", "refund", "branch", "transfer", "account", "fee", "statement", "alert", "login", "code",
@@ -140,22 +137,6 @@ def test_intrinsic_dimension_tells_a_plane_from_a_space() -> None:
     assert dimension(8) > 6
 
 
-def test_vectors_are_written_as_the_client_library_writes_them() -> None:
-    vector = np.array([0.5, -0.25, 0.125], dtype=np.float32)
-    terms = np.array([900, 7, 12])
-    weights = np.array([1.5, 0.5, 2.0], dtype=np.float32)
-
-    assert rows.halfvec(vector) == rows.sized(HalfVector(vector).to_binary())
-    sparse = SparseVector({6: 0.5, 11: 2.0, 899: 1.5}, TERM_SPACE)
-    assert rows.sparsevec(terms, weights) == rows.sized(sparse.to_binary())
-
-
-def test_of_two_lexemes_in_one_dimension_the_heavier_stays() -> None:
-    two = rows.sparsevec(np.array([7, 7, 9]), np.array([0.5, 2.0, 1.0], dtype=np.float32))
-
-    assert two == rows.sparsevec(np.array([7, 9]), np.array([2.0, 1.0], dtype=np.float32))
-
-
 async def test_given_vectors_are_those_of_the_texts() -> None:
     given = seeds()
     embedder = GivenVectors("e", given.questions, given.question_vectors)
@@ -232,19 +213,3 @@ def test_peer_that_fails_is_an_error_with_its_words(tmp_path: Path) -> None:
             peer.create()
         with pytest.raises(PeerError, match="ended at 'create'"):
             peer.create()
-
-
-def test_words_of_a_tsvector_end_alike_and_carry_the_mark() -> None:
-    assert rows.tsvector([b"ab", b"c"], mark=b"t") == rows.sized(
-        b"\x00\x00\x00\x02" + b"tab\x00\x00\x00" + b"tc\x00\x00\x00"
-    )
-    assert rows.tsvector([]) == rows.sized(b"\x00\x00\x00\x00")
-
-
-def test_a_row_is_counted_and_framed() -> None:
-    framed = io.BytesIO(rows.row((rows.int4(7), rows.NULL, rows.text("a"))))
-
-    assert framed.read(2) == b"\x00\x03"
-    assert framed.read(8) == b"\x00\x00\x00\x04\x00\x00\x00\x07"
-    assert framed.read(4) == b"\xff\xff\xff\xff"
-    assert framed.read() == b"\x00\x00\x00\x01a"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
+from itertools import pairwise
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.lexing import TERM_SPACE, bm25_weights, lex, query_terms, sparse_text, stem, term_id
+from retrieval import lexing
+from retrieval.lexing import TERM_SPACE, bm25_weights, lex, query_terms, stem, term_id
+from tests.unit.docs.pages import ROOT
 
 
 def singles(text: str) -> list[str]:
@@ -67,14 +72,35 @@ def test_lexing_never_fails_and_tokens_are_short(text: str) -> None:
         assert 1 <= term_id(token) < TERM_SPACE
 
 
+def lexed_word_by_word(text: str) -> list[str]:
+    """`lex` as plainly as it can be said."""
+    folded = unicodedata.normalize("NFKD", text.casefold().replace("\u2019", "'").replace("'", ""))
+    plain = "".join(char for char in folded if not unicodedata.combining(char))
+    tokens = [match.group()[: lexing.LONGEST_TOKEN] for match in lexing._TOKEN.finditer(plain)]
+    words = [word for token in tokens for word in lexing._words.__wrapped__(token)]
+    stop = lexing._STOPWORDS
+    pairs = [f"{a} {b}" for a, b in pairwise(words) if not (a in stop and b in stop)]
+    return [word for word in words if word not in stop] + pairs
+
+
+@given(st.text())
+@example("Cafés\u2019 na\u0308chste \ufb01nal \uff21\uff11 e\u0301\u0302a \u0130")
+def test_lexing_is_that_of_each_word_alone(text: str) -> None:
+    assert lex(text) == lexed_word_by_word(text)
+
+
+def test_articles_are_lexed_as_word_by_word() -> None:
+    articles = sorted((ROOT / "deploy/demo/articles").rglob("*.md"))
+    assert len(articles) > 50
+    for article in articles:
+        text = article.read_text(encoding="utf-8")
+        assert lex(text) == lexed_word_by_word(text)
+
+
 def test_weights_grow_with_repeats_and_shrink_with_length() -> None:
     once, twice = bm25_weights(["a", "b"], avgdl=10), bm25_weights(["a", "a"], avgdl=10)
     assert twice[term_id("a")] > once[term_id("a")]
     assert bm25_weights(["a"] + ["b"] * 50, avgdl=10)[term_id("a")] < once[term_id("a")]
-
-
-def test_sparse_text_is_sorted() -> None:
-    assert sparse_text({7: 0.5, 3: 1.25}) == "{3:1.25,7:0.5}/1000000000"
 
 
 def test_query_terms_are_unique_and_counted() -> None:

@@ -1,13 +1,19 @@
-"""Rows for `COPY ... (FORMAT binary)`: a million vectors as text would take longer to write and read than to make."""
+"""Rows for `COPY ... (FORMAT binary)`, and arrays as PostgreSQL sends them.
+
+Numbers as text take longer to write here and to read there than everything else that a publish does.
+"""
 
 from __future__ import annotations
 
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from retrieval.embedding import Vector
 from retrieval.lexing import TERM_SPACE
@@ -17,6 +23,8 @@ TRAILER = struct.pack(">h", -1)
 NULL = struct.pack(">i", -1)
 _TEXT_OID = 25
 _INT_OID = 23
+_REAL_OID = 700
+_REALS_OID = 1021
 _LEXEME_END = b"\x00\x00\x00"
 
 
@@ -67,6 +75,8 @@ def halfvec(vector: Vector) -> bytes:
 
 def sparsevec(terms: NDArray[np.int64], values: NDArray[np.float32]) -> bytes:
     """`sparsevec` of the whole term space, from term ids counted from 1; of two alike the heavier stays."""
+    if not len(terms):
+        return sized(struct.pack(">iii", TERM_SPACE, 0, 0))
     order = np.lexsort((-values, terms))
     terms, values = terms[order], values[order]
     kept = np.concatenate([[True], terms[1:] != terms[:-1]])
@@ -84,6 +94,27 @@ def tsvector(lexemes: Sequence[bytes], *, mark: bytes = b"") -> bytes:
         return sized(struct.pack(">i", 0))
     joined = (_LEXEME_END + mark).join(lexemes)
     return sized(struct.pack(">i", len(lexemes)) + mark + joined + _LEXEME_END)
+
+
+@dataclass(frozen=True, slots=True)
+class RealArray:
+    """A parameter of type `real[]`."""
+
+    values: Vector
+
+
+class RealArrayDumper(Dumper):
+    """Sends the numbers as they are; psycopg's own dumper of lists asks Python about each of them."""
+
+    format = Format.BINARY
+    oid = _REALS_OID
+
+    def dump(self, obj: RealArray) -> bytes:
+        """One dimension, counted from 1."""
+        pairs = np.empty(len(obj.values), dtype=[("size", ">i4"), ("value", ">f4")])
+        pairs["size"] = 4
+        pairs["value"] = obj.values
+        return struct.pack(">iiiii", 1, 0, _REAL_OID, len(pairs), 1) + pairs.tobytes()
 
 
 def _array(oid: int, values: Sequence[bytes]) -> bytes:
