@@ -75,9 +75,7 @@ async def _purge(args: argparse.Namespace, context: Context) -> int:
 
 async def _freshness(args: argparse.Namespace, context: Context) -> int:
     if (args.source is None) != (args.expect is None):
-        raise UsageError(
-            "--expect: needs --source, and --source needs --expect; neither lists all"
-        )
+        raise UsageError("--expect: needs --source, and --source needs --expect; neither lists all")
     tenant = args.tenant or context.settings.tenant
     async with database(context.settings, context.home) as url, pool(url) as connections:
         store = KnowledgeStore(connections)
