@@ -86,9 +86,9 @@ async def test_id_of_another_source_is_left_out_and_the_rest_goes_in(
 ) -> None:
     await publish({"a": "alpha"}, source="one")
     report = await publish({"a": "stolen", "b": "beta"}, source="two")
+    remedy = "rename it, or ingest under that source's name"
     assert [str(failure) for failure in report.failures] == [
-        "corpus.jsonl:1: id: 'a' belongs to source 'one' already; rename it, or ingest under that source's "
-        "name"
+        f"corpus.jsonl:1: id: 'a' belongs to source 'one' already; {remedy}"
     ]
     assert (report.documents, report.added) == (1, 1)
     assert set(await found(retriever, store, "alpha beta stolen")) == {"a", "b"}
