@@ -26,6 +26,7 @@ from gateway.recorder import TurnRecorder
 from gateway.rollouts.live import LiveRails
 from gateway.searching import Searching
 from gateway.settings import GatewaySettings
+from gateway.shadowing import ShadowedSearcher
 from gateway.state import GatewayState
 from gateway.turns import TurnStore
 from retrieval.jobs import JobStore
@@ -60,10 +61,13 @@ class Parts:
 def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
     """The state of a gateway."""
     live = LiveRails(parts.knowledge, parts.models, max_age_s=settings.pointer_max_age_s)
+    searcher = ShadowedSearcher(
+        parts.searcher, live, share=settings.shadow_share, timeout_s=settings.retrieval_timeout_s
+    )
     keys = KeyRing(KeyStore(parts.database), max_age_s=settings.key_max_age_s, grace_s=settings.key_grace_s)
     answering = Answering(
         live=live,
-        searcher=parts.searcher,
+        searcher=searcher,
         knowledge=parts.knowledge,
         drafter=Drafter(chat=parts.chat, check_sentence=parts.check_sentence, check_tone=parts.check_tone),
         check_sentence=parts.check_sentence,
@@ -81,7 +85,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
     hotpath = HotPath(
         keys=keys,
         answering=answering,
-        searching=Searching(live=live, searcher=parts.searcher, timeout_s=settings.retrieval_timeout_s),
+        searching=Searching(live=live, searcher=searcher, timeout_s=settings.retrieval_timeout_s),
         recorder=parts.recorder,
         admission=Admission(
             running=settings.max_running,
@@ -99,6 +103,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
     return GatewayState(
         keys=keys,
         hotpath=hotpath,
+        searcher=searcher,
         live=live,
         knowledge=parts.knowledge,
         models=parts.models,

@@ -34,7 +34,7 @@ from gateway.telemetry import setup_telemetry
 from gateway.turns import TurnStore
 from retrieval.embedders import open_embedders
 from retrieval.errors import RetrievalError, StoreUnavailableError
-from retrieval.freshness import SyncGauges
+from retrieval.gauges import JobGauges, SyncGauges, watched
 from retrieval.jobs import JobStore
 from retrieval.rerankers import open_rerankers
 from retrieval.rewriting import LastTurns
@@ -107,6 +107,7 @@ async def _run(
             )
         store = KnowledgeStore(chunks, acquire_timeout_s=knowledge.acquire_timeout_s)
         await store.check()
+        jobs = JobStore(store)
         embedders = open_embedders(knowledge, settings.embedder_dir, session)
         rerankers = open_rerankers(knowledge, session)
         engines = _engines(models, session)
@@ -138,7 +139,7 @@ async def _run(
                 database=database,
                 recorder=recorder,
                 knowledge=store,
-                jobs=JobStore(store),
+                jobs=jobs,
                 documents=DocumentStore(store),
                 searcher=around_search(searcher) if around_search else searcher,
                 embedders={embedder.id: embedder.dims for embedder in embedders.values()},
@@ -155,9 +156,10 @@ async def _run(
                 exposition=telemetry.exposition,
             ),
         )
+        stack.push_async_callback(state.searcher.close)
         address = listening.getsockname()
         await stack.enter_async_context(state.readiness.watched())
-        await stack.enter_async_context(SyncGauges(store).watched())
+        await stack.enter_async_context(watched(SyncGauges(store), JobGauges(jobs)))
         logger.info("listening", extra={"action": "listening", "host": address[0], "port": address[1]})
         await serve(create_app(state), settings, state.readiness, listening)
 

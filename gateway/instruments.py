@@ -17,6 +17,7 @@ WORKFLOW_SPAN = f"invoke_workflow {WORKFLOW_NAME}"
 ASSIGN_SPAN = "twinrail.assign"
 ASSEMBLE_SPAN = "twinrail.assemble"
 VERIFY_SPAN = "twinrail.verify"
+SHADOW_SPAN = "twinrail.shadow"
 
 # ---- attributes ----
 HTTP_METHOD = "http.request.method"
@@ -33,6 +34,9 @@ KNOWLEDGE_ARM = "twinrail.rollout.knowledge.arm"
 MODEL_ARM = "twinrail.rollout.model.arm"
 KNOWLEDGE_VERSION = "twinrail.knowledge.version"
 MODEL_VERSION = "twinrail.model.version"
+#: Of a shadow search: the version whose result was served. The shadow's own is `KNOWLEDGE_VERSION`.
+SERVED_VERSION = "twinrail.shadow.served_version"
+SHADOW_OUTCOME = "twinrail.shadow.outcome"
 TURN_ID = "twinrail.turn.id"
 PINNED = "twinrail.turn.pinned"
 STATUS = "twinrail.answer.status"
@@ -114,6 +118,17 @@ context_tokens = meter.create_histogram(
     unit="{token}",
     description="Tokens of the rendered prompt.",
     explicit_bucket_boundaries_advisory=[64, 128, 256, 384, 512, 640, 768, 1024, 2048, 4096],
+)
+shadow_overlap = meter.create_histogram(
+    "twinrail.retrieval.shadow.overlap",
+    unit="1",
+    description="Share of documents that the shadow version found too, of the longer of both lists.",
+    explicit_bucket_boundaries_advisory=[step / 10 for step in range(11)],
+)
+shadow_searches = meter.create_counter(
+    "twinrail.retrieval.shadow.searches",
+    unit="{search}",
+    description="Searches sampled for the shadow version, by what became of them.",
 )
 rail_ready = meter.create_gauge(
     "twinrail.rail.ready",

@@ -124,6 +124,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     kn.NoStableVersionError: Kind(503, "no-stable-version", "The rail has no stable version"),
     kn.RequestError: VALIDATION,
     kn.UnknownDocumentError: NOT_FOUND,
+    kn.ParsingProcessError: Kind(503, "reader-unavailable", "Documents cannot be read at the moment"),
     kn.CanaryError: Kind(409, "canary", "The canary cannot be set"),
     kn.NothingToUndoError: Kind(409, "nothing-to-undo", "There is nothing to undo"),
     kn.PointerMovedError: Kind(409, "pointer-moved", "Somebody else moved the pointer"),

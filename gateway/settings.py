@@ -50,6 +50,12 @@ class GatewaySettings(BaseSettings):
     history_messages: int = Field(
         default=6, ge=0, le=40, description="Earlier messages that a prompt may hold."
     )
+    shadow_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of the stable arm's searches that the shadow version repeats; 0: none.",
+    )
     clarify: Literal["off", "on"] = Field(
         default="off",
         description="`on`: nearly enough confidence and several close articles: ask which one is meant.",

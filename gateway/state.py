@@ -14,6 +14,7 @@ from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
 from gateway.readiness import Readiness
 from gateway.recorder import TurnRecorder
 from gateway.rollouts.live import LiveRails
+from gateway.shadowing import ShadowedSearcher
 from gateway.turns import TurnStore
 from retrieval.jobs import JobStore
 from retrieval.stored import DocumentStore
@@ -25,6 +26,8 @@ class GatewayState:
 
     keys: KeyRing
     hotpath: HotPath
+    #: What searches go through; its owner closes it.
+    searcher: ShadowedSearcher
     live: LiveRails
     knowledge: KnowledgeRail
     models: ModelRail

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from deploy.dashboards.promql import mean, quantile, rate, share
 
 #: Values chosen at the top of the board; matches everything by default.
-#: What the rails did for evaluations (arm `pinned`) is left out.
-KNOWLEDGE = 'twinrail_knowledge_version=~"$knowledge", twinrail_rollout_knowledge_arm!="pinned"'
+#: What the rails did for evaluations (arm `pinned`), or unseen (arm `shadow`), is left out.
+KNOWLEDGE = 'twinrail_knowledge_version=~"$knowledge", twinrail_rollout_knowledge_arm!~"pinned|shadow"'
+SHADOW_VERSION = 'twinrail_knowledge_version=~"$knowledge"'
+BOTH_ARMS = 'gen_ai_operation_name="retrieval", twinrail_rollout_knowledge_arm=~"stable|shadow"'
+#: The probe tells versions apart and no arms.
+PROBED_VERSION = 'twinrail_knowledge_version=~"$knowledge"'
 ANSWERED_BY = 'twinrail_model_version=~"$model"'
 MODEL = f'{ANSWERED_BY}, twinrail_rollout_model_arm!="pinned"'
 #: `gen_ai.client.operation.duration` has embeddings too; they are a stage of retrieval.
@@ -76,7 +80,9 @@ STAGE = "twinrail_retrieval_stage_duration_seconds"
 INFERENCE = "gen_ai_client_inference_duration_seconds"
 FIRST_CHUNK = "gen_ai_client_inference_time_to_first_chunk_seconds"
 FINISHES = "twinrail_generation_finishes_total"
+JOB_STATE = "twinrail_job_state"
 DATABASE = "db_client_operation_duration_seconds"
+SHADOWED = "twinrail_retrieval_shadow_searches_total"
 
 
 def one(expr: str, legend: str) -> tuple[Series, ...]:
@@ -84,9 +90,14 @@ def one(expr: str, legend: str) -> tuple[Series, ...]:
     return (Series(expr=expr, legend=legend),)
 
 
+def oldest(gauge: str, *, by: str) -> str:
+    """Seconds since the earliest of the times that gauges show, over all gateways."""
+    return f"time() - min by ({by}) ({gauge})"
+
+
 def rows() -> tuple[Row, ...]:
     """Every row of the board, top to bottom."""
-    return (_golden_path(), _retrieval(), _generation(), _versions(), _overhead())
+    return (_golden_path(), _retrieval(), _jobs(), _generation(), _versions(), _shadow(), _overhead())
 
 
 def _golden_path() -> Row:
@@ -224,19 +235,115 @@ def _retrieval() -> Row:
                 decimals=2,
             ),
             Panel(
-                title="Change to searchable",
-                about="From a document's change in its source until a search finds it.",
-                unit="s",
-                series=quantiles("twinrail_knowledge_freshness_lag_seconds"),
+                title="Recall of the vector index",
+                about="Share of the exact nearest chunks that it proposed, on sampled searches. Falling: rebuild it.",
+                unit="percentunit",
+                series=one(
+                    mean(
+                        "twinrail_retrieval_recall_probe",
+                        by="twinrail_knowledge_version",
+                        where=PROBED_VERSION,
+                    ),
+                    "{{twinrail_knowledge_version}}",
+                ),
+            ),
+            Panel(
+                title="Answered without a step",
+                about="Share of the questions whose hits kept the fused order, or that were searched as they were.",
+                unit="percentunit",
+                series=tuple(
+                    Series(
+                        expr=share(
+                            f"({rate('twinrail_requests_degraded_total', where=matcher)} or vector(0))",
+                            rate(f"{HTTP}_count", where=ASKING),
+                        ),
+                        legend=step,
+                    )
+                    for step, matcher in (
+                        ("not reranked", 'reason="rerank"'),
+                        ("not rewritten", 'reason="rewrite"'),
+                    )
+                ),
             ),
             Panel(
                 title="Since the last sync",
                 about="Time since each source was looked through; the alert knows how long is too long.",
                 unit="s",
                 series=one(
-                    "time() - min by (twinrail_knowledge_source) (twinrail_knowledge_sync_last_seconds)",
+                    oldest("twinrail_knowledge_sync_last_seconds", by="twinrail_knowledge_source"),
                     "{{twinrail_knowledge_source}}",
                 ),
+            ),
+        ),
+    )
+
+
+def _jobs() -> Row:
+    return Row(
+        title="Jobs and freshness (knowledge rail)",
+        panels=(
+            Panel(
+                title="Jobs",
+                about="Over all tenants. `abandoned`: a dead worker's; `failed`: until resumed or cancelled.",
+                unit="short",
+                # Every gateway reads the same database.
+                series=one(
+                    f"sum by ({JOB_STATE}) (max by (twinrail_job_kind, {JOB_STATE}) (twinrail_jobs))",
+                    f"{{{{{JOB_STATE}}}}}",
+                ),
+            ),
+            Panel(
+                title="Oldest waiting job",
+                about="How long the oldest job waits. With nothing running or no worker: `twinrail jobs list`.",
+                unit="s",
+                series=one(
+                    oldest("twinrail_jobs_waiting_since_seconds", by=JOB_STATE), f"{{{{{JOB_STATE}}}}}"
+                ),
+            ),
+            Panel(
+                title="Workers",
+                about="That gave a sign of life within a minute. None: nothing that is sent becomes searchable.",
+                unit="short",
+                series=one("max(twinrail_jobs_workers)", "workers"),
+                kind="stat",
+                good_from=1,
+            ),
+            Panel(
+                title="Runs of jobs",
+                about="Each attempt of a job. Many retried: read the worker's log. Needs the workers' OTLP.",
+                unit="reqps",
+                series=one(
+                    rate("twinrail_jobs_duration_seconds_count", by="twinrail_job_outcome"),
+                    "{{twinrail_job_outcome}}",
+                ),
+                width=6,
+            ),
+            Panel(
+                title="Time of a run, p95",
+                about="By kind of job; builds of index versions take longest. Needs the workers' OTLP.",
+                unit="s",
+                series=one(
+                    quantile(0.95, "twinrail_jobs_duration_seconds", by="twinrail_job_kind"),
+                    "{{twinrail_job_kind}}",
+                ),
+                width=6,
+            ),
+            Panel(
+                title="Documents left out",
+                about="Of jobs; the job's report lists each with its reason. Needs the workers' OTLP.",
+                unit="short",
+                series=one(
+                    rate("twinrail_jobs_documents_failed_total", by="twinrail_job_kind"),
+                    "{{twinrail_job_kind}}",
+                ),
+                width=6,
+            ),
+            Panel(
+                title="Change to searchable",
+                about="From a document's change in its source until a search finds it. Needs the workers' OTLP.",
+                unit="s",
+                series=quantiles("twinrail_knowledge_freshness_lag_seconds"),
+                width=6,
             ),
         ),
     )
@@ -377,6 +484,55 @@ def _versions() -> Row:
                     "{{twinrail_rollout_model_arm}}",
                 ),
                 width=12,
+            ),
+        ),
+    )
+
+
+def _shadow() -> Row:
+    compared = f'{SHADOW_VERSION}, twinrail_shadow_outcome=~"agreed|differed"'
+    agreed = f'{SHADOW_VERSION}, twinrail_shadow_outcome="agreed"'
+    version = "twinrail_knowledge_version"
+    return Row(
+        title="Shadow of the knowledge rail",
+        panels=(
+            Panel(
+                title="Documents found by both, mean",
+                about="Share of the longer list: how much would change, not whether it is better.",
+                unit="percentunit",
+                series=one(
+                    mean("twinrail_retrieval_shadow_overlap", by=version, where=SHADOW_VERSION),
+                    f"{{{{{version}}}}}",
+                ),
+            ),
+            Panel(
+                title="Same document first",
+                about="Share of the compared searches in which both versions put the same document first.",
+                unit="percentunit",
+                series=one(
+                    share(
+                        rate(SHADOWED, by=version, where=agreed), rate(SHADOWED, by=version, where=compared)
+                    ),
+                    f"{{{{{version}}}}}",
+                ),
+            ),
+            Panel(
+                title="Retrieval time, p95",
+                about="Of the shadow's searches, which nobody waits for; beside it the stable version's.",
+                unit="s",
+                series=one(
+                    quantile(0.95, RETRIEVAL, by="twinrail_rollout_knowledge_arm", where=BOTH_ARMS),
+                    "{{twinrail_rollout_knowledge_arm}}",
+                ),
+            ),
+            Panel(
+                title="Sampled searches",
+                about="By outcome. `dropped`: it could not keep up; `failed`: read the gateway's log.",
+                unit="reqps",
+                series=one(
+                    rate(SHADOWED, by="twinrail_shadow_outcome", where=SHADOW_VERSION),
+                    "{{twinrail_shadow_outcome}}",
+                ),
             ),
         ),
     )

@@ -20,6 +20,8 @@ class Arm(StrEnum):
 
     STABLE = "stable"
     CANARY = "canary"
+    #: Repeats searches of the stable arm unseen: no answer belongs to it.
+    SHADOW = "shadow"
     #: Chosen by the caller through `pin`; never counted.
     PINNED = "pinned"
     #: The rail took no part (no retrieval, or no generation).

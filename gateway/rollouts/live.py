@@ -57,6 +57,11 @@ class Remembered(Generic[T]):
             self._reading.add_done_callback(self._done)
         return await asyncio.shield(self._reading)
 
+    @property
+    def known(self) -> T | None:
+        """The last value, whatever its age, without a read."""
+        return self._value
+
     def forget(self) -> None:
         """Read again at the next `get`; the value stays as what to fall back on."""
         self._generation += 1

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from gateway.schemas.fields import Body, ShortText
 from retrieval.documents import LONGEST_ID
@@ -15,6 +23,8 @@ from retrieval.stored import StoredDocument
 
 #: Documents that one request may write and take away.
 MAX_BATCH = 1_000
+#: How far the clock of whoever sends documents may be ahead of ours.
+CLOCKS_APART = timedelta(minutes=1)
 
 DocumentId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_ID)]
 Principal = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -47,6 +57,10 @@ class DocumentBody(Body):
     )
     effective_from: date | None = Field(default=None, description="First day on which it is true.")
     effective_to: date | None = Field(default=None, description="Last day on which it is true.")
+    modified_at: AwareDatetime | None = Field(
+        default=None,
+        description="When it was changed in its source: the lag until it is searchable counts from then on.",
+    )
     audience: Literal["public", "internal"] | None = Field(
         default=None, description="`internal` is for keys with the principal `staff`."
     )
@@ -62,6 +76,13 @@ class DocumentBody(Body):
     def _not_blank(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("is blank; to take a document away, delete it")
+        return value
+
+    @field_validator("modified_at")
+    @classmethod
+    def _not_in_future(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value > datetime.now(UTC) + CLOCKS_APART:
+            raise ValueError("is in the future; send the time at which the source was changed")
         return value
 
     @field_validator("metadata")

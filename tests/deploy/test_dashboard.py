@@ -24,8 +24,10 @@ def test_rows_keep_the_two_layers_apart() -> None:
     assert rows == [
         "Golden path",
         "Retrieval (knowledge rail)",
+        "Jobs and freshness (knowledge rail)",
         "Generation (model rail)",
         "Versions and arms",
+        "Shadow of the knowledge rail",
         "Database and gateway overhead",
     ]
 

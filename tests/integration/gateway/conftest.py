@@ -20,6 +20,7 @@ from gateway.access import KeyStore
 from gateway.app import create_app
 from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database
+from gateway.rails import Searcher
 from gateway.recorder import TurnRecorder
 from gateway.server import listen
 from gateway.settings import GatewaySettings
@@ -146,7 +147,13 @@ async def gateway(database_url: str, tmp_path: Path, settings: GatewaySettings) 
 
 
 @asynccontextmanager
-async def started(database_url: str, tmp_path: Path, settings: GatewaySettings) -> AsyncIterator[Gateway]:
+async def started(
+    database_url: str,
+    tmp_path: Path,
+    settings: GatewaySettings,
+    *,
+    around_search: Callable[[Searcher], Searcher] = lambda searcher: searcher,
+) -> AsyncIterator[Gateway]:
     """Build and serve."""
     async with AsyncExitStack() as stack:
         records = await stack.enter_async_context(_pool(database_url))
@@ -182,7 +189,7 @@ async def started(database_url: str, tmp_path: Path, settings: GatewaySettings) 
                 knowledge=store,
                 jobs=JobStore(store),
                 documents=DocumentStore(store),
-                searcher=Retriever(store=store, embedders={embedder.id: embedder}),
+                searcher=around_search(Retriever(store=store, embedders={embedder.id: embedder})),
                 embedders={embedder.id: embedder.dims},
                 models=registry,
                 engines=engines,
@@ -194,6 +201,7 @@ async def started(database_url: str, tmp_path: Path, settings: GatewaySettings) 
                 exposition=lambda: b"",
             ),
         )
+        stack.push_async_callback(state.searcher.close)
         url = await stack.enter_async_context(_serving(state))
         yield Gateway(
             url=url,
