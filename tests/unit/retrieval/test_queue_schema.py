@@ -8,6 +8,6 @@ from procrastinate.schema import SchemaManager
 
 
 def test_the_copied_schema_is_the_librarys() -> None:
-    migration = files("retrieval.sql").joinpath("migrations", "0004_queue.sql").read_text(encoding="utf-8")
+    migration = files("retrieval.sql").joinpath("migrations", "0005_queue.sql").read_text(encoding="utf-8")
     copied = migration.partition("-- procrastinate >>>\n")[2].partition("-- <<< procrastinate\n")[0]
     assert copied == SchemaManager.get_schema()
