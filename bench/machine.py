@@ -24,7 +24,9 @@ PACKAGES = (
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, load at the start, Python and package versions, git revision."""
+    """Processor, cores, memory, load right now, Python and package versions, git revision (`-dirty` where files of it
+    were changed). Call it before measuring: afterwards the load is the bench's own.
+    """
     cpu = next(
         (
             line.split(":", 1)[1].strip()
@@ -39,7 +41,12 @@ def describe_machine() -> dict[str, Any]:
         ).split()[1]
     )
     revision = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        # No tag matches, so that a revision is always named by itself.
+        ["git", "describe", "--always", "--dirty", "--exclude", "*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

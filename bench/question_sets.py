@@ -57,7 +57,7 @@ def demo(folder: Path) -> Corpus:
         Question(
             id=row["id"],
             corpus="demo",
-            kind=f"{row['kind']} ({'holdout' if row['split'] == 'holdout' else 'train, dev'})",
+            kind=row["kind"],
             text=row["text"],
             gold=frozenset(row["gold"]),
             principals=("public",) if row["asker"] == "customer" else EVERYBODY,
