@@ -18,6 +18,7 @@ from deploy.commands import (
     asking,
     erasing,
     fitting,
+    jobs,
     keys,
     knowledge,
     models,
@@ -59,6 +60,7 @@ CODES: dict[type[BaseException], int] = {
     knowledge_errors.VersionInReachError: REFUSED,
     knowledge_errors.BuildRunningError: REFUSED,
     knowledge_errors.CanaryError: REFUSED,
+    knowledge_errors.JobStateError: REFUSED,
     knowledge_errors.EmbeddingError: DEPENDENCY,
     knowledge_errors.StoreError: DEPENDENCY,
     knowledge_errors.StoreRoleError: USAGE,
@@ -133,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = CommandLine(parser)
-    for group in (stack, asking, knowledge, rails, models, keys, programs):
+    for group in (stack, asking, knowledge, rails, models, jobs, keys, programs):
         group.add(commands)
     versioned = commands.group("knowledge", "The index versions of the knowledge rail.")
     versions.add(versioned)

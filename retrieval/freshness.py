@@ -5,10 +5,8 @@ A source that is only sent documents (over HTTP) has no looks; its lag counts fr
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -17,17 +15,13 @@ from psycopg.rows import class_row
 
 from retrieval import instruments as telemetry
 from retrieval.connections import Connection, Pool, borrowed, row_of
-from retrieval.errors import RetrievalError, UnknownSourceError
+from retrieval.errors import UnknownSourceError
 from retrieval.sql import named_queries
-
-logger = logging.getLogger(__name__)
 
 QUERIES = named_queries("retrieval.sql", "freshness.sql")
 ENTER = named_queries("retrieval.sql", "queries.sql")["enter"]
 #: Sources that the metrics tell apart, those due first; a label must stay bounded.
 MAX_SOURCES = 100
-#: How often the metrics are renewed: alarms think in hours.
-WATCH_S = 60.0
 
 
 class Lender(Protocol):
@@ -150,44 +144,6 @@ async def oldest_syncs(store: Lender) -> list[Sync]:
         conn.cursor(row_factory=class_row(Sync)) as cursor,
     ):
         return await (await cursor.execute(QUERIES["oldest_syncs"], {"sources": MAX_SOURCES})).fetchall()
-
-
-class SyncGauges:
-    """Shows the oldest syncs as metrics. Times, not ages: those stay true while the database is away."""
-
-    def __init__(self, store: Lender) -> None:
-        self._store = store
-        self._shown: set[str] = set()
-
-    @asynccontextmanager
-    async def watched(self, *, every_s: float = WATCH_S) -> AsyncIterator[None]:
-        """Show them again and again within the block."""
-        task = asyncio.create_task(self._watch(every_s), name="sync-gauges")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _watch(self, every_s: float) -> None:
-        while True:
-            try:
-                await self.show()
-            except RetrievalError as exc:
-                # The last times stay, and get old: that is what the alarm looks at.
-                logger.info("syncs not read: %s", exc, extra={"action": "syncs_unread"})
-            await asyncio.sleep(every_s)
-
-    async def show(self) -> None:
-        """Read and show them now; a source that is gone or no longer due is shown as no number."""
-        syncs = {sync.source: sync for sync in await oldest_syncs(self._store)}
-        for source in self._shown | syncs.keys():
-            sync, labels = syncs.get(source), {telemetry.SOURCE: source}
-            due_at = sync.due_at if sync else None
-            telemetry.last_sync.set(sync.checked_at.timestamp() if sync else float("nan"), labels)
-            telemetry.sync_due.set(due_at.timestamp() if due_at else float("nan"), labels)
-        self._shown |= syncs.keys()
 
 
 @asynccontextmanager

@@ -7,12 +7,13 @@ once. Text of questions and documents is never recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 SCOPE = "twinrail.retrieval"
@@ -36,6 +37,9 @@ EMPTY = "twinrail.retrieval.empty"
 UNDERFILLED = "twinrail.retrieval.underfilled"
 STAGE = "twinrail.retrieval.stage"
 SOURCE = "twinrail.knowledge.source"
+JOB_KIND = "twinrail.job.kind"
+JOB_STATE = "twinrail.job.state"
+JOB_OUTCOME = "twinrail.job.outcome"
 ERROR_TYPE = "error.type"
 #: `error.type` of work whose reader left: no failure of ours, so it sets no error status.
 CANCELLED = "cancelled"
@@ -52,7 +56,25 @@ QUERY_SPAN = "SELECT retrieval.search"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 #: From seconds to a week: a source may be polled once a day.
 _LAGS = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400, 604800)
+#: One document takes under a second, a build of a million chunks hours.
+_RUNS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200)
 _UNIT = tuple(step / 20 for step in range(21))
+
+
+class Shown:
+    """What a gauge shows: all of its series at once, so that one that is gone is shown no longer."""
+
+    def __init__(self) -> None:
+        self._series: Sequence[Observation] = ()
+
+    def show(self, series: Sequence[tuple[float, Mapping[str, str]]]) -> None:
+        """From now on these, and no others."""
+        self._series = tuple(Observation(value, labels) for value, labels in series)
+
+    def __call__(self, _options: CallbackOptions) -> Sequence[Observation]:
+        """For the SDK, whenever it collects."""
+        return self._series
+
 
 tracer = trace.get_tracer(SCOPE)
 _meter = metrics.get_meter(SCOPE)
@@ -95,15 +117,48 @@ freshness_lag = _meter.create_histogram(
     description="From a document's change in its source until a search finds it",
     explicit_bucket_boundaries_advisory=_LAGS,
 )
-last_sync = _meter.create_gauge(
+last_sync, sync_due = Shown(), Shown()
+_meter.create_observable_gauge(
     "twinrail.knowledge.sync.last",
+    callbacks=[last_sync],
     unit="s",
     description="Unix time of the last look at the whole source that ended well; the oldest over all tenants",
 )
-sync_due = _meter.create_gauge(
+_meter.create_observable_gauge(
     "twinrail.knowledge.sync.due",
+    callbacks=[sync_due],
     unit="s",
     description="Unix time by which the source should be looked through again; the earliest over all tenants",
+)
+jobs, jobs_waiting, job_workers = Shown(), Shown(), Shown()
+_meter.create_observable_gauge(
+    "twinrail.jobs",
+    callbacks=[jobs],
+    unit="{job}",
+    description="Jobs that wait, run, are paused or have failed, over all tenants",
+)
+_meter.create_observable_gauge(
+    "twinrail.jobs.waiting.since",
+    callbacks=[jobs_waiting],
+    unit="s",
+    description="Unix time since when the oldest job of the state waits, over all tenants",
+)
+_meter.create_observable_gauge(
+    "twinrail.jobs.workers",
+    callbacks=[job_workers],
+    unit="{worker}",
+    description="Workers that gave a sign of life",
+)
+job_duration = _meter.create_histogram(
+    "twinrail.jobs.duration",
+    unit="s",
+    description="Duration of one run of a job by a worker; a job that is tried again runs again",
+    explicit_bucket_boundaries_advisory=_RUNS,
+)
+job_documents_failed = _meter.create_counter(
+    "twinrail.jobs.documents.failed",
+    unit="{document}",
+    description="Documents that a job left out, because they could not be read or are another source's",
 )
 query_duration = _meter.create_histogram(
     "db.client.operation.duration",

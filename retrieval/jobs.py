@@ -56,6 +56,19 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class QueueState(StrEnum):
+    """Where a job that has not ended well stands, as operators count them."""
+
+    QUEUED = "queued"
+    #: Queued after a failure.
+    RETRYING = "retrying"
+    RUNNING = "running"
+    #: Its worker gives no sign of life, and no other one has taken it over.
+    ABANDONED = "abandoned"
+    PAUSED = "paused"
+    FAILED = "failed"
+
+
 #: What a caller may do with a job, from which states on, and where it leads.
 MOVES: Mapping[str, tuple[JobState, tuple[JobState, ...]]] = {
     "pause": (JobState.PAUSED, (JobState.QUEUED, JobState.RUNNING)),
@@ -65,6 +78,7 @@ MOVES: Mapping[str, tuple[JobState, tuple[JobState, ...]]] = {
         (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED, JobState.FAILED),
     ),
 }
+DONE: Mapping[str, str] = {"pause": "paused", "resume": "resumed", "cancel": "cancelled"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +121,37 @@ class Submission:
     def delete(cls, document_id: str) -> Self:
         """Take a document away."""
         return cls(id=document_id, content=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """The jobs of all tenants, counted; it names none."""
+
+    jobs: Mapping[tuple[JobKind, QueueState], int]
+    #: Since when the oldest job of a state waits; only of states that are to pass.
+    waits_since: Mapping[QueueState, datetime]
+    #: Those that gave a sign of life.
+    workers: int
+
+
+#: States in which a job waits for something to happen by itself.
+WAITING = (QueueState.QUEUED, QueueState.RETRYING, QueueState.ABANDONED)
+#: Seconds after which a worker without a sign of life counts as dead.
+STALLED_S = 60.0
+
+
+def refusal(job: Job, move: str) -> JobStateError | None:
+    """Why a job as it was found cannot be moved so; None also where it is so already."""
+    _, origins = MOVES[move]
+    if _is_so(job, move) or (job.state in origins and job.snapshot is None):
+        return None
+    unfinished = job.snapshot and job.state is not JobState.DONE
+    doing = "has published and is being finished" if unfinished else f"is {job.state}"
+    return JobStateError(f"job: {job.id} {doing}, so it cannot be {DONE[move]}")
+
+
+def _is_so(job: Job, move: str) -> bool:
+    return job.state is MOVES[move][0] or (move == "resume" and job.state is JobState.RUNNING)
 
 
 class JobStore:
@@ -184,11 +229,35 @@ class JobStore:
         async with self._entered(tenant) as conn:
             return await self._read(conn, tenant, job)
 
-    async def jobs(self, tenant: str, *, limit: int = 50) -> list[Job]:
-        """The tenant's jobs, newest first."""
+    async def jobs(self, tenant: str, *, limit: int = 50, open_only: bool = False) -> list[Job]:
+        """The tenant's jobs, newest first; `open_only`: those that are neither done nor cancelled."""
+        statement = QUERIES["open_jobs" if open_only else "jobs"]
         async with self._entered(tenant) as conn, conn.cursor(row_factory=class_row(Job)) as cursor:
-            await cursor.execute(QUERIES["jobs"], {"tenant": tenant, "limit": limit})
+            await cursor.execute(statement, {"tenant": tenant, "limit": limit})
             return await cursor.fetchall()
+
+    async def tenants(self) -> list[str]:
+        """Every tenant that ever had a job."""
+        async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
+            return [name for (name,) in await (await conn.execute(QUERIES["tenants"])).fetchall()]
+
+    async def queue(self, *, stalled_s: float = STALLED_S) -> Queue:
+        """How many jobs of all tenants there are that have not ended well, and who is there to do them."""
+        params = {"stalled_s": stalled_s}
+        async with (
+            borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn,
+            conn.transaction(),
+        ):
+            facts = await (await conn.execute(QUERIES["queue_facts"], params)).fetchall()
+            (workers,) = await row_of(conn, QUERIES["workers"], params)
+        jobs: dict[tuple[JobKind, QueueState], int] = {}
+        waits_since: dict[QueueState, datetime] = {}
+        for kind, named, count, since in facts:
+            state = QueueState(named)
+            jobs[JobKind(kind), state] = count
+            if state in WAITING:
+                waits_since[state] = min(since, waits_since.get(state, since))
+        return Queue(jobs=jobs, waits_since=waits_since, workers=workers)
 
     async def move(self, tenant: str, job: UUID, move: str) -> Job:
         """`pause`, `resume` or `cancel`. From the return on a job that is to stop publishes nothing more.
@@ -201,10 +270,11 @@ class JobStore:
             moved = await (await conn.execute(QUERIES["move"], params)).fetchone()
             found = await self._read(conn, tenant, job)
             if moved is None:
-                if found.state is state or (move == "resume" and found.state is JobState.RUNNING):
+                if _is_so(found, move):
                     return found
-                doing = "has published and is being finished" if found.snapshot else f"is {found.state}"
-                raise JobStateError(f"job: {job} {doing}, so it cannot be {_DONE[move]}")
+                raise refusal(found, move) or JobStateError(
+                    f"job: {job} was moved meanwhile; look at it again"
+                )
             if move == "resume":
                 await self._enqueue(conn, tenant, job, kind=found.kind, source=found.source)
             else:
@@ -248,6 +318,3 @@ class JobStore:
         ):
             await conn.execute(STORE_QUERIES["enter"], {"tenant": tenant})
             yield conn
-
-
-_DONE = {"pause": "paused", "resume": "resumed", "cancel": "cancelled"}

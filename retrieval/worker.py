@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -18,11 +19,12 @@ from procrastinate.jobs import Job as QueuedJob
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
+from retrieval import instruments as telemetry
 from retrieval.chunking import NO_CHUNKERS, Chunker
 from retrieval.connections import Pool, borrowed
 from retrieval.embedding import Embedder
 from retrieval.errors import JobInterruptedError, RetrievalError, StoreUnavailableError
-from retrieval.jobs import QUERIES, QUEUE, TASK, JobState
+from retrieval.jobs import QUERIES, QUEUE, STALLED_S, TASK, JobState
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.partitions import DEFAULT_RESOURCES, IndexResources
 from retrieval.running import FIRST_PAUSE_S, LONGEST_PAUSE_S, JobFailure, JobRun
@@ -39,6 +41,9 @@ LONGEST_RETRY_S = 300
 #: for another one of their tenant.
 POLL_S = 1.0
 #: Days for which a job that has ended can be looked up.
+#: What came of a run, beside `done` and `failed`: to be tried again, put back because the worker stops, and
+#: paused, cancelled or lost.
+RETRIED, GIVEN_BACK, STOPPED = "retried", "given_back", "stopped"
 KEEP_DAYS = 30
 
 
@@ -70,7 +75,7 @@ class Worker:
         resources: IndexResources = DEFAULT_RESOURCES,
         concurrency: int = 1,
         heartbeat_s: float = 10.0,
-        stalled_s: float = 60.0,
+        stalled_s: float = STALLED_S,
         grace_s: float = 20.0,
     ) -> None:
         self._store = store
@@ -161,19 +166,34 @@ class Worker:
             if run is None:
                 return
             self._runs[number] = run
-            await self._do(run)
+            await self._timed(run)
         finally:
             del self._runs[number]
 
-    async def _do(self, run: JobRun) -> None:
-        """The job, and in every case what becomes of it."""
+    async def _timed(self, run: JobRun) -> None:
+        """The job; how long this run of it took and what came of it is measured."""
+        began, outcome = time.monotonic(), RETRIED
+        try:
+            outcome = await self._do(run)
+        except _AgainError as exc:
+            outcome = RETRIED if exc.wait_s else GIVEN_BACK
+            raise
+        except asyncio.CancelledError:
+            outcome = GIVEN_BACK
+            raise
+        finally:
+            labels = {telemetry.JOB_KIND: run.kind.value, telemetry.JOB_OUTCOME: outcome}
+            telemetry.job_duration.record(time.monotonic() - began, labels)
+
+    async def _do(self, run: JobRun) -> str:
+        """The job, and in every case what becomes of it; the outcome in a word."""
         if run.failures >= MOST_FAILURES:
             problem = f"gave up after {run.failures} attempts; in the last one the worker died"
             await run.finish(
                 JobState.FAILED,
                 failure=JobFailure(type="WorkerDied", field=None, problem=problem, fix="see its log"),
             )
-            return
+            return JobState.FAILED.value
         try:
             async with run.watched():
                 outcome = await self._work.do(run)
@@ -188,11 +208,16 @@ class Worker:
         except Exception as exc:  # noqa: BLE001  # the boundary of a job
             await self._fail(run, exc)
         else:
+            return STOPPED
             await run.finish(outcome.state, failure=outcome.failure, report=outcome.report)
             logger.info("job %s is %s", run.job, outcome.state, extra={"action": "job_ended"})
+            return JobState.FAILED.value
 
     async def _fail(self, run: JobRun, error: Exception) -> None:
         failure = JobFailure.of(error)
+            left_out = len((outcome.report or {}).get("failures", ()))
+            telemetry.job_documents_failed.add(left_out, {telemetry.JOB_KIND: run.kind.value})
+            return outcome.state.value
         retryable = isinstance(error, RetrievalError) and error.retryable
         if retryable and run.failures + 1 < MOST_FAILURES:
             await run.postpone(failure)

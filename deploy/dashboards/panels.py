@@ -236,7 +236,7 @@ def _retrieval() -> Row:
             ),
             Panel(
                 title="Recall of the vector index",
-                about="Share of the exact nearest chunks that it proposed, on sampled searches. Falling: rebuild it.",
+                about="Share of the exact nearest chunks that it proposes, on sampled searches.",
                 unit="percentunit",
                 series=one(
                     mean(
@@ -249,7 +249,7 @@ def _retrieval() -> Row:
             ),
             Panel(
                 title="Answered without a step",
-                about="Share of the questions whose hits kept the fused order, or that were searched as they were.",
+                about="Share of the questions that kept the fused order, or were searched as asked.",
                 unit="percentunit",
                 series=tuple(
                     Series(
@@ -294,7 +294,7 @@ def _jobs() -> Row:
             ),
             Panel(
                 title="Oldest waiting job",
-                about="How long the oldest job waits. With nothing running or no worker: `twinrail jobs list`.",
+                about="How long the oldest job of a state waits; `twinrail jobs list` shows which.",
                 unit="s",
                 series=one(
                     oldest("twinrail_jobs_waiting_since_seconds", by=JOB_STATE), f"{{{{{JOB_STATE}}}}}"
@@ -302,7 +302,7 @@ def _jobs() -> Row:
             ),
             Panel(
                 title="Workers",
-                about="That gave a sign of life within a minute. None: nothing that is sent becomes searchable.",
+                about="That gave a sign of life within a minute. None: nothing sent gets searchable.",
                 unit="short",
                 series=one("max(twinrail_jobs_workers)", "workers"),
                 kind="stat",
@@ -340,7 +340,7 @@ def _jobs() -> Row:
             ),
             Panel(
                 title="Change to searchable",
-                about="From a document's change in its source until a search finds it. Needs the workers' OTLP.",
+                about="From a change in a source until a search finds it. Needs the workers' OTLP.",
                 unit="s",
                 series=quantiles("twinrail_knowledge_freshness_lag_seconds"),
                 width=6,

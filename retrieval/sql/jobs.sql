@@ -1,5 +1,6 @@
 -- name: add_job
 -- A request that is sent again with the same key finds the job that it made.
+WITH known AS (INSERT INTO retrieval.job_tenant (name) VALUES (%(tenant)s) ON CONFLICT DO NOTHING)
 INSERT INTO retrieval.job (tenant, kind, source, details, total, idempotency_key, request_sha256)
 VALUES (%(tenant)s, %(kind)s, %(source)s, %(details)s, %(total)s, %(idempotency_key)s, %(request_sha256)s)
 ON CONFLICT (tenant, idempotency_key) DO NOTHING
@@ -32,6 +33,12 @@ SELECT id, tenant, kind, source, details, state, stage, done, total, attempts, e
        started_at, finished_at
 FROM retrieval.job WHERE tenant = %(tenant)s ORDER BY number DESC LIMIT %(limit)s
 
+-- name: open_jobs
+SELECT id, tenant, kind, source, details, state, stage, done, total, attempts, error, report, snapshot, created_at,
+       started_at, finished_at
+FROM retrieval.job WHERE tenant = %(tenant)s AND state IN ('queued', 'running', 'paused', 'failed')
+ORDER BY number DESC LIMIT %(limit)s
+
 -- name: job_of_key
 SELECT id, request_sha256 FROM retrieval.job WHERE tenant = %(tenant)s AND idempotency_key = %(idempotency_key)s
 
@@ -40,6 +47,7 @@ SELECT id, request_sha256 FROM retrieval.job WHERE tenant = %(tenant)s AND idemp
 UPDATE retrieval.job SET state = %(state)s,
     failures = CASE WHEN %(state)s = 'queued' THEN 0 ELSE failures END,
     error = CASE WHEN %(state)s = 'queued' THEN NULL ELSE error END,
+    queued_at = CASE WHEN %(state)s = 'queued' THEN now() ELSE queued_at END,
     finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() ELSE NULL END
 WHERE tenant = %(tenant)s AND id = %(job)s AND state = ANY (%(from)s) AND snapshot IS NULL
 RETURNING id
@@ -89,12 +97,13 @@ RETURNING id
 
 -- name: postpone
 -- Left for another attempt.
-UPDATE retrieval.job SET state = 'queued', error = %(error)s::jsonb, failures = failures + %(failed)s
+UPDATE retrieval.job SET state = 'queued', error = %(error)s::jsonb, failures = failures + %(failed)s,
+    queued_at = CASE WHEN %(failed)s = 1 AND failures > 0 THEN queued_at ELSE now() END
 WHERE tenant = %(tenant)s AND id = %(job)s AND attempts = %(attempt)s AND state = 'running'
 RETURNING failures
 
 -- name: tenants
-SELECT name FROM retrieval.tenant ORDER BY name
+SELECT name FROM retrieval.job_tenant ORDER BY name
 
 -- name: forget_old
 DELETE FROM retrieval.job WHERE tenant = %(tenant)s AND finished_at < now() - make_interval(days => %(days)s)
@@ -113,3 +122,10 @@ SELECT stalled.id, retrieval_queue.procrastinate_retry_job_v2(stalled.id, now(),
 
 -- name: doing
 SELECT id FROM retrieval_queue.procrastinate_jobs WHERE status = 'doing' AND worker_id = %(worker)s
+
+-- name: queue_facts
+SELECT kind, state, jobs, waits_since FROM retrieval.queue_facts(%(stalled_s)s)
+
+-- name: workers
+SELECT count(*) FROM retrieval_queue.procrastinate_workers
+WHERE last_heartbeat > now() - make_interval(secs => %(stalled_s)s)

@@ -1,5 +1,8 @@
--- Work that is done in the background, one row a job. The queue (0004_queue.sql) says when and by whom; this table says
+-- Work that is done in the background, one row a job. The queue (0005_queue.sql) says when and by whom; this table says
 -- what and how far, and is what callers see.
+
+-- Whose jobs there are, so that what is done for all tenants finds those too that never published anything.
+CREATE TABLE retrieval.job_tenant (name text PRIMARY KEY CHECK (name <> ''));
 
 CREATE TABLE retrieval.job (
     tenant text NOT NULL CHECK (tenant <> ''),
@@ -30,12 +33,15 @@ CREATE TABLE retrieval.job (
     idempotency_key text,
     request_sha256 text,
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- Since when it waits: sent, resumed or given back, or the first of the failures in a row.
+    queued_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     finished_at timestamptz,
     CONSTRAINT job_v1 PRIMARY KEY (tenant, id),
     CONSTRAINT job_idempotency_v1 UNIQUE (tenant, idempotency_key)
 );
 CREATE INDEX job_number ON retrieval.job (tenant, number);
+CREATE INDEX job_open ON retrieval.job (tenant) WHERE state IN ('queued', 'running', 'paused', 'failed');
 
 -- The documents of a job, as they were sent. Their text goes when the job is done.
 CREATE TABLE retrieval.job_document (
@@ -59,4 +65,37 @@ BEGIN
         EXECUTE format('ALTER TABLE retrieval.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY own_tenant ON retrieval.%I USING (%s) WITH CHECK (%s)', name, own, own);
     END LOOP;
+END $$;
+
+-- For the metrics, which name no tenant: jobs that have not ended well, by kind and by what has become of them, and since
+-- when the oldest one waits. `retrying`: queued after a failure. `abandoned`: its worker gives no sign of life, and no
+-- other one has taken it over. Takes each tenant's eyes in turn and leaves with nobody's.
+CREATE FUNCTION retrieval.queue_facts(p_stalled_s double precision)
+    RETURNS TABLE (kind text, state text, jobs bigint, waits_since timestamptz) LANGUAGE plpgsql AS $$
+DECLARE
+    v_tenant text;
+    v_facts jsonb := '[]';
+BEGIN
+    FOR v_tenant IN SELECT name FROM retrieval.job_tenant ORDER BY name LOOP
+        PERFORM set_config('retrieval.tenant', v_tenant, true);
+        v_facts := v_facts || coalesce((
+            SELECT jsonb_agg(to_jsonb(facts)) FROM (
+                SELECT j.kind, seen.state, count(*) AS jobs, min(j.queued_at) AS waits_since
+                FROM retrieval.job j
+                CROSS JOIN LATERAL (SELECT CASE
+                    WHEN j.state = 'queued' AND j.error IS NOT NULL THEN 'retrying'
+                    WHEN j.state = 'running' AND NOT EXISTS (
+                        SELECT FROM retrieval_queue.procrastinate_jobs place
+                        JOIN retrieval_queue.procrastinate_workers worker ON worker.id = place.worker_id
+                        WHERE place.id = j.queued_as AND place.status = 'doing'
+                          AND worker.last_heartbeat > now() - make_interval(secs => p_stalled_s)) THEN 'abandoned'
+                    ELSE j.state END AS state) AS seen
+                WHERE j.tenant = v_tenant AND j.state IN ('queued', 'running', 'paused', 'failed')
+                GROUP BY 1, 2) AS facts), '[]');
+    END LOOP;
+    PERFORM set_config('retrieval.tenant', '', true);
+    RETURN QUERY
+        SELECT f.kind, f.state, sum(f.jobs)::bigint, min(f.waits_since)
+        FROM jsonb_to_recordset(v_facts) AS f (kind text, state text, jobs bigint, waits_since timestamptz)
+        GROUP BY 1, 2;
 END $$;

@@ -26,7 +26,9 @@ from gateway.access import create_key
 from gateway.database import Database
 from retrieval.confidence import Calibration
 from retrieval.embedding import HttpEmbedder
+from retrieval.freshness import expect_syncs
 from retrieval.ingest import ingest
+from retrieval.jobs import JobKind, JobStore
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion
 from serving.prompting import load_prompt
@@ -140,6 +142,9 @@ async def running_gateway(
             )
         )
         await ingest(knowledge, embedder, source, tenant=TENANT)
+        await expect_syncs(knowledge, TENANT, source.name, 86_400)
+        # No worker runs, so it waits.
+        await JobStore(knowledge).submit(TENANT, JobKind.SOURCE, source="later", details={"path": "later"})
         stable, fallback = model_version("support"), model_version("base")
         registry = ModelRegistry(pool)
         for version in (fallback, stable):
