@@ -1,6 +1,7 @@
 """Index versions and the pointer: what there is, what is live, and every move of it.
 
-Each move is one statement on one row: a reader sees the old state or the new one, and waits for neither.
+Each move is one statement on one row, sent in one round trip with its lock: a reader sees the old state or
+the new one, and waits for neither.
 """
 
 from __future__ import annotations
@@ -187,21 +188,16 @@ class VersionStore:
         With what the caller saw as `expected_...`, a call that is sent again after it went through is refused
         and not done twice.
         """
-        expected = {"expected_revision": expected_revision, "expected_snapshot": expected_snapshot}
-        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
-            await conn.execute(SESSION["enter"], {"tenant": tenant})
-            await self._require_unmoved(conn, tenant, expected)
-            publish, version = await row_of(conn, QUERIES["moves"], {"tenant": tenant})
-            if what is None:
-                if publish is None and version is None:
-                    raise NothingToUndoError(
-                        f"nothing to undo: tenant {tenant!r} has published nothing, "
-                        "and the version pointer has not moved"
-                    )
-                what = "publish" if (publish or 0) > (version or 0) else "version"
+        expected = {
+            "tenant": tenant,
+            "expected_revision": expected_revision,
+            "expected_snapshot": expected_snapshot,
+        }
+        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn:
+            what = what or await _last_move(conn, expected)
             if what == "publish":
-                return await self._undo_publish(conn, tenant, expected)
-            return await self._undo_version(conn, tenant, expected)
+                return await _undo_publish(conn, expected)
+            return await _undo_version(conn, expected)
 
     async def undo_goal(self) -> UndoGoal | None:
         """What undoing the version would bring back; None when the pointer has not moved."""
@@ -211,52 +207,83 @@ class VersionStore:
         ):
             return await (await cursor.execute(QUERIES["undo_goal"])).fetchone()
 
-    async def _require_unmoved(self, conn: Connection, tenant: str, expected: Mapping[str, object]) -> None:
-        revision, snapshot = await row_of(conn, QUERIES["seen"], {"tenant": tenant})
-        for name, now in (("expected_revision", revision), ("expected_snapshot", snapshot)):
-            if expected[name] not in (None, now):
-                raise PointerMovedError(
-                    f"{name}: the knowledge rail is at {now}, not {expected[name]}; read it again"
-                )
-
-    async def _undo_publish(self, conn: Connection, tenant: str, expected: Mapping[str, object]) -> Undone:
-        row = await (await conn.execute(QUERIES["undo_publish"], {"tenant": tenant, **expected})).fetchone()
-        if row is None:
-            await self._require_unmoved(conn, tenant, expected)
-            raise NothingToUndoError(f"nothing to undo: tenant {tenant!r} has published nothing")
-        return Undone(what="publish", before=str(row[1]), after=str(row[0]))
-
-    async def _undo_version(self, conn: Connection, tenant: str, expected: Mapping[str, object]) -> Undone:
-        await conn.execute(QUERIES["lock_pointer"])
-        before = await row_of(conn, QUERIES["pointer"], {})
-        await conn.execute(QUERIES["operation"], {"operation": "undo"})
-        after = await (await conn.execute(QUERIES["undo_version"], expected)).fetchone()
-        if after is None:
-            await self._require_unmoved(conn, tenant, expected)
-            if await (await conn.execute(QUERIES["undo_goal"])).fetchone():
-                raise PointerMovedError
-            raise NothingToUndoError(
-                "nothing to undo: the version pointer has not moved since the first version became stable"
-            )
-        if before[0] != after[0]:
-            return Undone(what="version", before=before[0], after=after[0])
-        return Undone(what="version", before=before[1] or before[0], after=after[1] or after[0])
-
     async def _move(
         self, operation: Literal["promote", "set_canary", "set_shadow"], params: Mapping[str, object]
     ) -> Pointer:
-        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
-            await conn.execute(QUERIES["lock_pointer"])
-            await conn.execute(QUERIES["operation"], {"operation": operation})
-            async with conn.cursor(row_factory=class_row(Pointer)) as cursor:
-                pointer = await (await cursor.execute(QUERIES[operation], params)).fetchone()
-                if pointer is None:
+        """One round trip: what comes between lock and commit is waited for by nobody but the next move."""
+        async with (
+            borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn,
+            conn.cursor(row_factory=class_row(Pointer)) as cursor,
+        ):
+            async with conn.pipeline():
+                await conn.execute(QUERIES["lock_pointer"])
+                await conn.execute(QUERIES["operation"], {"operation": operation})
+                await cursor.execute(QUERIES[operation], params)
+            pointer = await cursor.fetchone()
+            if pointer is None:
+                async with conn.transaction():
+                    await conn.execute(QUERIES["lock_pointer"])
                     await _explain_refusal(conn, params["version"])
                     # A move to where the pointer stands already is a success that moves nothing.
                     pointer = await (await cursor.execute(QUERIES["pointer"])).fetchone()
             if pointer is None or pointer.stable is None:
                 raise NoStableVersionError
             return pointer
+
+
+async def _last_move(conn: Connection, expected: Mapping[str, object]) -> Move:
+    """Which of the two came last."""
+    async with conn.transaction():
+        await conn.execute(SESSION["enter"], expected)
+        publish, version = await row_of(conn, QUERIES["moves"], expected)
+    if publish is None and version is None:
+        raise NothingToUndoError(
+            f"nothing to undo: tenant {expected['tenant']!r} has published nothing, "
+            "and the version pointer has not moved"
+        )
+    return "publish" if (publish or 0) > (version or 0) else "version"
+
+
+async def _undo_publish(conn: Connection, expected: Mapping[str, object]) -> Undone:
+    async with conn.pipeline():
+        await conn.execute(SESSION["enter"], expected)
+        undone = await conn.execute(QUERIES["undo_publish"], expected)
+    row = await undone.fetchone()
+    if row is None:
+        await _require_unmoved(conn, expected)
+        raise NothingToUndoError(f"nothing to undo: tenant {expected['tenant']!r} has published nothing")
+    return Undone(what="publish", before=str(row[1]), after=str(row[0]))
+
+
+async def _undo_version(conn: Connection, expected: Mapping[str, object]) -> Undone:
+    async with conn.pipeline():
+        await conn.execute(SESSION["enter"], expected)
+        await conn.execute(QUERIES["lock_pointer"])
+        seen = await conn.execute(QUERIES["pointer"])
+        await conn.execute(QUERIES["operation"], {"operation": "undo"})
+        undone = await conn.execute(QUERIES["undo_version"], expected)
+    before, after = await seen.fetchone(), await undone.fetchone()
+    if before is None or after is None:
+        await _require_unmoved(conn, expected)
+        if await (await conn.execute(QUERIES["undo_goal"])).fetchone():
+            raise PointerMovedError
+        raise NothingToUndoError(
+            "nothing to undo: the version pointer has not moved since the first version became stable"
+        )
+    if before[0] != after[0]:
+        return Undone(what="version", before=before[0], after=after[0])
+    return Undone(what="version", before=before[1] or before[0], after=after[1] or after[0])
+
+
+async def _require_unmoved(conn: Connection, expected: Mapping[str, object]) -> None:
+    async with conn.transaction():
+        await conn.execute(SESSION["enter"], expected)
+        revision, snapshot = await row_of(conn, QUERIES["seen"], expected)
+    for name, now in (("expected_revision", revision), ("expected_snapshot", snapshot)):
+        if expected[name] not in (None, now):
+            raise PointerMovedError(
+                f"{name}: the knowledge rail is at {now}, not {expected[name]}; read it again"
+            )
 
 
 async def _explain_refusal(conn: Connection, version: object) -> None:

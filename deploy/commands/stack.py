@@ -228,7 +228,8 @@ async def _add_rails(report: dict[str, Any], lines: list[str], context: Context)
     for rail in report["rails"]:
         snapshot = f"@{rail['snapshot']}" if rail["rail"] == "knowledge" else ""
         canary = f", canary {rail['canary']} {rail['canary_weight_bp'] / 100:g} %" if rail["canary"] else ""
-        lines.append(f"{rail['rail']:<10}{rail['stable']}{snapshot}{canary}")
+        shadow = f", shadow {rail['shadow']}" if rail["shadow"] else ""
+        lines.append(f"{rail['rail']:<10}{rail['stable']}{snapshot}{canary}{shadow}")
 
 
 def _parts(ready: Mapping[str, Any]) -> str:

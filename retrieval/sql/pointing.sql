@@ -86,6 +86,8 @@ SET stable = goal.stable, canary = goal.canary, canary_weight_bp = goal.canary_w
     revision = p.revision + 1, moved_seq = nextval('retrieval.move_seq')
 FROM retrieval.before_last_move AS goal
 WHERE p.revision = coalesce(%(expected_revision)s, p.revision)
+  AND (%(expected_snapshot)s::int IS NULL OR %(expected_snapshot)s = coalesce(
+        (SELECT snapshot FROM retrieval.snapshot_head WHERE tenant = %(tenant)s), 0))
   -- Fails for the later of two that undo at the same moment: it would take back what it has not seen.
   AND (goal.stable, goal.canary, goal.canary_weight_bp) IS DISTINCT FROM (p.stable, p.canary, p.canary_weight_bp)
 RETURNING p.stable, p.canary, p.canary_weight_bp, p.previous, p.shadow, p.salt, p.revision
@@ -97,6 +99,7 @@ SELECT stable, canary, canary_weight_bp FROM retrieval.before_last_move
 UPDATE retrieval.snapshot_head
 SET snapshot = previous, previous = snapshot, moved_seq = nextval('retrieval.move_seq')
 WHERE tenant = %(tenant)s AND previous IS NOT NULL AND snapshot = coalesce(%(expected_snapshot)s, snapshot)
+  AND (%(expected_revision)s::bigint IS NULL OR %(expected_revision)s = (SELECT revision FROM retrieval.pointer))
 RETURNING snapshot, previous
 
 -- name: moves
