@@ -46,8 +46,9 @@ class Parts:
     searcher: Searcher
     #: Embedders that the searcher has at hand: id -> dimensions.
     embedders: Mapping[str, int]
-    #: Ids of the rerankers that it has.
+    #: Ids of the rerankers and rewriters that it has.
     rerankers: frozenset[str] = frozenset()
+    rewriters: frozenset[str] = frozenset()
     models: ModelRail
     engines: EngineRoster
     chat: ChatModel
@@ -110,6 +111,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         engines=parts.engines,
         embedders=parts.embedders,
         rerankers=parts.rerankers,
+        rewriters=parts.rewriters,
         jobs=parts.jobs,
         turns=TurnStore(parts.database),
         documents=parts.documents,

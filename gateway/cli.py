@@ -23,6 +23,7 @@ from gateway.app import create_app
 from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database, Pool
 from gateway.errors import DependencyDownError, GatewayError, SettingsError
+from gateway.guarding import require_guard
 from gateway.logs import setup_logs
 from gateway.rails import Searcher
 from gateway.recorder import TurnRecorder
@@ -37,7 +38,7 @@ from retrieval.errors import RetrievalError, StoreUnavailableError
 from retrieval.gauges import JobGauges, SyncGauges, watched
 from retrieval.jobs import JobStore
 from retrieval.rerankers import open_rerankers
-from retrieval.rewriting import LastTurns
+from retrieval.rewriting import LastTurns, Rewriter
 from retrieval.search import Retriever
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
@@ -105,6 +106,7 @@ async def _run(
             raise DependencyDownError(
                 "the database has no tables", field="DATABASE_URL", fix="run `twinrail migrate`"
             )
+        await require_guard(database)
         store = KnowledgeStore(chunks, acquire_timeout_s=knowledge.acquire_timeout_s)
         await store.check()
         jobs = JobStore(store)
@@ -121,10 +123,11 @@ async def _run(
         )
         registry = ModelRegistry(records)
         chat = ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s)
-        rewriters = (LastTurns(), ModelRewriter(chat=chat, models=registry))
+        model_rewriter = ModelRewriter(chat=chat, models=registry)
+        rewriters: dict[str, Rewriter] = {LastTurns.id: LastTurns(), model_rewriter.id: model_rewriter}
         retriever = Retriever(
             store=store,
-            rewriters={rewriter.id: rewriter for rewriter in rewriters},
+            rewriters=rewriters,
             embedders=embedders,
             rerankers=rerankers,
             rerank_timeout_s=knowledge.rerank_timeout_s,
@@ -144,6 +147,7 @@ async def _run(
                 searcher=around_search(searcher) if around_search else searcher,
                 embedders={embedder.id: embedder.dims for embedder in embedders.values()},
                 rerankers=frozenset(rerankers),
+                rewriters=frozenset(rewriters),
                 models=registry,
                 engines=engines,
                 chat=chat,

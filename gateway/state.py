@@ -34,8 +34,9 @@ class GatewayState:
     engines: EngineRoster
     #: Embedders that searches have at hand: id -> dimensions.
     embedders: Mapping[str, int]
-    #: Ids of the rerankers that they have.
+    #: Ids of the rerankers and rewriters that they have.
     rerankers: frozenset[str]
+    rewriters: frozenset[str]
     jobs: JobStore
     turns: TurnStore
     documents: DocumentStore

@@ -15,6 +15,8 @@ from retrieval.errors import RequestError
 
 #: What a new version ranks by; the search function in `sql/` knows the formula, and decision 006 the reason.
 FUSION = "coverage-1"
+#: Share of a reranker that is named without one: as measured for the shipped model.
+RERANK_WEIGHT = 0.3
 
 
 class VersionState(StrEnum):
@@ -48,7 +50,7 @@ class KnowledgeVersion:
     calibration: Calibration
     #: Id of the cross-encoder that orders the best hits anew; empty for none.
     reranker: str
-    #: Share of the reranker in the final order, 0 to 1; the fused score has the rest.
+    #: Share of the reranker in the final order, 0 for none; the fused score has the rest.
     rerank_weight: float
     #: How a follow-up becomes a question of its own, by name of the prompt; empty for not at all.
     rewriter: str
@@ -84,6 +86,13 @@ class KnowledgeVersion:
         for field, value in shares.items():
             if not 0 <= value <= 1:
                 raise RequestError(f"{field}: {value} is not a share; give a number from 0 to 1")
+        if reranker and not rerank_weight:
+            raise RequestError(
+                f"rerank_weight: 0 leaves {reranker} to read passages and change no order; "
+                f"give more than 0, such as {RERANK_WEIGHT}, or no reranker"
+            )
+        if rerank_weight and not reranker:
+            raise RequestError(f"rerank_weight: {rerank_weight} of no reranker; name one, or give 0")
         parts = {
             "embedder": embedder,
             "dims": dims,
@@ -118,11 +127,14 @@ class KnowledgeVersion:
     ) -> Self:
         """A version like this one but for what is given; None stands for what this one has.
 
-        Cosines of another embedder mean something else, so a threshold is not taken over with one: nothing is
-        refused until somebody has measured it.
+        A share belongs to its reranker: another one begins with RERANK_WEIGHT. Cosines of another embedder
+        mean something else, so a threshold is not taken over with one: nothing is refused until somebody has
+        measured it.
         """
         if abstain_below is None:
             abstain_below = self.abstain_below if embedder in (None, self.embedder) else 0.0
+        if rerank_weight is None and reranker not in (None, self.reranker):
+            rerank_weight = RERANK_WEIGHT if reranker else 0.0
         given = {
             "embedder": embedder,
             "dims": dims,
@@ -137,7 +149,7 @@ class KnowledgeVersion:
         parts: dict[str, Any] = {
             key: getattr(self, key) if value is None else value for key, value in given.items()
         }
-        return self.make(name=name, avgdl=self.avgdl, **parts)
+        return self.make(name=name, lexer=self.lexer, avgdl=self.avgdl, **parts)
 
     def row(self) -> dict[str, object]:
         """The fields by column name; the calibration as JSON."""

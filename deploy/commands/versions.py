@@ -20,13 +20,15 @@ from retrieval.chunking import NO_CHUNKERS
 from retrieval.confidence import Calibration
 from retrieval.pointing import require_retirable
 from retrieval.settings import RetrievalSettings
-from retrieval.versions import KnowledgeVersion, VersionFacts, VersionState
+from retrieval.versions import RERANK_WEIGHT, KnowledgeVersion, VersionFacts, VersionState
 
 if TYPE_CHECKING:
     from retrieval.building import BuildProgress
     from retrieval.store import KnowledgeStore
 
 MIB = 1024 * 1024
+#: What a gateway rewrites with: by the last turn's words, or by its chat model.
+REWRITERS = ("last-turns-1", "model-1")
 #: Seconds between two lines of progress.
 SAY_EVERY_S = 5.0
 #: Options of `build` that say what is to differ from the version it starts from.
@@ -54,9 +56,11 @@ def add(commands: CommandLine) -> None:
     build.add_argument("--embedder", help="id of an embedder that the settings name")
     build.add_argument("--chunker", help="structure-<words> or whole-1")
     build.add_argument("--dense-weight", type=float, help="share of the dense leg, 0 to 1")
-    build.add_argument("--reranker", help="id of a reranker, '' for none")
-    build.add_argument("--rerank-weight", type=float, help="share of the reranker, 0 to 1")
-    build.add_argument("--rewriter", help="id of a rewriter, '' for none")
+    build.add_argument("--reranker", help="id of a reranker at hand, '' for none")
+    build.add_argument(
+        "--rerank-weight", type=float, help=f"share of the reranker (default: {RERANK_WEIGHT:g}, as measured)"
+    )
+    build.add_argument("--rewriter", help=f"{' or '.join(REWRITERS)}, '' for none")
     build.add_argument("--calibration", type=Path, help="JSON file with `intercept` and `weights`")
     build.add_argument("--abstain-below", type=float, help="confidence under which nothing is answered")
     build.add_argument(
@@ -150,6 +154,11 @@ async def _build(args: argparse.Namespace, context: Context) -> int:
                     f"--reranker: {version.reranker} is not at hand; at hand: {', '.join(orders) or 'none'}; "
                     "name its folder in RETRIEVAL_RERANKER_DIR or its service in RETRIEVAL_RERANK_URL"
                 )
+        if version.rewriter not in ("", *REWRITERS):
+            raise UsageError(
+                f"--rewriter: there is no rewriter {version.rewriter}; choose {' or '.join(REWRITERS)}, "
+                "or '' for none"
+            )
         if args.dry_run:
             plan = await _plan(store, version)
             definition = {**version.row(), "calibration": version.calibration.definition()}

@@ -30,8 +30,8 @@ from retrieval.chunking import NO_CHUNKERS, chunker_of
 from retrieval.confidence import Calibration
 from retrieval.errors import EmbedderMismatchError
 from retrieval.jobs import JobKind
+from retrieval.versions import KnowledgeVersion, VersionFacts, VersionState
 from retrieval.versions import UndoGoal as KnowledgeUndoGoal
-from retrieval.versions import VersionFacts, VersionState
 from serving.versions import Pointer, UndoGoal
 
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
@@ -89,12 +89,7 @@ async def create_version(
         calibration=Calibration.from_definition(body.calibration) if body.calibration else None,
     )
     _dims(state, version.embedder)
-    if version.reranker and version.reranker not in state.rerankers:
-        raise InvalidFieldError(
-            f"reranker: {version.reranker} is not at hand; at hand: {', '.join(state.rerankers) or 'none'}",
-            field="reranker",
-            fix="Name its folder in RETRIEVAL_RERANKER_DIR or its service in RETRIEVAL_RERANK_URL.",
-        )
+    _require_readers(state, version)
     chunker_of(version.chunker, NO_CHUNKERS)
     await state.knowledge.register(version)
     registered = await state.knowledge.version(version.id)
@@ -111,7 +106,7 @@ async def set_shadow(rail: Rail, body: ShadowBody, key: Releaser, state: State) 
     """Name the shadow of the knowledge rail; null ends it. Moves no traffic."""
     _require_knowledge(rail, "leave the model rail's shadow alone")
     if body.version is not None:
-        await _require_embedder(state, body.version)
+        await _require_parts(state, body.version)
     await state.knowledge.set_shadow(body.version)
     state.live.forget()
     return await _pointer(state, key, rail)
@@ -141,7 +136,30 @@ def _dims(state: GatewayState, embedder: str) -> int:
     return state.embedders[embedder]
 
 
-async def _require_embedder(state: GatewayState, version_id: str) -> None:
+def _require_readers(state: GatewayState, version: KnowledgeVersion, *, field: str | None = None) -> None:
+    """Refuse a version whose every search here would be marked degraded; `field` is where its id stands."""
+    if version.reranker and version.reranker not in state.rerankers:
+        raise InvalidFieldError(
+            f"reranker: {version.reranker} is not at hand; "
+            f"at hand: {', '.join(sorted(state.rerankers)) or 'none'}",
+            field=field or "reranker",
+            fix="Name its folder in RETRIEVAL_RERANKER_DIR or its service in RETRIEVAL_RERANK_URL.",
+        )
+    if version.rewriter and version.rewriter not in state.rewriters:
+        known = ", ".join(sorted(state.rewriters)) or "none"
+        raise InvalidFieldError(
+            f"rewriter: {version.rewriter} is not at hand; at hand: {known}",
+            field=field or "rewriter",
+            fix="Choose one of those, or an empty one for none.",
+        )
+
+
+async def _require_parts(state: GatewayState, version_id: str) -> None:
+    """Refuse to send questions where this gateway cannot search as the version says."""
+    _require_readers(state, await _require_embedder(state, version_id), field="version")
+
+
+async def _require_embedder(state: GatewayState, version_id: str) -> KnowledgeVersion:
     """Refuse to send questions where this gateway cannot embed them."""
     version = await state.knowledge.version(version_id)
     if _dims(state, version.embedder) != version.dims:
@@ -149,6 +167,7 @@ async def _require_embedder(state: GatewayState, version_id: str) -> None:
             f"dims: {version_id} has {version.dims}, and {version.embedder} is set up to make "
             f"{state.embedders[version.embedder]}"
         )
+    return version
 
 
 @router.post("/{rail}:undo")
@@ -220,7 +239,7 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
         )
     if rail is Rail.KNOWLEDGE:
         if body.version is not None and not body.force:
-            await _require_embedder(state, body.version)
+            await _require_parts(state, body.version)
         await state.knowledge.set_canary(body.version, body.weight_bp)
     else:
         if not body.force:
@@ -235,7 +254,7 @@ async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) ->
     """Make a version stable. The stable one becomes previous, where undo finds it."""
     if rail is Rail.KNOWLEDGE:
         if not body.force:
-            await _require_embedder(state, body.version)
+            await _require_parts(state, body.version)
         await state.knowledge.promote(body.version)
     else:
         if not body.force:

@@ -12,7 +12,7 @@ Force = Annotated[
     bool,
     Field(
         description="Move although no engine lists the model version (the fallback answers until then), "
-        "or although this gateway has no embedder of the knowledge version."
+        "or although this gateway lacks the embedder, reranker or rewriter of the knowledge version."
     ),
 ]
 
@@ -76,9 +76,18 @@ class VersionBody(Body):
     dense_weight: float | None = Field(default=None, ge=0, le=1)
     abstain_below: float | None = Field(default=None, ge=0, le=1)
     calibration: dict[str, Any] | None = Field(default=None, description="`intercept` and `weights`.")
-    reranker: str | None = Field(default=None, max_length=200, description="Id; empty for none.")
-    rerank_weight: float | None = Field(default=None, ge=0, le=1)
-    rewriter: str | None = Field(default=None, max_length=200, description="Id; empty for none.")
+    reranker: str | None = Field(
+        default=None, max_length=200, description="Id of a reranker at hand; empty for none."
+    )
+    rerank_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Left out for another reranker: 0.3.",
+    )
+    rewriter: str | None = Field(
+        default=None, max_length=200, description="`last-turns-1`, `model-1`; empty for none."
+    )
     since: int | None = Field(
         default=None,
         ge=0,

@@ -11,11 +11,21 @@ from typing import Any
 import pytest
 
 from deploy.cli import main
+from deploy.commands.versions import REWRITERS
 from deploy.database import pool
 from deploy.output import Output
+from gateway.rewriting import ModelRewriter
+from retrieval.rewriting import LastTurns
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder
 from tests.fakes.embeddings_server import FakeEmbeddings
+
+#: As docs/operations.md names it.
+RERANKER_ID = "rerank-minilm4-1e58b9f2"
+
+
+def test_the_rewriters_are_those_of_a_gateway() -> None:
+    assert (LastTurns.id, ModelRewriter.id) == REWRITERS
 
 
 async def twinrail(*arguments: str) -> tuple[int, Any, str]:
@@ -53,6 +63,14 @@ async def test_a_version_of_another_embedder_is_built_and_retired(
         version = plan["definition"]["id"]
         assert (code, plan["plan"]) == (0, f"would build {version}")
         assert len((await twinrail("knowledge", "versions"))[1]["versions"]) == 1
+        unknown = ("knowledge", "build", "--name", "talk", "--rewriter", "last-turn-1")
+        code, _, log = await twinrail(*unknown)
+        assert (code, "no rewriter last-turn-1; choose last-turns-1 or model-1" in log) == (2, True)
+        named = ("knowledge", "build", "--name", "reranked", "--reranker", RERANKER_ID, "--dry-run")
+        code, plan, _ = await twinrail(*named)
+        assert (code, plan["definition"]["rerank_weight"]) == (0, 0.3)
+        code, _, log = await twinrail(*named, "--rerank-weight", "0")
+        assert (code, "rerank_weight: 0 leaves" in log) == (2, True)
         code, report, _ = await twinrail(*build)
         assert (code, report["version"], report["embedded"]) == (0, version, 2)
         code, listed, _ = await twinrail("knowledge", "versions")

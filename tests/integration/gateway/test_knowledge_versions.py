@@ -98,6 +98,9 @@ async def test_a_version_that_is_not_built_shows_its_progress_and_takes_no_traff
         ("knowledge/versions", {"name": "a", "dense_weight": 2}, 422, "dense_weight"),
         ("knowledge/versions", {"name": "a", "chunker": "magic"}, 422, "chunker"),
         ("knowledge/versions", {"name": "a", "embedder": "bge"}, 409, "version"),
+        ("knowledge/versions", {"name": "a", "reranker": "rerank-l4"}, 422, "reranker"),
+        ("knowledge/versions", {"name": "a", "rewriter": "last-turn-1"}, 422, "rewriter"),
+        ("knowledge/versions", {"name": "a", "rerank_weight": 0.3}, 422, None),
         ("knowledge/versions", {"name": "a", "base": "k-no-00000000"}, 404, "version"),
         ("knowledge/versions", {"name": "a", "calibration": {"weights": 1}}, 422, None),
         ("model/versions", {"name": "a"}, 422, "rail"),
@@ -149,6 +152,33 @@ async def test_a_version_without_its_embedder_takes_no_traffic_and_is_not_ready(
     assert (await gateway.post("/v1/rails/knowledge:undo", {"what": "version"}, key=key))[0] == 200
     status, problem, _ = await gateway.post("/v1/rails/knowledge:undo", {"what": "version"}, key=key)
     assert (status, problem["type"]) == (409, "urn:twinrail:problem:embedder-missing")
+
+
+@pytest.mark.parametrize("part", ["reranker", "rewriter"])
+async def test_a_version_whose_searches_would_all_be_degraded_takes_no_traffic(
+    gateway: Gateway, store: KnowledgeStore, part: str
+) -> None:
+    base = await store.version((await store.pointer()).stable)
+    version = base.derived(name="elsewhere", **{part: "foreign-1"})  # type: ignore[arg-type]  # the part is a text
+    await store.register(version)
+    await build(store, {EMBEDDER.id: EMBEDDER}, version.id)
+    before = await store.pointer()
+    moves = (
+        ("promote", {"version": version.id}),
+        ("canary", {"version": version.id, "weight_bp": 5}),
+        ("shadow", {"version": version.id}),
+    )
+    for move, body in moves:
+        status, problem, _ = await gateway.post(f"/v1/rails/knowledge:{move}", body, key=gateway.keys.release)
+        assert (status, problem["field"]) == (422, "version")
+        assert problem["detail"] == f"{part}: foreign-1 is not at hand; at hand: none"
+    assert await store.pointer() == before
+    forced = {"version": version.id, "force": True}
+    assert (await gateway.post("/v1/rails/knowledge:promote", forced, key=gateway.keys.release))[0] == 200
+    # Its searches work, if degraded, so an undo that leads back to it is not refused.
+    for stable in (before.stable, version.id):
+        await gateway.post("/v1/rails/knowledge:undo", {"what": "version"}, key=gateway.keys.release)
+        assert (await store.pointer()).stable == stable
 
 
 async def test_every_gateway_sees_a_cut_over_and_its_undo_within_a_second(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.models import RERANKER
 from retrieval.confidence import Calibration
 from retrieval.errors import RequestError, RetrievalError
 from retrieval.sql import named_queries
@@ -29,15 +31,38 @@ def test_id_follows_from_the_parts_and_from_nothing_else() -> None:
 
 
 def test_a_derived_version_differs_in_what_is_given_only() -> None:
-    base = KnowledgeVersion.make(name="base", embedder="e", dims=3, abstain_below=0.4, reranker="r", avgdl=99)
+    base = KnowledgeVersion.make(
+        name="base",
+        embedder="e",
+        dims=3,
+        abstain_below=0.4,
+        reranker="r",
+        rerank_weight=0.5,
+        avgdl=99,
+        lexer="l",
+    )
     same = base.derived(name="same")
     assert same.id.rsplit("-", 1)[1] == base.id.rsplit("-", 1)[1]
     lighter = base.derived(name="lighter", dense_weight=0.0, reranker="")
-    assert replace(lighter, id=base.id, name="base", dense_weight=base.dense_weight, reranker="r") == base
+    assert (lighter.reranker, lighter.rerank_weight, lighter.lexer) == ("", 0.0, "l")
+    same_but = {"dense_weight": base.dense_weight, "reranker": "r", "rerank_weight": 0.5}
+    assert replace(lighter, id=base.id, name="base", **same_but) == base  # type: ignore[arg-type]  # one dict, two types
     # Cosines of another embedder mean something else.
     other = base.derived(name="other", embedder="f", dims=4)
     assert (other.embedder, other.dims, other.abstain_below) == ("f", 4, 0.0)
     assert base.derived(name="other", embedder="f", dims=4, abstain_below=0.3).abstain_below == 0.3
+
+
+def test_a_reranker_that_is_named_alone_has_the_share_that_was_measured() -> None:
+    manifest = json.loads((RERANKER / "manifest.json").read_text(encoding="utf-8"))
+    reranked = VERSION.derived(name="reranked", reranker="r")
+    assert reranked.rerank_weight == manifest["weight"]
+    assert reranked.derived(name="more", rerank_weight=0.6).rerank_weight == 0.6
+    assert (
+        reranked.derived(name="more", rerank_weight=0.6).derived(name="other", dense_weight=0).reranker == "r"
+    )
+    assert VERSION.derived(name="own", reranker="r", rerank_weight=0.6).rerank_weight == 0.6
+    assert reranked.derived(name="none", reranker="").rerank_weight == 0.0
 
 
 @pytest.mark.parametrize(
@@ -49,6 +74,8 @@ def test_a_derived_version_differs_in_what_is_given_only() -> None:
         ({"name": "a", "dense_weight": 1.1}, r"dense_weight: 1.1 is not a share"),
         ({"name": "a", "abstain_below": -0.1}, "abstain_below: -0.1"),
         ({"name": "a", "rerank_weight": float("nan")}, "rerank_weight: nan"),
+        ({"name": "a", "reranker": "r", "rerank_weight": 0.0}, "rerank_weight: 0 leaves r to read passages"),
+        ({"name": "a", "rerank_weight": 0.3}, "rerank_weight: 0.3 of no reranker"),
     ],
 )
 def test_what_a_version_cannot_be_names_the_field(given: dict[str, Any], said: str) -> None:
