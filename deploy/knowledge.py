@@ -89,7 +89,7 @@ async def source_sync(
             source,
             tenant=tenant,
             other_embedders=others,
-            on_progress=_Narrator(say),
+            on_progress=Narrator(say),
             source_name=name,
             limits=settings.read_limits,
             allow_purged=allow_purged,
@@ -104,7 +104,7 @@ async def ingest_source(database_url: str, source: Path, **options: Unpack[SyncO
         return await sync()
 
 
-class _Narrator:
+class Narrator:
     """Says how far an ingest is, every few seconds."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -113,8 +113,12 @@ class _Narrator:
         self._last = clock()
 
     def __call__(self, progress: IngestProgress) -> None:
-        if progress.total and self._clock() - self._last >= SAY_EVERY_S:
-            self._last = self._clock()
+        if not progress.total or self._clock() - self._last < SAY_EVERY_S:
+            return
+        self._last = self._clock()
+        if progress.stage == "read":
+            self._say(f"read {progress.done} of {progress.total} files, {progress.documents} documents")
+        else:
             self._say(f"{progress.stage} {progress.done} of {progress.total} passages")
 
 

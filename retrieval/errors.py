@@ -5,7 +5,7 @@ RetrievalError
 │   ErasedDocumentError
 ├── UnknownDocumentError, UnknownSourceError                              what is not there
 ├── DuplicateDocumentError, EmptySourceError, MassRemovalError            a source that is not taken as it is
-├── ParsingProcessError                                                   what reads files
+├── ParsingProcessError                                                   what reads documents
 ├── FilterError, UnknownSnapshotError, RequestError                       a search that cannot be run
 ├── RewriteError                                                          a follow-up that stays as it is
 ├── TooFewPairsError                                                      a fit that cannot be made
@@ -82,7 +82,10 @@ class EmptySourceError(RetrievalError):
 
 
 class ParsingProcessError(RetrievalError):
-    """The process that reads files does not start."""
+    """The process that reads documents does not start."""
+
+    #: Memory or processes of the machine may be short for a while.
+    retryable = True
 
 
 class MassRemovalError(RetrievalError):

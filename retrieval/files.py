@@ -1,4 +1,4 @@
-"""One file as the documents in it: a page has one, a corpus of rows many."""
+"""What a parser is given as the documents in it: a page has one, a corpus of rows many."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from retrieval.encodings import UTF16_MARKS, foreign_kind
 from retrieval.errors import UnparsableDocumentError
 from retrieval.front_matter import SIDECAR, read_fields, with_names
 from retrieval.limits import ReadLimits
-from retrieval.parsing import KINDS, TABLES, ParsedDocument, parse_file, parse_row
+from retrieval.parsing import KINDS, TABLES, ParsedDocument, parse_content, parse_file, parse_row
 from retrieval.tables import document_row, heading_of, holds_documents, rows
 
 CORPORA = (".jsonl", ".jsonl.gz")
 _LONGEST_SIDECAR = 100_000
+#: A file, or the content of a document that was sent.
+Unread = Path | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One document of a file that is yet to be read."""
+    """One document that is yet to be read."""
 
     #: Its file, with the line for a row.
     place: str
@@ -37,9 +39,12 @@ def is_readable(name: str) -> bool:
     return name.lower().endswith((*KINDS, *CORPORA))
 
 
-def entries(path: Path, name: str, limits: ReadLimits) -> Iterator[Entry]:
-    """The documents of a file, found one by one and read when the caller asks."""
-    sidecar = _sidecar(path, name)
+def entries(unread: Unread, name: str, limits: ReadLimits) -> Iterator[Entry]:
+    """The documents of a file, found one by one and read when the caller asks; or the one that was sent."""
+    if not isinstance(unread, Path):
+        yield Entry(place=name, parse=partial(parse_content, name, unread, limits=limits))
+        return
+    path, sidecar = unread, _sidecar(unread, name)
     if name.lower().endswith(CORPORA):
         yield from _json_rows(path, name, limits, sidecar)
     elif name.lower().endswith(TABLES) and (heading := _heading(path, name, limits)):

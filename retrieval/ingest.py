@@ -6,12 +6,12 @@ it was: vectors are kept batch by batch, and the publish is one transaction at t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from retrieval.building import CACHE_BATCH, require_parts
 from retrieval.chunking import NO_CHUNKERS, Chunker, chunker_of, cut
@@ -29,9 +29,11 @@ from retrieval.freshness import Look, note
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.minilm import NAME as MINILM
 from retrieval.parsing import ParsedDocument
+from retrieval.parsing_process import ParsingPool, ParsingProcess
 from retrieval.publishing import Position, Publication, Publisher
+from retrieval.reading import OnRead, ReadProgress, read_apart
 from retrieval.rewriting import LastTurns
-from retrieval.sources import read_source
+from retrieval.sources import Reading, read_source
 from retrieval.staging import StagedChunk, Target
 from retrieval.store import KnowledgeStore
 from retrieval.tombstones import refusals
@@ -54,15 +56,23 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestProgress:
-    """How far an ingest is. `total` is 0 while it is not known."""
+    """How far an ingest is: files read, then passages embedded and published. `total` is 0 while it is not
+    known."""
 
     stage: str
     done: int
     total: int
+    #: Documents found in the files so far.
+    documents: int = 0
+
+    @classmethod
+    def of(cls, progress: ReadProgress) -> Self:
+        """While files are read."""
+        return cls(stage="read", done=progress.files, total=progress.total, documents=progress.documents)
 
 
-#: Called between two batches. What it raises stops the run there: nothing is published, and the vectors so
-#: far are kept for the next one.
+#: Called between two documents or batches, while files are read from another thread. What it raises stops the
+#: run there: nothing is published, and the vectors so far are kept for the next one.
 OnProgress = Callable[[IngestProgress], None]
 
 
@@ -97,7 +107,7 @@ OnPublish = Callable[[Connection, IngestReport], Awaitable[None]]
 async def ingest(
     store: KnowledgeStore,
     embedder: Embedder,
-    source: Path,
+    source: Path | Reading,
     *,
     tenant: str,
     on_progress: OnProgress = lambda _progress: None,
@@ -107,10 +117,12 @@ async def ingest(
     other_embedders: Sequence[Embedder] = (),
     chunkers: Mapping[str, Chunker] = NO_CHUNKERS,
     limits: ReadLimits = DEFAULT_LIMITS,
+    parsers: ParsingPool | None = None,
     allow_purged: bool = False,
     replace_most: bool = True,
 ) -> IngestReport:
-    """Make the tenant's documents of this source equal to a folder of files or a JSONL corpus.
+    """Make the tenant's documents of this source equal to a folder of files, a JSONL corpus or a reading of
+    something else, such as `read_loader`'s.
 
     Documents that left the source are removed, those of other sources stay. On an empty rail the first index
     version is made for `embedder` and becomes stable. While several versions are reachable, all are written,
@@ -119,10 +131,9 @@ async def ingest(
     `replace_most`, a source that would lose more than half of its documents is refused: it is a part, or
     another help centre.
     """
-    name = source_name or source.resolve().name
     on_progress(IngestProgress(stage="read", done=0, total=0))
-    began_at = datetime.now(UTC)
-    reading = await asyncio.to_thread(read_source, source, limits=limits)
+    reading = source if isinstance(source, Reading) else await _read(source, limits, parsers, on_progress)
+    name = source_name or reading.name
 
     async def compare(publisher: Publisher, position: Position) -> Difference:
         found = compare_source(reading, await publisher.live_documents(position), name)
@@ -142,8 +153,25 @@ async def ingest(
     )
     report = await run.bring_in(compare, dry_run=dry_run)
     if not dry_run:
-        await run.note(began_at=began_at, seen=reading.documents)
+        # A look that broke off may have missed anything.
+        await run.note(began_at=reading.began_at if reading.complete else None, seen=reading.documents)
     return replace(report, skipped=reading.skipped)
+
+
+async def _read(
+    source: Path, limits: ReadLimits, parsers: ParsingPool | None, on_progress: OnProgress
+) -> Reading:
+    def read(process: ParsingProcess, on_read: OnRead) -> Reading:
+        return read_source(source, process=process, on_progress=on_read)
+
+    used = parsers or ParsingPool(limits)
+    try:
+        return await read_apart(
+            read, parsers=used, on_progress=lambda progress: on_progress(IngestProgress.of(progress))
+        )
+    finally:
+        if parsers is None:
+            used.close()
 
 
 async def apply(

@@ -16,8 +16,10 @@ class ReadLimits:
     #: The same after decompression, and the text that comes out.
     max_unpacked_bytes: int = 100 * 1024 * 1024
     max_pages: int = 5000
-    #: Wall clock, and CPU time as well, of one document.
-    timeout_s: float = 60.0
+    #: By the clock. More than CPU time, for a machine that is busy with other things.
+    timeout_s: float = 120.0
+    #: CPU time, in whole seconds upwards. It also ends a process that has lost its owner.
+    cpu_s: float = 60.0
     #: Memory of the process that reads.
     memory_mb: int = 2048
 

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -40,6 +40,8 @@ AUDIENCES: Mapping[str, tuple[str, ...]] = {"public": ("public",), "internal": (
 #: Whole numbers beyond 64 bits lose digits in most programs that read JSON.
 LARGEST_NUMBER = 2**63
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+#: What of a request's document says how to read it, or is kept elsewhere.
+_NOT_FIELDS = frozenset({"text", "content_type", "metadata", "modified_at"})
 
 _NO_TITLE = re.compile(
     r"(?:document|word document|untitled|title|new page|presentation)\s*\d*|.*\.[a-z]{2,4}x?", re.IGNORECASE
@@ -111,19 +113,27 @@ def parse_row(name: str, row: object, *, sidecar: Mapping[str, Any] = NO_FIELDS)
     return _document(name, layered({**own, "title": own.get("title") or None}, sidecar, named), read)
 
 
-def parse_content(document_id: str, content: Mapping[str, Any]) -> ParsedDocument:
-    """A document of a request: `text` of a `content_type`, `metadata`, and the fields of a row."""
+def parse_content(
+    document_id: str, content: Mapping[str, Any], *, limits: ReadLimits = DEFAULT_LIMITS
+) -> ParsedDocument:
+    """A document of a request: `text` of a `content_type`, `metadata`, and the fields of a row.
+
+    `modified_at` says when it was changed in its source.
+    """
     text = content.get("text")
     if not isinstance(text, str):
         raise UnparsableDocumentError(document_id, "text", "is missing or not a string", "send one")
     _check_storable(document_id, "text", text)
+    limits.check_size(document_id, len(text.encode()))
     read = CONTENT_TYPES[content.get("content_type", "text/markdown")](text)
-    own = {key: value for key, value in content.items() if key not in ("text", "content_type", "metadata")}
+    limits.check_unpacked(document_id, len(read.text))
+    own = {key: value for key, value in content.items() if key not in _NOT_FIELDS}
     title = _title(read, PurePosixPath(document_id))
     own["id"] = document_id
     named = {"title": title, "language": _language(read)}
     fields = layered(own, content.get("metadata") or {}, read.fields, named)
-    return _document(document_id, fields, read)
+    modified_at = _time(document_id, "modified_at", content.get("modified_at"))
+    return replace(_document(document_id, fields, read), modified_at=modified_at)
 
 
 def parse_text(origin: str, text: str, fields: Mapping[str, Any], *, markdown: bool) -> ParsedDocument:
@@ -241,6 +251,19 @@ def _date(name: str, field: str, value: object) -> date | None:
         return date.fromisoformat(str(value).strip())
     except ValueError as exc:
         raise UnparsableDocumentError(name, field, f"{value!r} is not a date", "write YYYY-MM-DD") from exc
+
+
+def _time(name: str, field: str, value: object) -> datetime | None:
+    if value is None:
+        return None
+    fix = "write it with its zone, such as 2026-11-22T20:05:11Z"
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError as exc:
+        raise UnparsableDocumentError(name, field, f"{value!r} is not a time", fix) from exc
+    if time.tzinfo is None:
+        raise UnparsableDocumentError(name, field, f"{value!r} has no zone", fix)
+    return time
 
 
 def _metadata(name: str, fields: Mapping[str, Any]) -> dict[str, MetadataValue]:

@@ -6,7 +6,7 @@ JSON and not pickle, because the other end has just read a file of which nobody 
 from __future__ import annotations
 
 import struct
-from datetime import date
+from datetime import date, datetime
 from typing import Any, BinaryIO
 
 import orjson
@@ -57,6 +57,7 @@ def result_of(frame: Frame) -> ParsedDocument | UnparsableDocumentError:
             for each in row["blocks"]
         ),
         origin=row["origin"],
+        modified_at=datetime.fromisoformat(row["modified_at"]) if row["modified_at"] else None,
     )
 
 

@@ -1,7 +1,8 @@
-"""The process that reads files: `python -m retrieval.parsing_worker <module:function> <limits as JSON>`.
+"""The process that reads documents: `python -m retrieval.parsing_worker <module:function> <limits as JSON>`.
 
-It takes files on stdin and says on stdout what came of each document. Its memory is limited once, its CPU
-time anew for each document, so it also ends when nobody is left to end it.
+It takes requests on stdin, for files or for documents that were sent, and says on stdout what came of each
+document. Its memory is limited once, its CPU time anew for each document, so it also ends when nobody is left
+to end it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from retrieval.errors import UnparsableDocumentError
-from retrieval.files import Entry, failure_of
+from retrieval.files import Entry, Unread, failure_of
 from retrieval.limits import ReadLimits
 from retrieval.parsing import ParsedDocument
 from retrieval.parsing_wire import Frame, read_frame, result_frame, write_frame
@@ -28,11 +29,11 @@ from retrieval.parsing_wire import Frame, read_frame, result_frame, write_frame
 _BATCH_S = 0.1
 _BATCH_BYTES = 1 << 20
 
-Reader = Callable[[Path, str, ReadLimits], Iterator[Entry]]
+Reader = Callable[[Unread, str, ReadLimits], Iterator[Entry]]
 
 
 def serve(reader: Reader, limits: ReadLimits, requests: BinaryIO, replies: BinaryIO) -> None:
-    """Read file after file until the owner hangs up."""
+    """Do request after request until the owner hangs up."""
     write_frame(replies, {"ready": True})
     while request := read_frame(requests):
         _limit_cpu(limits)
@@ -50,9 +51,10 @@ def _read(reader: Reader, limits: ReadLimits, request: Frame, replies: BinaryIO)
 
     Then nobody knows which row ended the process: the owner asks again from there, and `careful`.
     """
-    path, name, skip = Path(request["path"]), request["name"], request["skip"]
+    unread: Unread = Path(request["path"]) if "path" in request else json.loads(request["content"])
+    name, skip = request["name"], request["skip"]
     flushed = time.monotonic()
-    for index, entry in enumerate(reader(path, name, limits)):
+    for index, entry in enumerate(reader(unread, name, limits)):
         if index < skip:
             continue
         _limit_cpu(limits)
@@ -75,7 +77,7 @@ def _parsed(entry: Entry, limits: ReadLimits) -> ParsedDocument | UnparsableDocu
 def _limit_cpu(limits: ReadLimits) -> None:
     """CPU time for one more document."""
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    allowed = math.ceil(time.process_time() + limits.timeout_s) + 1
+    allowed = math.ceil(time.process_time() + limits.cpu_s)
     resource.setrlimit(
         resource.RLIMIT_CPU, (allowed if most == resource.RLIM_INFINITY else min(allowed, most), most)
     )

@@ -70,8 +70,10 @@ class RetrievalSettings(BaseSettings):
     max_unpacked_bytes: int = Field(default=DEFAULT_LIMITS.max_unpacked_bytes, ge=1)
     #: Most pages of a PDF.
     max_pages: int = Field(default=DEFAULT_LIMITS.max_pages, ge=1)
-    #: Seconds, by the clock and of CPU time, in which a document must be read.
+    #: Seconds in which a document must be read.
     parse_timeout_s: float = Field(default=DEFAULT_LIMITS.timeout_s, gt=0)
+    #: Seconds of CPU time that reading a document may take.
+    parse_cpu_s: float = Field(default=DEFAULT_LIMITS.cpu_s, gt=0)
     #: Memory in MB of the process that reads documents; a process that only starts takes some hundred.
     parse_memory_mb: int = Field(default=DEFAULT_LIMITS.memory_mb, ge=512)
 
@@ -88,5 +90,6 @@ class RetrievalSettings(BaseSettings):
             max_unpacked_bytes=self.max_unpacked_bytes,
             max_pages=self.max_pages,
             timeout_s=self.parse_timeout_s,
+            cpu_s=self.parse_cpu_s,
             memory_mb=self.parse_memory_mb,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +15,22 @@ from retrieval.front_matter import SIDECAR
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.parsing import KINDS, ParsedDocument
 from retrieval.parsing_process import ParsingProcess
+from retrieval.reading import OnRead, ReadProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """Everything found in a source."""
 
+    #: The source's, unless an ingest gives it another.
+    name: str
+    began_at: datetime
     documents: tuple[ParsedDocument, ...]
     failures: tuple[UnparsableDocumentError, ...]
     #: Files of kinds that are not read, such as images.
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    #: False where it broke off: nothing is known of what it did not come to, so nothing is removed.
+    complete: bool = True
 
 
 def read_source(
@@ -32,13 +38,15 @@ def read_source(
     *,
     limits: ReadLimits = DEFAULT_LIMITS,
     process: ParsingProcess | None = None,
-    on_file: Callable[[int, int], None] = lambda _done, _total: None,
+    on_progress: OnRead = lambda _progress: None,
 ) -> Reading:
     """Read every document of a folder (with its subfolders) or of one file.
 
     Files are opened one at a time, in a process of their own: `process`, or one for this call only.
+    `on_progress` is called before each document, so what it raises stops the reading there.
     Two documents with one id are refused before anything is written: neither can be meant to win.
     """
+    began_at = datetime.now(UTC)
     if not source.exists():
         raise EmptySourceError(f"{source}: no such file or folder")
     root = source if source.is_dir() else source.parent
@@ -52,9 +60,10 @@ def read_source(
     used = process or ParsingProcess(limits)
     try:
         for number, (path, name) in enumerate(readable):
-            on_file(number, len(readable))
             changed_at = _changed_at(path)
+            on_progress(ReadProgress(files=number, total=len(readable), documents=len(documents)))
             for read in _parse(used, path, name):
+                on_progress(ReadProgress(files=number, total=len(readable), documents=len(documents)))
                 if isinstance(read, UnparsableDocumentError):
                     failures.append(read)
                     continue
@@ -65,13 +74,19 @@ def read_source(
                     raise DuplicateDocumentError(
                         f"id: {parsed.document.id!r} is in both {places}: rename one"
                     )
-        on_file(len(readable), len(readable))
+        on_progress(ReadProgress(files=len(readable), total=len(readable), documents=len(documents)))
     finally:
         if process is None:
             used.close()
     if not documents and not failures:
         raise EmptySourceError(f"{source}: no document found in {len(readable)} files")
-    return Reading(documents=tuple(documents.values()), failures=tuple(failures), skipped=skipped)
+    return Reading(
+        name=source.resolve().name,
+        began_at=began_at,
+        documents=tuple(documents.values()),
+        failures=tuple(failures),
+        skipped=skipped,
+    )
 
 
 def _files(source: Path) -> Iterator[Path]:

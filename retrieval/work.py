@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +11,21 @@ from retrieval.building import BuildProgress, build
 from retrieval.chunking import NO_CHUNKERS, Chunker
 from retrieval.connections import Connection
 from retrieval.embedding import Embedder
-from retrieval.errors import DocumentError, UnparsableDocumentError
-from retrieval.ingest import Changes, IngestProgress, IngestReport, OnPublish, apply, ingest, settle
+from retrieval.errors import DocumentError
+from retrieval.ingest import (
+    Changes,
+    IngestProgress,
+    IngestReport,
+    OnPublish,
+    apply,
+    ingest,
+    settle,
+)
 from retrieval.jobs import JobKind, JobState
-from retrieval.limits import DEFAULT_LIMITS, ReadLimits
-from retrieval.parsing import ParsedDocument, parse_content
+from retrieval.parsing import ParsedDocument
+from retrieval.parsing_process import ParsingPool, ParsingProcess
 from retrieval.partitions import DEFAULT_RESOURCES, IndexResources
+from retrieval.reading import OnRead, ReadProgress, read_apart
 from retrieval.running import JobFailure, JobRun, QueuedDocument, report_of
 from retrieval.store import KnowledgeStore
 
@@ -48,14 +56,14 @@ class JobWork:
         store: KnowledgeStore,
         embedders: Sequence[Embedder],
         *,
+        parsers: ParsingPool,
         chunkers: Mapping[str, Chunker] = NO_CHUNKERS,
-        limits: ReadLimits = DEFAULT_LIMITS,
         resources: IndexResources = DEFAULT_RESOURCES,
     ) -> None:
         self._store = store
         self._embedders = embedders
         self._chunkers = chunkers
-        self._limits = limits
+        self._parsers = parsers
         self._resources = resources
 
     async def do(self, run: JobRun) -> Outcome:
@@ -74,7 +82,16 @@ class JobWork:
                 assert_never(run.kind)
 
     async def _write_documents(self, run: JobRun) -> Outcome:
-        parsed = await asyncio.to_thread(read_documents, await run.documents())
+        documents = await run.documents()
+
+        def read(process: ParsingProcess, on_progress: OnRead) -> Parsed:
+            return read_documents(process, documents, on_progress)
+
+        parsed = await read_apart(
+            read,
+            parsers=self._parsers,
+            on_progress=lambda progress: run.on_progress(IngestProgress.of(progress)),
+        )
         report = await apply(
             self._store,
             self._embedders,
@@ -97,7 +114,7 @@ class JobWork:
             source_name=run.source,
             other_embedders=others,
             chunkers=self._chunkers,
-            limits=self._limits,
+            parsers=self._parsers,
             replace_most=bool(run.details.get("replace")),
             on_progress=run.on_progress,
             on_publish=_noting(run),
@@ -120,18 +137,22 @@ class JobWork:
         return Outcome(state=JobState.DONE, report=asdict(report))
 
 
-def read_documents(documents: Sequence[QueuedDocument]) -> Parsed:
+def read_documents(
+    process: ParsingProcess, documents: Sequence[QueuedDocument], on_progress: OnRead
+) -> Parsed:
     """Parse what was sent; what cannot be read is listed, and the rest goes on."""
     upserts: list[ParsedDocument] = []
     failures: list[DocumentError] = []
     current = [document for document in documents if not document.superseded]
-    for document in current:
-        if document.content is None:
-            continue
-        try:
-            upserts.append(parse_content(document.id, document.content))
-        except UnparsableDocumentError as exc:
-            failures.append(exc)
+    sent = [(document.id, document.content) for document in current if document.content is not None]
+    for number, (document_id, content) in enumerate(sent):
+        on_progress(ReadProgress(files=number, total=len(sent), documents=len(upserts)))
+        read = process.read_content(document_id, content)
+        if isinstance(read, ParsedDocument):
+            upserts.append(read)
+        else:
+            failures.append(read)
+    on_progress(ReadProgress(files=len(sent), total=len(sent), documents=len(upserts)))
     deletes = tuple(document.id for document in current if document.content is None)
     return Parsed(
         changes=Changes(upserts=tuple(upserts), deletes=deletes),

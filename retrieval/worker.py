@@ -26,6 +26,7 @@ from retrieval.embedding import Embedder
 from retrieval.errors import JobInterruptedError, RetrievalError, StoreUnavailableError
 from retrieval.jobs import QUERIES, QUEUE, STALLED_S, TASK, JobState
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
+from retrieval.parsing_process import ParsingPool
 from retrieval.partitions import DEFAULT_RESOURCES, IndexResources
 from retrieval.running import FIRST_PAUSE_S, LONGEST_PAUSE_S, JobFailure, JobRun
 from retrieval.store import QUERIES as STORE_QUERIES
@@ -40,10 +41,10 @@ LONGEST_RETRY_S = 300
 #: Seconds between two looks at the queue, for jobs that no notice announces: retries, and those that waited
 #: for another one of their tenant.
 POLL_S = 1.0
-#: Days for which a job that has ended can be looked up.
 #: What came of a run, beside `done` and `failed`: to be tried again, put back because the worker stops, and
 #: paused, cancelled or lost.
 RETRIED, GIVEN_BACK, STOPPED = "retried", "given_back", "stopped"
+#: Days for which a job that has ended can be looked up.
 KEEP_DAYS = 30
 
 
@@ -80,7 +81,8 @@ class Worker:
     ) -> None:
         self._store = store
         self._queue = queue
-        self._work = JobWork(store, embedders, chunkers=chunkers, limits=limits, resources=resources)
+        self._parsers = ParsingPool(limits)
+        self._work = JobWork(store, embedders, parsers=self._parsers, chunkers=chunkers, resources=resources)
         self._concurrency = concurrency
         self._heartbeat_s = heartbeat_s
         #: A worker without a sign of life for so long is dead, and others do its jobs.
@@ -109,6 +111,7 @@ class Worker:
                 pause_s = FIRST_PAUSE_S if ended is None else min(2 * pause_s, LONGEST_PAUSE_S)
         finally:
             stopping.cancel()
+            self._parsers.close()
 
     async def _run_once(self, stopping: asyncio.Task[Any]) -> BaseException | None:
         """One life of procrastinate's worker: until we stop, or until it finds no database."""
@@ -205,19 +208,19 @@ class Worker:
                 await run.postpone(None)
                 raise _AgainError(0) from exc
             logger.info("job %s was stopped", run.job, extra={"action": "job_stopped"})
+            return STOPPED
         except Exception as exc:  # noqa: BLE001  # the boundary of a job
             await self._fail(run, exc)
+            return JobState.FAILED.value
         else:
-            return STOPPED
             await run.finish(outcome.state, failure=outcome.failure, report=outcome.report)
             logger.info("job %s is %s", run.job, outcome.state, extra={"action": "job_ended"})
-            return JobState.FAILED.value
-
-    async def _fail(self, run: JobRun, error: Exception) -> None:
-        failure = JobFailure.of(error)
             left_out = len((outcome.report or {}).get("failures", ()))
             telemetry.job_documents_failed.add(left_out, {telemetry.JOB_KIND: run.kind.value})
             return outcome.state.value
+
+    async def _fail(self, run: JobRun, error: Exception) -> None:
+        failure = JobFailure.of(error)
         retryable = isinstance(error, RetrievalError) and error.retryable
         if retryable and run.failures + 1 < MOST_FAILURES:
             await run.postpone(failure)

@@ -7,19 +7,18 @@ import os
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from retrieval.errors import UnparsableDocumentError
-from retrieval.files import Entry, entries
+from retrieval.files import Entry, Unread, entries
 from retrieval.limits import ReadLimits
 from retrieval.parsing import ParsedDocument
 
 
-def misbehaving(path: Path, name: str, limits: ReadLimits) -> Iterator[Entry]:
+def misbehaving(unread: Unread, name: str, limits: ReadLimits) -> Iterator[Entry]:
     """The real reader, but a text can hang it, crash it or eat all memory."""
     if "before the first" in name:
         _hang()
-    for entry in entries(path, name, limits):
+    for entry in entries(unread, name, limits):
         yield Entry(place=entry.place, parse=partial(_parse, entry))
 
 
@@ -30,6 +29,10 @@ def _parse(entry: Entry) -> ParsedDocument:
             _hang()
         case "spin":
             while True:
+                pass
+        case "burn":
+            until = time.process_time() + 0.6
+            while time.process_time() < until:
                 pass
         case "crash":
             ctypes.string_at(0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from gateway.access import KeyStore
 from gateway.settings import GatewaySettings
+from retrieval.freshness import SourceFreshness, freshness
 from retrieval.store import KnowledgeStore
 from retrieval.worker import Worker, queue_pool
 from tests.fakes.embedding import WordEmbedder
@@ -118,6 +120,29 @@ async def test_a_batch_is_one_snapshot_and_lists_what_it_left_out(gateway: Gatew
     assert (await gateway.get("/v1/documents/secret", key=key))[0] == 404  # not for the eyes of the public
 
 
+@pytest.mark.usefixtures("worker")
+async def test_the_lag_counts_from_the_change_in_the_source(gateway: Gateway, key: str) -> None:
+    changed_at = datetime.now(UTC) - timedelta(hours=3)
+
+    async def written(text: str, modified_at: datetime | None) -> tuple[dict[str, Any], SourceFreshness]:
+        body = {"text": text} | ({"modified_at": modified_at.isoformat()} if modified_at else {})
+        _, job, _ = await send(gateway, "PUT", "/v1/documents/vaults", key, body)
+        done = await ended(gateway, key, job["id"])
+        known = await freshness(KnowledgeStore(gateway.chunks), "acme")
+        return done, next(each for each in known if each.source == "api")
+
+    _, source = await written("Vaults keep files.", None)
+    assert (source.lag_s, source.changed_at) == (None, None)
+    _, source = await written("Vaults keep files for a year.", changed_at)
+    assert source.changed_at == changed_at
+    assert source.lag_s == pytest.approx(3 * 3600, abs=120)
+    # The text says whether it is a new version, the time alone does not.
+    done, source = await written("Vaults keep files for a year.", changed_at + timedelta(hours=1))
+    assert (done["report"]["unchanged"], source.lag_s) == (1, pytest.approx(3 * 3600, abs=120))
+    _, document = await gateway.get("/v1/documents/vaults", key=key)
+    assert document["metadata"] == {}
+
+
 async def test_the_same_request_twice_is_one_job(gateway: Gateway, key: str) -> None:
     sent = {"idempotency-key": "k-1"}
     first = await send(gateway, "PUT", "/v1/documents/a", key, {"text": "one"}, sent)
@@ -167,6 +192,10 @@ async def test_only_the_tenants_own_writers(gateway: Gateway, key: str) -> None:
         ({"text": " \n"}, "text"),
         ({"text": "x", "content_type": "application/pdf"}, "content_type"),
         ({"text": "x", "effective_from": "soon"}, "effective_from"),
+        ({"text": "x", "modified_at": "2026-01-01T10:00:00"}, "modified_at"),
+        ({"text": "x", "modified_at": "2999-01-01T10:00:00Z"}, "modified_at"),
+        ({"text": "x", "modified_at": "yesterday"}, "modified_at"),
+        ({"text": "x", "metadata": {"modified_at": "x"}}, "metadata"),
         ({"text": "x", "effective_from": "2026-02-01", "effective_to": "2026-01-01"}, "body"),
         ({"text": "x", "principals": []}, "principals"),
         ({"text": "x", "audience": "internal", "principals": ["staff"]}, "body"),

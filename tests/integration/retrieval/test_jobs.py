@@ -24,6 +24,7 @@ from retrieval.errors import (
 from retrieval.hits import SearchRequest
 from retrieval.ingest import CACHE_BATCH
 from retrieval.jobs import Job, JobKind, JobState, JobStore, Submission
+from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore
@@ -41,13 +42,24 @@ def jobs(store: KnowledgeStore) -> JobStore:
 
 @asynccontextmanager
 async def working(
-    database_url: str, store: KnowledgeStore, *embedders: Embedder, concurrency: int = 1
+    database_url: str,
+    store: KnowledgeStore,
+    *embedders: Embedder,
+    concurrency: int = 1,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> AsyncIterator[Worker]:
     """A worker in this process, stopped at the end as a signal would stop it."""
     stop = asyncio.Event()
     async with queue_pool(database_url) as queue:
         worker = Worker(
-            store, queue, embedders, concurrency=concurrency, heartbeat_s=0.2, stalled_s=1.0, grace_s=1.0
+            store,
+            queue,
+            embedders,
+            limits=limits,
+            concurrency=concurrency,
+            heartbeat_s=0.2,
+            stalled_s=1.0,
+            grace_s=1.0,
         )
         running = asyncio.create_task(worker.run(stop))
         try:
@@ -96,6 +108,28 @@ async def live(retriever: Retriever, store: KnowledgeStore, question: str) -> se
         version=(await store.pointer()).stable,
     )
     return {hit.document_id for hit in (await retriever.search(request)).hits}
+
+
+async def test_a_document_that_is_meant_to_do_harm_is_one_failure(
+    database_url: str, store: KnowledgeStore, embedder: WordEmbedder, jobs: JobStore
+) -> None:
+    sent = [
+        page("a", "All gates are green."),
+        page("brackets", "![" * 1_000_000),
+        page("nested", "<table><tr><td>" * 20_000, content_type="text/html"),
+        page("b", "Gates open at noon."),
+    ]
+    job = await jobs.submit_documents(TENANT, sent, source="api")
+    limits = ReadLimits(cpu_s=1.0)
+    async with working(database_url, store, embedder, limits=limits):
+        done = await ended(jobs, job)
+    assert (done.state, done.snapshot) == (JobState.DONE, 1)
+    assert done.report is not None
+    assert done.report["added"] == 2
+    assert [(each["document"], each["field"]) for each in done.report["failures"]] == [
+        ("brackets", "cpu"),
+        ("nested", "content"),
+    ]
 
 
 async def test_a_batch_becomes_one_snapshot_and_its_bad_documents_are_listed(

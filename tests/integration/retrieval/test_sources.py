@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
+import re
+import threading
 from pathlib import Path
 
 import docx
 import pytest
 
-from retrieval.errors import DuplicateDocumentError, EmptySourceError, ParsingProcessError
+from retrieval.errors import (
+    DuplicateDocumentError,
+    EmptySourceError,
+    ParsingProcessError,
+    UnparsableDocumentError,
+)
 from retrieval.limits import ReadLimits
-from retrieval.parsing import parse_file
-from retrieval.parsing_process import MOST_DEATHS, ParsingProcess
+from retrieval.parsing import ParsedDocument, parse_content, parse_file
+from retrieval.parsing_process import MOST_DEATHS, ParsingPool, ParsingProcess
+from retrieval.reading import OnRead, ReadProgress, read_apart
 from retrieval.sources import Reading, read_source
 from tests.fakes.pdf import encrypted_pdf, pdf
 
@@ -51,15 +60,18 @@ def test_folder_of_every_kind(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"id": "r1", "text": "x"}\n\nnot json\n{"id": "r2", "text": "y"}\n')
     (tmp_path / "wide.jsonl").write_text('{"id": "w1", "text": "\u00e9"}\n', encoding="utf-16")
     (tmp_path / "rows.jsonl.yaml").write_text("audience: internal\nlanguage: de")
-    seen: list[tuple[int, int]] = []
-    reading = read_source(tmp_path, on_file=lambda done, total: seen.append((done, total)))
+    seen: list[ReadProgress] = []
+    reading = read_source(tmp_path, on_progress=seen.append)
     assert ids(reading) == ["q1", "q2", "handbook", "plans", "r1", "r2", "table", "w1", "deep/er/a"]
     assert [str(failure) for failure in reading.failures] == [
         "faq.csv:4: row: has 2 cells under 5 columns; quote cells that hold a separator",
         "rows.jsonl:3: row: is not JSON in UTF-8; write one JSON object a line",
     ]
     assert reading.skipped == ("photo.png", "photo.png.yaml")
-    assert seen == [(done, 7) for done in range(8)]
+    assert {(each.files, each.total) for each in seen} == {(done, 7) for done in range(8)}
+    # Also between the rows of one file, which may be all there is.
+    assert [each.documents for each in seen if each.files == 0] == [0, 0, 1, 2]
+    assert seen[-1].documents == len(reading.documents)
     found = {parsed.document.id: parsed.document for parsed in reading.documents}
     assert found["handbook"].principals == ("staff",)
     assert found["handbook"].metadata == {"version": 3, "tags": ("x", "y"), "audience": "internal"}
@@ -175,6 +187,109 @@ def test_process_that_does_not_start(tmp_path: Path) -> None:
         pytest.raises(ParsingProcessError, match=r"does not start: AttributeError: .*missing"),
     ):
         read_source(tmp_path, process=process)
+
+
+def test_a_document_that_takes_too_much_cpu_names_the_limit_and_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("fine")
+    (tmp_path / "brackets.md").write_text("![" * 1_000_000)
+    (tmp_path / "z.md").write_text("fine")
+    reading = read_source(tmp_path, limits=ReadLimits(cpu_s=1.0, timeout_s=100.0))
+    assert ids(reading) == ["a", "z"]
+    assert [str(failure) for failure in reading.failures] == [
+        "brackets.md: cpu: took more than 1 s of CPU time to read; split it, or raise RETRIEVAL_PARSE_CPU_S"
+    ]
+
+
+def test_the_cpu_time_of_earlier_documents_counts_for_none() -> None:
+    limits = ReadLimits(cpu_s=1.0, timeout_s=100.0)
+    with ParsingProcess(limits, reader="tests.fakes.readers:misbehaving") as process:
+        for number in range(5):
+            assert isinstance(process.read_content(str(number), {"text": "burn"}), ParsedDocument)
+
+
+def test_content_that_is_sent_is_read_like_a_file_is() -> None:
+    content = {
+        "text": "<h1>Gates</h1><p>Green.</p>",
+        "content_type": "text/html",
+        "metadata": {"tags": ["a"], "level": 2},
+        "modified_at": "2026-01-02T03:04:05Z",
+    }
+    with ParsingProcess() as process:
+        assert process.read_content("gates", content) == parse_content("gates", content)
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "told"),
+    [
+        ({"text": "![" * 1_000_000}, "cpu", "more than 1 s of CPU time"),
+        ({"text": "<table><tr><td>" * 20_000, "content_type": "text/html"}, "content", "nested too deeply"),
+        ({"text": "x" * 2_000_001}, "size", "more than 2.0 MB.*RETRIEVAL_MAX_DOCUMENT_BYTES"),
+        ({"text": "\u00e9" * 1_500_000}, "size", "is 3.0 MB"),
+        ({"text": "x", "metadata": {"a": 2**70}}, "a", "too large a number"),
+        ({"text": "half \ud800"}, "text", "half of a character pair"),
+        ({"text": "x", "modified_at": "2026-01-02T03:04:05"}, "modified_at", "has no zone"),
+        ({"text": "x", "modified_at": "soon"}, "modified_at", "is not a time"),
+        ({"text": 7}, "text", "not a string"),
+    ],
+)
+def test_content_that_cannot_be_read(content: dict[str, object], field: str, told: str) -> None:
+    limits = ReadLimits(cpu_s=1.0, timeout_s=100.0, max_document_bytes=2_000_000)
+    with ParsingProcess(limits) as process:
+        failure = process.read_content("bad", content)
+        after = process.read_content("good", {"text": "fine"})
+    assert isinstance(failure, UnparsableDocumentError)
+    assert (failure.file, failure.field, "\n" in str(failure)) == ("bad", field, False)
+    assert re.search(told, str(failure))
+    assert isinstance(after, ParsedDocument)
+
+
+@pytest.mark.parametrize("text", ["hang", "crash", "eat", "exit", "bug"])
+def test_content_that_ends_its_reader(text: str) -> None:
+    with ParsingProcess(HASTY, reader="tests.fakes.readers:misbehaving") as process:
+        failure = process.read_content("bad", {"text": text})
+        assert isinstance(failure, UnparsableDocumentError)
+        assert failure.file == "bad"
+        assert isinstance(process.read_content("good", {"text": "fine"}), ParsedDocument)
+
+
+def test_processes_are_kept_for_the_next_and_end_with_their_pool() -> None:
+    pool = ParsingPool()
+    with pool.lent() as one, pool.lent() as other:
+        assert one is not other
+    with pool.lent() as again:
+        assert again in (one, other)
+        assert isinstance(again.read_content("a", {"text": "x"}), ParsedDocument)
+        pool.close()
+        assert again.is_running  # whoever reads at this moment may end
+    assert not again.is_running
+
+
+async def test_a_reading_that_nobody_waits_for_gives_up_its_document(tmp_path: Path) -> None:
+    for name in ("a", "hang", "z"):
+        (tmp_path / f"{name}.md").write_text(name)
+    begun = asyncio.Event()
+    ended = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def say(progress: ReadProgress) -> None:
+        if progress.files == 1:
+            loop.call_soon_threadsafe(begun.set)
+
+    def read(process: ParsingProcess, on_progress: OnRead) -> Reading:
+        try:
+            return read_source(tmp_path, process=process, on_progress=on_progress)
+        finally:
+            ended.set()
+
+    pool = ParsingPool(ReadLimits(timeout_s=3600.0), reader="tests.fakes.readers:misbehaving")
+    task = asyncio.create_task(read_apart(read, parsers=pool, on_progress=say))
+    await begun.wait()
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(ended.wait, 60)
+    pool.close()
 
 
 def test_gzip_corpus(tmp_path: Path) -> None:

@@ -14,7 +14,13 @@ import serving.errors
 from gateway.errors import OverloadedError
 from gateway.problems import KINDS, from_error, kind_of
 from gateway.schemas.answers import AnswerRequest
-from retrieval.errors import FilterError, RetrievalError, StoreFullError, StoreUnavailableError
+from retrieval.errors import (
+    FilterError,
+    ParsingProcessError,
+    RetrievalError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from serving.errors import (
     EngineStreamError,
     EngineUnavailableError,
@@ -46,6 +52,14 @@ def test_the_nearest_class_decides() -> None:
     assert kind_of(StoreFullError()).slug == "knowledge-failed"
     assert kind_of(FilterError("filters.colour: unknown")).status == 422
     assert kind_of(ZeroDivisionError()).status == 500
+
+
+def test_a_reader_that_does_not_start_may_be_asked_again_later() -> None:
+    problem = from_error(ParsingProcessError("the parsing process does not start: /srv/secret"), trace_id="t")
+    assert (problem.status, problem.kind.slug) == (503, "reader-unavailable")
+    assert b"retry-after" in dict(problem.http_headers())
+    assert b"secret" not in problem.encoded()
+    assert ParsingProcessError.retryable
 
 
 def test_the_inside_stays_inside() -> None:
