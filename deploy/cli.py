@@ -33,7 +33,14 @@ from deploy.home import Home
 from deploy.output import Output
 from deploy.settings import DeploySettings, load
 from eval.settings import EvalSettings
-from gateway.errors import AccessError, GatewayError, NotFoundError, RequestError, SettingsError
+from gateway.errors import (
+    AccessError,
+    GatewayError,
+    NotFoundError,
+    RecordsGuardError,
+    RequestError,
+    SettingsError,
+)
 from retrieval import errors as knowledge_errors
 from serving import errors as model_errors
 
@@ -53,6 +60,7 @@ CODES: dict[type[BaseException], int] = {
     AccessError: USAGE,
     NotFoundError: USAGE,
     SettingsError: USAGE,
+    RecordsGuardError: USAGE,
     knowledge_errors.RetrievalError: USAGE,
     knowledge_errors.MassRemovalError: REFUSED,
     knowledge_errors.TooFewPairsError: THIN,

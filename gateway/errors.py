@@ -17,6 +17,7 @@
     │   ├── OverloadedError
     │   └── RateLimitedError
     ├── RecordsUnavailableError    503
+    ├── RecordsGuardError          the process does not start
     └── DeadlineError              504
 
 HTTP codes are given in `problems.py` only.
@@ -128,6 +129,13 @@ class RecordsUnavailableError(GatewayError):
 
     retryable = True
     fix = "Try again shortly; an operator should check PostgreSQL (`twinrail status`)."
+
+
+class RecordsGuardError(GatewayError):
+    """A table of the gateway does not keep tenants apart."""
+
+    field = "DATABASE_URL"
+    fix = "Force row-level security and restore the policies as gateway/sql/migrations makes them."
 
 
 class DeadlineError(GatewayError):

@@ -36,6 +36,14 @@ _RAISED: dict[str, type[RetrievalError]] = {
     "TWR04": EmbedderMismatchError,
     "TWR05": VersionRetiredError,
 }
+#: Tables, functions or columns are not there: the schema is older than this code, or there is none.
+_NOT_MIGRATED = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.InvalidSchemaName,
+)
 
 
 @asynccontextmanager
@@ -94,4 +102,6 @@ def translated(exc: psycopg.Error) -> RetrievalError:
         return StoreFullError()
     if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
         return StoreUnavailableError(f"database: {line}")
+    if isinstance(exc, _NOT_MIGRATED):
+        return StoreError(f"database: {line}: it is not at this release; run `twinrail migrate`")
     return StoreError(f"database: {line}")

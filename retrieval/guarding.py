@@ -13,8 +13,8 @@ from retrieval.sql import named_queries
 QUERIES = named_queries("retrieval.sql", "guarding.sql")
 
 
-async def require_guard(conn: Connection) -> None:
-    """Raise unless tenants are kept apart for this connection."""
+async def require_bound_role(conn: Connection) -> None:
+    """Raise unless row-level security binds this connection's login, on whatever tables."""
     role, bypassing = await row_of(conn, QUERIES["bypassing_roles"], {})
     if role in bypassing:
         raise StoreRoleError(
@@ -33,6 +33,11 @@ async def require_guard(conn: Connection) -> None:
             f"row_security is off for role {role!r}, so every search would fail: "
             f"ALTER ROLE {role} RESET row_security, and take it out of the connection's options"
         )
+
+
+async def require_guard(conn: Connection) -> None:
+    """Raise unless tenants are kept apart for this connection."""
+    await require_bound_role(conn)
     unguarded = await (await conn.execute(QUERIES["unguarded"])).fetchall()
     if unguarded:
         told = "; ".join(f"retrieval.{table}: {problem}" for table, problem in unguarded)

@@ -9,12 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from deploy.commands.context import CommandLine, Context
-from deploy.database import database, pool
+from deploy.database import Pool, database, pool
 from deploy.errors import UsageError
 from deploy.migrate import migrate
 from deploy.output import table
+from deploy.tenants import add_new_tenant, require_tenant
 from gateway.access import ApiKey, KeyStore, Scope
 from gateway.database import Database
+from gateway.guarding import require_guard
 
 
 def add(commands: CommandLine) -> None:
@@ -37,6 +39,7 @@ def add(commands: CommandLine) -> None:
         "--principal", action="append", help="whose documents it may see; may be repeated (default: public)"
     )
     create.add_argument("--tenant", help="default: TWINRAIL_TENANT")
+    add_new_tenant(create)
     create.add_argument("--dry-run", action="store_true", help="say what would be made, and make nothing")
 
     listing = keys.command("list", _list, summary="List the tenant's keys.", example="twinrail keys list")
@@ -56,11 +59,12 @@ def add(commands: CommandLine) -> None:
 
 
 @asynccontextmanager
-async def _store(context: Context) -> AsyncIterator[KeyStore]:
+async def _connections(context: Context) -> AsyncIterator[Pool]:
     async with database(context.settings, context.home) as url:
         await migrate(url)
         async with pool(url) as connections:
-            yield KeyStore(Database(connections))
+            await require_guard(Database(connections))
+            yield connections
 
 
 async def _create(args: argparse.Namespace, context: Context) -> int:
@@ -73,16 +77,20 @@ async def _create(args: argparse.Namespace, context: Context) -> int:
     if args.dry_run:
         context.out.result({**wanted, "dry_run": True}, f"would make a key: {wanted}")
         return 0
-    async with _store(context) as store:
-        made = await store.create(**wanted)
+    async with _connections(context) as connections:
+        await require_tenant(connections, wanted["tenant"], new=args.new_tenant)
+        made = await KeyStore(Database(connections)).create(**wanted)
     context.out.result({**_row(made.key), "key": made.secret}, made.secret)
     context.out.note("keep it now: only its hash is stored, it cannot be shown again")
     return 0
 
 
 async def _list(args: argparse.Namespace, context: Context) -> int:
-    async with _store(context) as store:
-        rows = [_row(key) for key in await store.list(args.tenant or context.settings.tenant)]
+    tenant = args.tenant or context.settings.tenant
+    async with _connections(context) as connections:
+        rows = [_row(key) for key in await KeyStore(Database(connections)).list(tenant)]
+        if not rows:
+            await require_tenant(connections, tenant)
     header = ("id", "name", "scopes", "principals", "created_at", "revoked_at")
     context.out.result(rows, table(header, [[_cell(row[column]) for column in header] for row in rows]))
     return 0
@@ -94,7 +102,8 @@ async def _revoke(args: argparse.Namespace, context: Context) -> int:
     except ValueError as exc:
         raise UsageError(f"id: {args.id!r} is not a key's id; `twinrail keys list` shows them") from exc
     tenant = args.tenant or context.settings.tenant
-    async with _store(context) as store:
+    async with _connections(context) as connections:
+        store = KeyStore(Database(connections))
         if args.dry_run:
             known = {key.id: key for key in await store.list(tenant)}
             if key_id not in known:

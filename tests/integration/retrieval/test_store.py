@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import numpy as np
 import psycopg
 import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from retrieval.connections import Pool
 from retrieval.documents import Access
-from retrieval.errors import RetrievalTimeoutError, StoreRoleError, StoreUnavailableError
+from retrieval.errors import RetrievalTimeoutError, StoreError, StoreRoleError, StoreUnavailableError
 from retrieval.hits import SearchRequest
+from retrieval.jobs import JobStore
+from retrieval.langchain import TwinrailVectorStore, connect
 from retrieval.publishing import Publisher
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from tests.conftest import TestServer
+from tests.fakes.embedding import WordEmbedder
 from tests.integration.retrieval.conftest import Publish
 
 PUBLIC = Access(tenant="acme", principals=("public",))
@@ -54,6 +60,38 @@ async def waiting_searches(database_url: str) -> int:
 
 async def test_plain_role_passes_the_check(store: KnowledgeStore) -> None:
     await store.check()
+
+
+@pytest.fixture
+def bare_database_url(postgres: TestServer) -> Iterator[str]:
+    """A database that nobody has migrated."""
+    name = f"bare_{secrets.token_hex(6)}"
+    names = {"name": sql.Identifier(name), "role": sql.Identifier(postgres.role)}
+    postgres.execute(sql.SQL("CREATE DATABASE {name} OWNER {role}").format(**names))
+    yield postgres.database_url(name)
+    postgres.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+
+
+async def test_a_database_that_nobody_migrated_says_so(
+    bare_database_url: str, embedder: WordEmbedder
+) -> None:
+    def request_of(version: str) -> SearchRequest:
+        return SearchRequest(question="red", access=PUBLIC, version=version)
+
+    async with AsyncConnectionPool(bare_database_url, min_size=1, max_size=1, open=False) as pool:
+        store = KnowledgeStore(pool)
+        retriever = Retriever(store=store, embedders={embedder.id: embedder})
+        for work in (
+            store.pointer(),
+            JobStore(store).jobs("acme"),
+            retriever.search(request_of("k-a-00000000")),
+        ):
+            with pytest.raises(StoreError, match=r"does not exist.*run `twinrail migrate`"):
+                await work
+    access = Access(tenant="acme", principals=("public",))
+    async with connect(bare_database_url, DeterministicFakeEmbedding(size=8), model_id="fake-8") as rails:
+        with pytest.raises(StoreError, match="run `twinrail migrate`"):
+            await TwinrailVectorStore(rails, access).aadd_texts(["red"])
 
 
 async def test_superuser_is_refused(postgres: TestServer, database_url: str) -> None:
