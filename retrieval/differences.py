@@ -41,14 +41,16 @@ class Difference:
 
 
 def compare_source(reading: Reading, live: Mapping[str, LiveDocument], source: str) -> Difference:
-    """A whole source: what it no longer holds goes. While a file cannot be read, its documents stay."""
+    """A whole source: what it no longer holds goes. While a file cannot be read, its documents stay, and all
+    stay where the reading broke off."""
     found = _compare(reading.documents, live, source)
     seen = {parsed.document.id for parsed in reading.documents}
     unreadable = {failure.file.partition(":")[0] for failure in reading.failures}
     removed = tuple(
         known.id
         for known in live.values()
-        if known.source == source
+        if reading.complete
+        and known.source == source
         and known.content_hash is not None
         and known.id not in seen
         and known.file not in unreadable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from retrieval.eventloops import PerLoop
 from retrieval.langchain_embeddings import LangchainEmbedder, TwinrailEmbeddings
-from retrieval.langchain_loading import read_loader
+from retrieval.langchain_loading import ingest_loader, read_loader
 from retrieval.langchain_rail import Rail, Rails, connect, open_rail
 from retrieval.langchain_reranking import TwinrailCompressor
 from retrieval.langchain_retriever import TwinrailDocumentIndex, TwinrailRetriever
@@ -27,6 +27,7 @@ __all__ = [
     "TwinrailRetriever",
     "TwinrailVectorStore",
     "connect",
+    "ingest_loader",
     "open_rail",
     "read_loader",
 ]

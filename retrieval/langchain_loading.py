@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document as LangchainDocument
 
-from retrieval.errors import DuplicateDocumentError, UnparsableDocumentError
+from retrieval.errors import DuplicateDocumentError, EmptySourceError, UnparsableDocumentError
+from retrieval.ingest import IngestReport, ingest
+from retrieval.langchain_rail import Rails
 from retrieval.parsing import ParsedDocument, parse_text
 from retrieval.sources import Reading
 
@@ -16,16 +19,53 @@ from retrieval.sources import Reading
 _PARTS = ("page", "row", "seq_num")
 
 
+async def ingest_loader(
+    rails: Rails,
+    loader: BaseLoader,
+    *,
+    tenant: str,
+    name: str,
+    markdown: bool = False,
+    dry_run: bool = False,
+    allow_purged: bool = False,
+    replace_most: bool = False,
+) -> IngestReport:
+    """Make the tenant's documents of the source `name` equal to what a loader gives, in one publish.
+
+    As with a folder: unchanged documents cost no embedding and no write, those that the loader no longer
+    gives are removed, bad ones are listed and stay as they are. A loader that fails removes nothing, and one
+    that would remove more than half of the source is refused with MassRemovalError, unless `replace_most`
+    says that it is meant. Without an event loop: `rails.call(lambda: ingest_loader(rails, ...))`.
+    """
+    rail = await rails.here()
+    reading = await read_loader(loader, name=name, markdown=markdown)
+    first, *others = rail.embedders
+    async with rail.writing:
+        return await ingest(
+            rail.store,
+            first,
+            reading,
+            tenant=tenant,
+            dry_run=dry_run,
+            other_embedders=others,
+            chunkers=rail.chunkers,
+            allow_purged=allow_purged,
+            replace_most=replace_most,
+        )
+
+
 async def read_loader(loader: BaseLoader, *, name: str, markdown: bool = False) -> Reading:
-    """Every document that a loader gives. `name` is that of the source.
+    """Every document that a loader gives, for `ingest`. `name` is that of the source.
 
     Metadata count as front matter does: `title`, `language`, `audience` and the others have their meaning.
     The loader runs in this process, without the limits that files have. One that fails midway is a failure
     beside the documents before it, and keeps what it gave in earlier runs from being removed.
     """
+    began_at = datetime.now(UTC)
     documents: dict[str, ParsedDocument] = {}
     failures: list[UnparsableDocumentError] = []
     number = 0
+    complete = True
     try:
         async for loaded in loader.alazy_load():
             number += 1
@@ -43,7 +83,16 @@ async def read_loader(loader: BaseLoader, *, name: str, markdown: bool = False) 
             f"failed after {number} documents ({type(exc).__name__}: {' '.join(str(exc).split())[:200]})"
         )
         failures.append(UnparsableDocumentError(name, "loader", problem, "mend the loader and run it again"))
-    return Reading(documents=tuple(documents.values()), failures=tuple(failures), skipped=())
+        complete = False
+    if not documents and not failures:
+        raise EmptySourceError(f"{name}: the loader gave no document; mend what it reads from")
+    return Reading(
+        name=name,
+        began_at=began_at,
+        documents=tuple(documents.values()),
+        failures=tuple(failures),
+        complete=complete,
+    )
 
 
 def _add(documents: dict[str, ParsedDocument], parsed: ParsedDocument) -> None:

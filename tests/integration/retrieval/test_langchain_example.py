@@ -1,4 +1,4 @@
-"""Whole programs: the one of the README does what the page says, and one that never closes anything ends."""
+"""Whole programs: those of the README do what the page says, and one that never closes anything ends."""
 
 from __future__ import annotations
 
@@ -43,13 +43,26 @@ def output_of(program: str, database_url: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_example_runs(database_url: str) -> None:
+def example(part: str) -> str:
+    """The program of the README that uses this."""
     prepare_minilm(MODELS / "minilm")
-    (block,) = (block for block in runnable() if block.run_by == HERE)
-    first, second, third = output_of(block.text, database_url)
+    (text,) = (block.text for block in runnable() if block.run_by == HERE and part in block.text)
+    return text
+
+
+def test_the_example_runs(database_url: str) -> None:
+    first, second, third = output_of(example("TwinrailVectorStore"), database_url)
     assert first == "b20 {'year': 2026}"
     assert second.startswith("Error B-7: no connection. 0.")
     assert "k-langchain-" in third
+
+
+def test_the_example_of_a_loader_runs(database_url: str) -> None:
+    assert output_of(example("ingest_loader"), database_url) == [
+        "2 2 0 ()",
+        "0 0 2 ()",
+        "Error B-20 The drive is full.",
+    ]
 
 
 def test_a_program_that_never_closes_ends_quietly(database_url: str) -> None:

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
 
-from retrieval.errors import DuplicateDocumentError
+from retrieval.errors import DuplicateDocumentError, EmptySourceError
 from retrieval.langchain_loading import read_loader
-
-
-class Loader(BaseLoader):
-    """Gives documents, and then perhaps fails."""
-
-    def __init__(self, documents: Sequence[Document], error: Exception | None = None) -> None:
-        self._documents = documents
-        self._error = error
-
-    def lazy_load(self) -> Iterator[Document]:
-        yield from self._documents
-        if self._error is not None:
-            raise self._error
+from tests.fakes.loading import FakeLoader
 
 
 def document(text: str, *, id: str | None = None, **metadata: Any) -> Document:  # noqa: A002
@@ -32,7 +18,7 @@ def document(text: str, *, id: str | None = None, **metadata: Any) -> Document: 
 
 
 async def test_ids_metadata_and_text() -> None:
-    loader = Loader(
+    loader = FakeLoader(
         [
             document(
                 "# not a heading", id="a", source="x.md", level=2, beta=True, tags=["a", "b"], none=None
@@ -43,7 +29,7 @@ async def test_ids_metadata_and_text() -> None:
         ]
     )
     reading = await read_loader(loader, name="wiki")
-    assert reading.failures == ()
+    assert (reading.name, reading.failures, reading.complete) == ("wiki", (), True)
     found = {parsed.document.id: parsed.document for parsed in reading.documents}
     assert list(found) == ["a", "guide.pdf#page=0", "guide.pdf#page=1", "https://example.com/help"]
     assert found["a"].text == "# not a heading"
@@ -54,13 +40,15 @@ async def test_ids_metadata_and_text() -> None:
 
 
 async def test_markdown() -> None:
-    reading = await read_loader(Loader([document("# Head\n\n**text**", id="a")]), name="wiki", markdown=True)
+    reading = await read_loader(
+        FakeLoader([document("# Head\n\n**text**", id="a")]), name="wiki", markdown=True
+    )
     (parsed,) = reading.documents
     assert (parsed.document.title, parsed.document.text) == ("Head", "Head\n\ntext")
 
 
 async def test_bad_documents_are_listed() -> None:
-    loader = Loader(
+    loader = FakeLoader(
         [
             document("no id"),
             document("", id="empty"),
@@ -71,6 +59,7 @@ async def test_bad_documents_are_listed() -> None:
     )
     reading = await read_loader(loader, name="wiki")
     assert [parsed.document.id for parsed in reading.documents] == ["good"]
+    assert reading.complete
     assert [(failure.file, failure.field) for failure in reading.failures] == [
         ("wiki:1", "id"),
         ("wiki:2", "content"),
@@ -80,14 +69,20 @@ async def test_bad_documents_are_listed() -> None:
 
 
 async def test_a_loader_that_fails_midway_keeps_what_it_gave() -> None:
-    reading = await read_loader(Loader([document("x", id="a")], OSError("gone")), name="wiki")
+    reading = await read_loader(FakeLoader([document("x", id="a")], OSError("gone")), name="wiki")
     assert [parsed.document.id for parsed in reading.documents] == ["a"]
+    assert not reading.complete
     (failure,) = reading.failures
     assert (failure.file, failure.field) == ("wiki", "loader")
     assert failure.problem == "failed after 1 documents (OSError: gone)"
 
 
+async def test_a_loader_that_gives_nothing_is_no_source() -> None:
+    with pytest.raises(EmptySourceError, match="wiki: the loader gave no document"):
+        await read_loader(FakeLoader([]), name="wiki")
+
+
 async def test_two_documents_with_one_id() -> None:
-    loader = Loader([document("x", source="a.csv"), document("y", source="a.csv")])
+    loader = FakeLoader([document("x", source="a.csv"), document("y", source="a.csv")])
     with pytest.raises(DuplicateDocumentError, match=r"'a\.csv' is in both wiki:1 and wiki:2"):
         await read_loader(loader, name="wiki")
