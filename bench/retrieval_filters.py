@@ -4,8 +4,8 @@
 
 Real questions over a generated corpus (see bench/corpora.py) of 200 tenants, and over one of a single tenant for 100 %.
 The truth is an exact scan. Beside our search through the real function: pgvector as it is by default (HNSW, filter after
-the index, no iterative scan) and langchain-postgres with its own table, indexes and filter, at its defaults. All rows are
-the same and in one server; each tenant speaks of the same things, which is the hard case. For the fused order there is no
+the index, no iterative scan), pgvector as it is best set up (iterative scan, ef_search 100, a B-tree on the tenant), and
+langchain-postgres with its own table, indexes and filter, at its defaults. All rows are the same and in one server; each tenant speaks of the same things, which is the hard case. For the fused order there is no
 truth to be exact about, so hybrid shows only how many rows came back and how long it took. Times are told for
 orientation; bench/retrieval_scale.py is where they are measured.
 """
@@ -79,6 +79,9 @@ def measure(
                     "ours, dense": asyncio.run(ask_ours(loaded, seeds, asked, legs="dense")),
                     "ours, hybrid": asyncio.run(ask_ours(loaded, seeds, asked)),
                     "pgvector default": asyncio.run(ask_sql("default", loaded, asked)),
+                    "pgvector iterative": asyncio.run(
+                        ask_sql("iterative", loaded, asked, settings="iterative_settings")
+                    ),
                     "langchain-postgres": ask_peer(peer, asked, hybrid=False, ef_search=None),
                 }
                 for method, answers in methods.items():
@@ -97,8 +100,9 @@ def line(
         "tenant_rows": rows,
         "method": method,
         "recall_at_10": None if method == "ours, hybrid" else answers.recall(truth),
-        "rows_returned": answers.rows,
+        "rows_returned": round(answers.rows, 3),
         "rows_possible": min(K, rows),
+        "questions_short": answers.short(min(K, rows)),
         "p50_ms": answers.p50_ms,
         "p95_ms": answers.p95_ms,
     }
@@ -117,12 +121,12 @@ def show(found: Sequence[dict[str, Any]]) -> None:
         )
     ours = [row for row in found if row["method"].startswith("ours")]
     recalls = [row["recall_at_10"] for row in ours if row["recall_at_10"] is not None]
-    full = all(row["rows_returned"] == row["rows_possible"] for row in ours)
+    short = sum(row["questions_short"] for row in ours)
     print(
-        f"\nlowest recall of ours {min(recalls):.3f} (aim {AIM}); "
-        f"{'all rows that exist came back' if full else 'SOME ROWS ARE MISSING'}"
+        f"\nlowest recall of ours {min(recalls):.3f}, aim {AIM}: {'met' if min(recalls) >= AIM else 'MISSED'}; "
+        f"questions that got fewer rows than there are: {short}, aim 0: {'MISSED' if short else 'met'}"
     )
-    for peer in ("pgvector default", "langchain-postgres"):
+    for peer in ("pgvector default", "pgvector iterative", "langchain-postgres"):
         rows = [row for row in found if row["method"] == peer]
         worst = min(rows, key=lambda row: row["recall_at_10"])
         print(f"lowest recall of {peer}: {worst['recall_at_10']:.3f} at {worst['share']:.2%}")

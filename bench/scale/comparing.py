@@ -65,7 +65,11 @@ class Answers:
     @property
     def rows(self) -> float:
         """Rows that a question got, in the mean."""
-        return round(sum(map(len, self.ids)) / len(self.ids), 2)
+        return sum(map(len, self.ids)) / len(self.ids)
+
+    def short(self, possible: int) -> int:
+        """Questions that got fewer rows than there are to get: one lost row is not lost in a mean."""
+        return sum(len(got) < possible for got in self.ids)
 
     def recall(self, truth: Sequence[Sequence[int]]) -> float:
         """Share of the true nearest that came back."""
@@ -159,12 +163,26 @@ def ask_peer(peer: Peer, asked: Asked, *, hybrid: bool, ef_search: int | None, c
     return Answers(ids=ids, ms=found.ms, seconds=found.seconds)
 
 
-async def ask_sql(name: str, loaded: Loaded, asked: Asked, *, clients: int = 1) -> Answers:
-    """One of the statements of comparing.sql, as superuser and so without row-level security."""
+async def ask_sql(
+    name: str, loaded: Loaded, asked: Asked, *, clients: int = 1, settings: str | None = None
+) -> Answers:
+    """One of the statements of comparing.sql, as superuser and so without row-level security. `settings` names
+    another one, which each connection runs first.
+    """
     dims = asked.vectors.shape[1]
     composed = statement(name, loaded, dims)
+
+    async def configure(conn: psycopg.AsyncConnection[Any]) -> None:
+        if settings:
+            await conn.execute(QUERIES[settings])
+
     async with AsyncConnectionPool(
-        loaded.admin_url, min_size=clients, max_size=clients, open=False, kwargs={"autocommit": True}
+        loaded.admin_url,
+        min_size=clients,
+        max_size=clients,
+        open=False,
+        kwargs={"autocommit": True},
+        configure=configure,
     ) as pool:
         await pool.wait()
 

@@ -1,8 +1,8 @@
 """A generated corpus in the real schema: loaded by COPY, indexed afterwards, kept for the next run.
 
-The rows are what publishing them would have left (but for the cache of vectors): documents, releases, one snapshot a
-tenant, term and chunk counts, so that the real search function works on them. A database is kept by what was generated
-and by the table migration; functions of later migrations that were changed since are replaced when it is opened.
+The rows are what publishing them would have left: documents, releases, one snapshot a
+tenant, term and chunk counts, vectors kept, so that the real search function works on them and all bytes count. A
+database is kept by what was generated, by the tables and by the names of the migrations; functions of later migrations that were changed since are replaced when it is opened.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ PRINCIPALS = ("public", "staff")
 #: Tables that the loader fills, and what decides how chunks are kept.
 LOADED_TABLES = frozenset({
     "principal", "tenant", "document", "document_version", "document_release", "snapshot", "snapshot_head", "chunk",
-    "term_stats", "chunk_stats", "filter_field", "filter_value",
+    "term_stats", "chunk_stats", "filter_field", "filter_value", "embedding_cache",
 })  # fmt: skip
 MAKING_FUNCTIONS = frozenset({"create_partition", "partition_indexes", "filter_values_of", "marked_words"})
 _TABLE = re.compile(r"^CREATE TABLE retrieval\.(?P<name>\w+) \(.*?;$", re.MULTILINE | re.DOTALL)
 _FUNCTION = re.compile(r"^CREATE FUNCTION retrieval\.(?P<name>\w+)\(.*?\$\$;$", re.MULTILINE | re.DOTALL)
 #: Generation or loading changed in a way that a kept database does not have.
-REVISION = 3
+REVISION = 4
 CHUNK_COLUMNS = (
     "id", "index_number", "tenant", "document_id", "document_version", "ordinal", "char_start", "char_end",
     "heading_path", "body", "chunk_hash", "acl", "born", "died", "effective_from", "effective_to", "embedding", "tsv",
@@ -120,9 +120,11 @@ def server_settings(chunks: int) -> dict[str, str]:
 def folder_of(home: Path, seeds: Seeds, shape: Shape) -> Path:
     """Where the database of a shape is kept; another one when the tables or the indexes of chunks have changed."""
     texts = "\n".join(migration.text for migration in migrations(("retrieval",)))
+    # A migration under another name would run a second time.
+    names = [migration.name for migration in migrations()]
     tables = [found.group() for found in _TABLE.finditer(texts) if found["name"] in LOADED_TABLES]
     making = [found.group() for found in _FUNCTION.finditer(texts) if found["name"] in MAKING_FUNCTIONS]
-    parts = [asdict(shape), len(seeds.texts), seeds.embedder, tables, making, REVISION]
+    parts = [asdict(shape), len(seeds.texts), seeds.embedder, tables, making, names, REVISION]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
     return home / "scale" / f"{shape.chunks}x{shape.tenants}-{digest}"
 
@@ -132,7 +134,7 @@ def open_database(
 ) -> tuple[EmbeddedPostgres, Loaded]:
     """Start the server of a shape and load it unless that was done. The caller stops it."""
     folder = folder_of(home, seeds, shape)
-    needed = 300_000_000 if (folder / "loaded").exists() else shape.chunks * 28_000
+    needed = 300_000_000 if (folder / "loaded").exists() else shape.chunks * 30_000
     postgres = EmbeddedPostgres(
         folder,
         settings=server_settings(shape.chunks),
@@ -295,6 +297,8 @@ def _write(
             copy.write(rows.TRAILER)
         for name in ("add_releases", "add_snapshots", "add_heads", "add_filter_fields"):
             cursor.execute(QUERIES[name])
+        keep = sql.SQL(QUERIES["keep_vectors"]).format(partition=sql.Identifier(partition))
+        cursor.execute(keep, {"embedder": version.embedder})
         cursor.execute(
             QUERIES["add_chunk_stats"], {"number": number, "tenants": tenants, "counts": corpus.sizes}
         )

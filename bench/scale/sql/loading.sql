@@ -63,6 +63,10 @@ SELECT DISTINCT ON (d.tenant, key) d.tenant, key, retrieval.filter_kind(value)
 FROM retrieval.document_version d, jsonb_each(d.metadata || jsonb_build_object('language', d.language))
 ORDER BY d.tenant, key
 
+-- name: keep_vectors
+INSERT INTO retrieval.embedding_cache (embedder, tenant, chunk_hash, embedding)
+SELECT %(embedder)s, tenant, chunk_hash, embedding FROM retrieval.{partition}
+
 -- name: add_chunk_stats
 INSERT INTO retrieval.chunk_stats (index_number, tenant, chunks)
 SELECT %(number)s, tenant, chunks FROM unnest(%(tenants)s::text[], %(counts)s::int[]) AS t (tenant, chunks)
@@ -92,6 +96,6 @@ SELECT relation, bytes FROM (
     FROM pg_class WHERE oid = 'retrieval.{partition}'::regclass
     UNION ALL SELECT i.indexrelid::regclass::text, pg_relation_size(i.indexrelid)
     FROM pg_index i WHERE i.indrelid = 'retrieval.{partition}'::regclass
-    UNION ALL SELECT 'term_stats', pg_total_relation_size('retrieval.term_stats')
-    UNION ALL SELECT 'document_version', pg_total_relation_size('retrieval.document_version')
+    UNION ALL SELECT name, pg_total_relation_size('retrieval.' || name)
+    FROM unnest(ARRAY['term_stats', 'document', 'document_version', 'document_release', 'filter_value', 'embedding_cache']) AS name
 ) AS parts ORDER BY 1

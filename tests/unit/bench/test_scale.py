@@ -168,13 +168,14 @@ def test_recall_counts_what_of_the_truth_came_back() -> None:
     answers = Answers(ids=[[1, 2, 3], [], [7]], ms=[1.0, 2.0, 9.0], seconds=0.5)
 
     assert answers.recall([[1, 2], [4, 5], [7, 8]]) == 0.5
-    assert answers.rows == 1.33
+    assert answers.rows == pytest.approx(4 / 3)
+    assert answers.short(possible=2) == 2
     assert answers.per_second == 6.0
     assert (answers.p50_ms, answers.p95_ms) == (2.0, 9.0)
 
 
 def test_capacity_grows_from_the_largest_that_was_measured() -> None:
-    def measured(chunks: int, p95_ms: float) -> Measured:
+    def measured(chunks: int, p95_ms: float, recall: float) -> Measured:
         return Measured(
             chunks=chunks,
             vector_index_bytes=chunks * 1_000,
@@ -183,18 +184,23 @@ def test_capacity_grows_from_the_largest_that_was_measured() -> None:
             all_bytes=chunks * 9_000,
             index_seconds=chunks / 1_000,
             p95_ms=p95_ms,
+            recall_at_10=recall,
         )
 
-    both = [measured(1_000_000, 30.0), measured(250_000, 26.0)]
+    both = [measured(1_000_000, 30.0, 0.957), measured(250_000, 26.0, 0.981)]
     found = extrapolate(both, 4_000_000)
 
     assert found.vector_index_gb == pytest.approx(4.0)
     assert found.memory_gb == pytest.approx(16.0)
-    assert found.p95_ms == pytest.approx(34.0)
     assert found.index_minutes * 60 == pytest.approx(4_000 * np.log(4e6) / np.log(1e6))
-    assert extrapolate(both[:1], 4_000_000).p95_ms == 30.0
     lines = capacity_table(both)
-    assert sum("(measured)" in line for line in lines) == 2
+    assert [line.split(" | ")[-2:] for line in lines if "(measured)" in line] == [
+        ["26 ms", "0.981 |"],
+        ["30 ms", "0.957 |"],
+    ]
+    # Neither time nor recall of a search follows from smaller corpora.
+    beyond = [line for line in lines if line.startswith("| 10,000,000 ")]
+    assert [line.split(" | ")[-2:] for line in beyond] == [["not measured", "not measured |"]]
 
 
 def peer_that_replies(tmp_path: Path, *replies: str) -> Peer:
