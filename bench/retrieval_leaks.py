@@ -1,13 +1,16 @@
 """Whether anybody ever sees what they may not: random readers against a model of who may see what.
 
-    python -m bench.retrieval_leaks [--cases 10000] [--seed 1]
+    python -m bench.retrieval_leaks [--cases 10000] [--seed 1] [--fillers 2200]
 
 Tenants share document ids, principal names and words, so that only row-level security keeps them apart. Between the cases
 documents are published, given other readers, taken back, erased. A case asks as a random reader (known principals, other
 tenants' ones, none) in a random way: search by both legs or one, live, at a snapshot or at a moment, with filters or
 without; the characters of citations; citations resolved; and every table without saying who asks. The model is a few
 dicts in Python. A leak is anything seen that the model does not allow; a miss is anything not seen that it does, where
-all of it fits in the answer: without that, an empty answer would pass. Each change of readers is also looked at from
+all of it fits in the answer, and otherwise an answer that is not full: without that, an empty answer would pass. Beside
+the documents that change, each tenant has fillers that only one of the principals may read: they are more than a search
+compares one by one, so that searches go through the vector index (if none does, the run fails), and whoever may not read
+them has thousands of forbidden rows about. Each change of readers is also looked at from
 within its own transaction.
 """
 
@@ -39,11 +42,15 @@ from retrieval.store import QUERIES, KnowledgeStore, Legs
 OUT = Path(__file__).with_name("results") / "retrieval_leaks.json"
 TENANTS = ("acme", "acme2", "globex")
 NAMES = ("public", "staff", "team-a", "team-b", "boss")
+#: Who reads the fillers, and nothing else.
+ARCHIVIST = "archivist"
 PRODUCTS = ("sync", "drive", "mail")
 DOCUMENTS = tuple(f"doc-{number}" for number in range(24))
 LEGS: tuple[Legs, ...] = ("both", "dense", "lexical")
-#: More than there are documents: what may be seen fits in one answer.
+#: More than there are documents: without fillers, what may be seen fits in one answer.
 K = 60
+#: Words of the fillers.
+WEATHER = ("fog", "hail", "thunder", "drizzle", "frost", "breeze", "sunshine")
 #: Cases between two changes.
 STEADY = 12
 
@@ -60,6 +67,15 @@ class Text:
     @property
     def body(self) -> str:
         return f"price of {self.product} for {self.tenant} in {self.document} edition {self.number}"
+
+
+@dataclass(frozen=True)
+class Filler(Text):
+    """One that no question has a word of: only the dense leg finds it."""
+
+    @property
+    def body(self) -> str:
+        return f"{self.document} {WEATHER[self.number % len(WEATHER)]} kept by {self.tenant} archive"
 
 
 @dataclass
@@ -95,24 +111,32 @@ class Tally:
     changes: Counter[str] = field(default_factory=Counter)
     leaks: list[str] = field(default_factory=list)
     misses: list[str] = field(default_factory=list)
+    #: How each search went about its dense leg.
+    modes: Counter[str] = field(default_factory=Counter)
     #: Rows that were rightly seen: the cases were not all empty.
     seen: int = 0
     hidden: int = 0
 
-    def compare(self, what: str, seen: set[str], allowed: set[str], hidden: int) -> None:
-        """Count one case."""
+    def compare(
+        self, what: str, seen: set[str], allowed: set[str], hidden: int, room: int | None = None
+    ) -> None:
+        """Count one case. `room`: how much fits in an answer."""
         self.cases[what] += 1
         self.seen += len(seen & allowed)
         self.hidden += hidden
         self.leaks += [f"{what}: {text}" for text in sorted(seen - allowed)]
-        self.misses += [f"{what}: {text}" for text in sorted(allowed - seen)]
+        if room is None or len(allowed) <= room:
+            self.misses += [f"{what}: {text}" for text in sorted(allowed - seen)]
+        elif len(seen) < room:
+            self.misses.append(f"{what}: {len(seen)} of {room} rows, and {len(allowed)} may be seen")
 
 
 class Trial:
     """One run: a rail, its model, and random changes and questions on both."""
 
-    def __init__(self, pool: Pool, seed: int) -> None:
+    def __init__(self, pool: Pool, seed: int, fillers: int) -> None:
         self._pool = pool
+        self._fillers = fillers
         self._store = KnowledgeStore(pool)
         self._embedder = WordVectors()
         self._random = random.Random(seed)
@@ -122,6 +146,7 @@ class Trial:
     async def run(self, cases: int) -> Tally:
         """All of it; stops when enough has been asked."""
         for tenant in self._tenants.values():
+            await self._fill(tenant)
             await self._publish(tenant, DOCUMENTS)
         while self.tally.cases.total() < cases:
             await self._change()
@@ -151,10 +176,22 @@ class Trial:
             (now,) = await row_of(conn, _NOW, {})
         tenant.moments.append((now, tenant.head))
 
+    async def _fill(self, tenant: Tenant) -> None:
+        """What stays as it is all along; an undo goes no further back."""
+        fillers = [
+            Filler(tenant.name, f"filler-{lettered(number)}", 1, self._random.choice(PRODUCTS))
+            for number in range(self._fillers)
+        ]
+        for filler in fillers:
+            tenant.readers[filler.document] = frozenset({ARCHIVIST})
+        await self._apply(tenant, [self._parsed(tenant, filler) for filler in fillers], ())
+        tenant.head = 1
+        tenant.history[1] = {filler.document: filler for filler in fillers}
+
     async def _publish(self, tenant: Tenant, documents: Sequence[str]) -> None:
         """New texts for some documents, and now and then some that go."""
         wanted = [each for each in documents if each not in tenant.erased]
-        gone = [each for each in wanted[2:] if each in tenant.history[tenant.head]] if tenant.head else []
+        gone = [each for each in wanted[2:] if each in tenant.history[tenant.head]] if tenant.head > 1 else []
         new = [
             Text(tenant.name, each, len(tenant.texts.get(each, ())) + 1, self._random.choice(PRODUCTS))
             for each in wanted
@@ -172,7 +209,8 @@ class Trial:
 
     async def _change_readers(self, tenant: Tenant) -> None:
         """Also looked at from within: in the transaction that revokes, nobody sees it any more."""
-        live = {key: text for key, text in tenant.history[tenant.head].items() if key not in tenant.erased}
+        head = tenant.history[tenant.head]
+        live = {key: head[key] for key in DOCUMENTS if key in head and key not in tenant.erased}
         if not live:
             return
         text = live[self._random.choice(sorted(live))]
@@ -272,10 +310,13 @@ class Trial:
             timeout_s=60.0,
             legs=legs,
         )
+        self.tally.modes[found.mode.partition("+")[0]] += 1
         allowed = tenant.visible(snapshot, access.principals, products)
+        if legs == "lexical":
+            allowed = {body for body in allowed if not body.startswith("filler-")}
         hidden = len(tenant.history[snapshot]) - len(allowed)
         what = f"search, {legs}, {when}{', filtered' if filters else ''}"
-        self.tally.compare(what, {hit.text for hit in found.hits}, allowed, hidden)
+        self.tally.compare(what, {hit.text for hit in found.hits}, allowed, hidden, room=K)
 
     async def _read(self, tenant: Tenant, access: Access, kind: str) -> None:
         """Texts of this tenant's and of other tenants' documents, by their numbers: any version ever."""
@@ -325,7 +366,10 @@ class Trial:
     def _some_principals(self) -> tuple[str, ...]:
         """Mostly known ones; also none at all, and a name that nobody has."""
         known = self._random.sample(NAMES, self._random.randint(0, 3))
-        return tuple(known) + (("no-such-team",) if self._random.random() < 0.2 else ())
+        odd = [
+            name for name, share in (("no-such-team", 0.2), (ARCHIVIST, 0.4)) if self._random.random() < share
+        ]
+        return (*known, *odd)
 
     def _some_filter(self) -> tuple[Sequence[str], dict[str, FilterValue]]:
         """The products that it lets through, and the filter."""
@@ -340,6 +384,11 @@ class Trial:
         return self._random.choice(kinds)
 
 
+def lettered(number: int) -> str:
+    """A number without digits, which documents have in their names."""
+    return "".join("abcdefghij"[int(digit)] for digit in str(number))
+
+
 _NOW = "SELECT clock_timestamp()"
 _CHUNKS = "SELECT 1 FROM retrieval.chunk WHERE document_id = %(document)s"
 _SET = "SELECT set_config(%(name)s, %(value)s, true)"
@@ -348,11 +397,11 @@ _TABLES = """
     WHERE c.relnamespace = 'retrieval'::regnamespace AND c.relkind IN ('r', 'p')"""
 
 
-async def measure(cases: int, seed: int) -> Tally:
+async def measure(cases: int, seed: int, fillers: int) -> Tally:
     """One trial on a rail of its own."""
     async with fresh_rail(durable=False) as pool:
         await KnowledgeStore(pool).check()
-        return await Trial(pool, seed).run(cases)
+        return await Trial(pool, seed, fillers).run(cases)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -362,10 +411,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--fillers", type=int, default=2_200, help="documents of a tenant that stay as they are"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
     machine = describe_machine()
-    tally = asyncio.run(measure(args.cases, args.seed))
+    tally = asyncio.run(measure(args.cases, args.seed, args.fillers))
     for what, count in sorted(tally.cases.items()):
         print(f"{count:7d}  {what}")
     changes = ", ".join(f"{count} x {what}" for what, count in sorted(tally.changes.items()))
@@ -374,9 +426,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(tally.leaks):7d}  leaks, {len(tally.misses)} misses")
     for each in (*tally.leaks[:10], *tally.misses[:10]):
         print(f"         {each}")
+    print(f"searches by their dense leg: {dict(tally.modes)}")
+    if not tally.modes["index"]:
+        print("no search went through the vector index: give more --fillers")
     result = {
         "machine": machine,
         "seed": args.seed,
+        "fillers": args.fillers,
+        "modes": dict(tally.modes),
         "cases": dict(tally.cases),
         "changes": dict(tally.changes),
         "seen": tally.seen,
@@ -386,7 +443,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 1 if tally.leaks or tally.misses else 0
+    return 1 if tally.leaks or tally.misses or not tally.modes["index"] else 0
 
 
 if __name__ == "__main__":
