@@ -14,7 +14,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from deploy.errors import DeployError
+from deploy.errors import DeployError, UsageError
 from retrieval.errors import RetrievalError
 from retrieval.ingest import IngestReport
 
@@ -62,6 +62,8 @@ class Watch:
                                 pause_s = FIRST_PAUSE_S
                             with contextlib.suppress(TimeoutError):
                                 await asyncio.wait_for(changed.wait(), self._interval_s or ANYWAY_S)
+                except UsageError:
+                    raise  # the same command line will not be right later
                 except (RetrievalError, DeployError, OSError) as exc:
                     self._say(f"{_line(exc)}; trying again in {pause_s:g} s")
                 await asyncio.sleep(pause_s)

@@ -110,7 +110,7 @@ async def build(
     async with _alone(store, version_id):
         run = _Run(store, version, embedder, chunker, since, on_progress, should_stop)
         while True:
-            for tenant in await _tenants(store):
+            for tenant in await store.tenants():
                 if not await run.fill(tenant):
                     return run.report(stopped=True)
             if version.state is VersionState.READY:
@@ -252,11 +252,6 @@ class _Run:
                 ) from exc
             await publisher.add_to_cache(self._version.embedder, zip(batch, vectors, strict=True))
             self._embedded += len(batch)
-
-
-async def _tenants(store: KnowledgeStore) -> list[str]:
-    async with borrowed(store.pool, timeout_s=store.acquire_timeout_s) as conn:
-        return [name for (name,) in await (await conn.execute(QUERIES["tenants"])).fetchall()]
 
 
 @asynccontextmanager

@@ -167,6 +167,11 @@ class KnowledgeStore(VersionStore):
         (text,) = await self.text_spans(access, [TextSpan(document_id, document_version, start, end)])
         return text
 
+    async def tenants(self) -> list[str]:
+        """Everybody who ever published, by name."""
+        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn:
+            return [name for (name,) in await (await conn.execute(QUERIES["tenants"])).fetchall()]
+
     async def snapshot(self, tenant: str) -> int:
         """The tenant's live snapshot; 0 when nothing is published."""
         async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():

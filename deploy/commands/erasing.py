@@ -12,6 +12,7 @@ from deploy.commands.context import CommandLine, Context
 from deploy.database import database, pool
 from deploy.errors import UsageError
 from deploy.output import table
+from deploy.tenants import require_tenant
 from gateway.database import Database
 from gateway.erasing import purge_document
 from gateway.turns import TurnStore
@@ -54,6 +55,7 @@ async def _purge(args: argparse.Namespace, context: Context) -> int:
     async with database(context.settings, context.home) as url, pool(url) as connections:
         store = KnowledgeStore(connections)
         await store.check()
+        await require_tenant(connections, args.tenant or context.settings.tenant)
         purged = await purge_document(
             store,
             TurnStore(Database(connections)),
@@ -79,6 +81,7 @@ async def _freshness(args: argparse.Namespace, context: Context) -> int:
     tenant = args.tenant or context.settings.tenant
     async with database(context.settings, context.home) as url, pool(url) as connections:
         store = KnowledgeStore(connections)
+        await require_tenant(connections, tenant)
         if args.source is not None:
             await expect_syncs(store, tenant, args.source, args.expect or None)
         sources = await freshness(store, tenant)

@@ -13,6 +13,7 @@ from deploy.database import database, pool
 from deploy.errors import UsageError
 from deploy.fitting import GENERATED, Fit, FitOrder, fit
 from deploy.settings import load
+from deploy.tenants import require_tenant
 from retrieval.calibrating import drop_calibration, save_calibration
 from retrieval.errors import UnknownVersionError
 from retrieval.rewriting import LastTurns
@@ -96,6 +97,7 @@ async def _fit(args: argparse.Namespace, context: Context) -> int:
     ):
         store = KnowledgeStore(connections)
         await store.check()
+        await require_tenant(connections, tenant)
         version = await _version(store, args.version)
         if args.drop:
             dropped = await drop_calibration(store, tenant=tenant, version=version.id)

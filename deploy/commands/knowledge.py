@@ -17,6 +17,7 @@ from deploy.database import database, place, pool
 from deploy.errors import UsageError
 from deploy.migrate import migrate, pending
 from deploy.settings import load
+from deploy.tenants import add_new_tenant, require_tenant
 from retrieval.minilm import prepare_minilm
 from retrieval.settings import RetrievalSettings
 
@@ -71,6 +72,7 @@ def add(commands: CommandLine) -> None:
         help="leave it to a `twinrail worker` that reads the same path, and print the job's id",
     )
     ingest.add_argument("--tenant", help="default: TWINRAIL_TENANT")
+    add_new_tenant(ingest)
     ingest.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
 
     migration = commands.command(
@@ -101,7 +103,7 @@ async def _ingest(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("--watch: publishes for ever; leave out --dry-run and --queue")
     if args.queue:
         return await _queue(args, context)
-    settings = load(RetrievalSettings)
+    settings, tenant = load(RetrievalSettings), args.tenant or context.settings.tenant
     if not settings.embeddings_url and not context.models.embedder.exists():
         context.out.note("preparing the embedding model, once")
         await asyncio.to_thread(prepare_minilm, context.models.embedder)
@@ -116,12 +118,14 @@ async def _ingest(args: argparse.Namespace, context: Context) -> int:
             await migrate(url, on_step=lambda name: context.out.note(f"migrated {name}"))
             from deploy.knowledge import HELP_CENTRE, source_sync  # weighs too much for other commands
 
+            async with pool(url, size=1) as connections:
+                await require_tenant(connections, tenant, new=args.new_tenant)
             async with source_sync(
                 url,
                 args.source.absolute(),
                 settings=settings,
                 embedder_folder=context.models.embedder,
-                tenant=args.tenant or context.settings.tenant,
+                tenant=tenant,
                 name=args.name or HELP_CENTRE,
                 say=context.out.note,
                 dry_run=args.dry_run,
@@ -178,9 +182,11 @@ async def _queue(args: argparse.Namespace, context: Context) -> int:
     details = {"path": str(args.source.absolute()), "replace": args.replace}
     if args.dry_run:
         raise UsageError("--dry-run: a job that changes nothing is not worth queueing; leave out --queue")
+    tenant = args.tenant or context.settings.tenant
     async with database(context.settings, context.home) as url, pool(url, size=1) as connections:
+        await require_tenant(connections, tenant, new=args.new_tenant)
         job = await JobStore(KnowledgeStore(connections)).submit(
-            args.tenant or context.settings.tenant,
+            tenant,
             JobKind.SOURCE,
             source=args.name or HELP_CENTRE,
             details=details,

@@ -5,9 +5,6 @@ SELECT pg_try_advisory_lock(hashtextextended('retrieval.build:' || %(version)s, 
 -- name: unlock
 SELECT pg_advisory_unlock(hashtextextended('retrieval.build:' || %(version)s, 0))
 
--- name: tenants
-SELECT name FROM retrieval.tenant ORDER BY name
-
 -- name: earliest
 -- From which snapshot on the tenant's content goes in: what can be reached, or earlier if so wanted or done before.
 SELECT least(retrieval.reachable_from(%(tenant)s), %(since)s::int,

@@ -19,6 +19,9 @@ SELECT retrieval.search(%(tenant)s, %(principals)s::text[], %(version)s, %(embed
 INSERT INTO retrieval.filter_field (tenant, name, kind) VALUES (%(tenant)s, %(name)s, %(kind)s)
 ON CONFLICT (tenant, name) DO UPDATE SET kind = excluded.kind
 
+-- name: tenants
+SELECT name FROM retrieval.tenant ORDER BY name
+
 -- name: fields
 SELECT name, kind FROM retrieval.filter_field WHERE tenant = %(tenant)s ORDER BY name
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from deploy.errors import UsageError
 from deploy.knowledge import source_sync
 from deploy.watching import Sync, Watch
 from retrieval.errors import MassRemovalError, StoreUnavailableError, UnparsableDocumentError
@@ -95,6 +96,16 @@ async def until(true: Callable[[], bool]) -> None:
 @pytest.fixture
 def watched() -> Watched:
     return Watched()
+
+
+async def test_a_wrong_command_line_ends_the_watch(tmp_path: Path) -> None:
+    script = Script(UsageError("--tenant: there is no tenant 'acne'"))
+    watch = Watch(
+        tmp_path, script.open, interval_s=0.01, on_report=lambda _report: None, say=lambda _text: None
+    )
+    with pytest.raises(UsageError, match="acne"):
+        await watch.run()
+    assert script.opened == 1
 
 
 async def test_only_a_publish_makes_a_line_and_a_bad_file_is_listed_once(
