@@ -1,14 +1,16 @@
-"""A worker in a process of its own, for tests that kill it: `python -m tests.fakes.worker_process URL LOG S`.
+"""Workers in processes of their own, for tests that kill them: `-m tests.fakes.worker_process URL LOG S D`.
 
-Its embedder needs no model. It pauses before each batch, and writes a line for each text that it embedded.
+Their embedder needs no model. It pauses before each batch, and writes a line for each text that it embedded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from psycopg_pool import AsyncConnectionPool
@@ -20,13 +22,48 @@ from tests.fakes.embedding import WordEmbedder
 
 #: Short, so that a test need not wait long until a killed worker counts as dead.
 HEARTBEAT_S, STALLED_S = 0.5, 4.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Workers:
+    """Worker processes that share a log of what they have embedded."""
+
+    def __init__(self, database_url: str, log: Path, *, dims: int = 32) -> None:
+        self._url = database_url
+        self._log = log
+        self._dims = dims
+
+    @asynccontextmanager
+    async def one(self, *, pause_s: float = 0.0) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A worker, ended at the latest with the test."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.fakes.worker_process"),
+            *(self._url, str(self._log), str(pause_s), str(self._dims)),
+            cwd=ROOT,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+
+    def embedded(self) -> list[str]:
+        """Every text so far, again if it was embedded again."""
+        return self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    """As a machine that is gone: nothing is said to anybody."""
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 class LoggingEmbedder(WordEmbedder):
     """Says what it was asked for where it can be read after a kill."""
 
-    def __init__(self, log: Path, pause_s: float) -> None:
-        super().__init__()
+    def __init__(self, log: Path, pause_s: float, dims: int) -> None:
+        super().__init__(dims=dims)
         self._log = log
         self._pause_s = pause_s
 
@@ -38,7 +75,7 @@ class LoggingEmbedder(WordEmbedder):
         return vectors
 
 
-async def main(database_url: str, log: Path, pause_s: float) -> None:
+async def main(database_url: str, log: Path, pause_s: float, dims: int) -> None:
     """Work until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -49,7 +86,7 @@ async def main(database_url: str, log: Path, pause_s: float) -> None:
         worker = Worker(
             KnowledgeStore(pool, acquire_timeout_s=30.0),
             queue,
-            [LoggingEmbedder(log, pause_s)],
+            [LoggingEmbedder(log, pause_s, dims)],
             heartbeat_s=HEARTBEAT_S,
             stalled_s=STALLED_S,
         )
@@ -57,4 +94,4 @@ async def main(database_url: str, log: Path, pause_s: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +15,10 @@ import pytest
 from retrieval.ingest import CACHE_BATCH
 from retrieval.jobs import Job, JobState, JobStore, Submission
 from retrieval.store import KnowledgeStore
+from tests.fakes.worker_process import Workers, kill
 
-ROOT = Path(__file__).resolve().parents[3]
 TENANT = "acme"
 DOCUMENTS = 5 * CACHE_BATCH
-
-
-class Workers:
-    """Worker processes that share a log of what they have embedded."""
-
-    def __init__(self, database_url: str, log: Path) -> None:
-        self._url = database_url
-        self._log = log
-
-    @asynccontextmanager
-    async def one(self, *, pause_s: float = 0.0) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A worker, ended at the latest with the test."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.fakes.worker_process", self._url, str(self._log), str(pause_s)),
-            cwd=ROOT,
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.terminate()
-                await process.wait()
-
-    def embedded(self) -> list[str]:
-        return self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
 
 
 @pytest.fixture
@@ -71,11 +44,6 @@ async def until(true: Callable[[], bool | Awaitable[bool]]) -> None:
             if await found if isinstance(found, Awaitable) else found:
                 return
             await asyncio.sleep(0.02)
-
-
-async def kill(process: asyncio.subprocess.Process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-    await process.wait()
 
 
 async def finished_by_another(workers: Workers, jobs: JobStore, job: Job) -> Job:
@@ -162,3 +130,64 @@ def waiting(database_url: str) -> bool:
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
     ) != [(0,)]
+
+
+async def test_a_worker_that_is_there_takes_over_and_does_other_work_meanwhile(
+    database_url: str, store: KnowledgeStore, workers: Workers, jobs: JobStore, job: Job
+) -> None:
+    # Slow enough that the second one is up before the first is through.
+    async with workers.one(pause_s=5.0) as first:
+        await until(lambda: len(workers.embedded()) >= CACHE_BATCH)
+        async with workers.one():
+            await until(lambda: alive(database_url) == 2)
+            # The first one lives, so its job is its own.
+            other = await jobs.submit_documents(
+                "globex", [Submission(id="g", content={"text": "wall"})], source="api"
+            )
+            await until(lambda: ended(jobs, other))
+            assert (await jobs.job(TENANT, job.id)).attempts == 1
+            await kill(first)
+            # It waits behind what the dead one had.
+            later = await jobs.submit_documents(TENANT, [Submission.delete("d0")], source="api")
+            await until(lambda: ended(jobs, later))
+    found, last = await jobs.job(TENANT, job.id), await jobs.job(TENANT, later.id)
+    assert (found.state, found.snapshot, found.attempts, found.error) == (JobState.DONE, 1, 2, None)
+    assert (last.state, last.snapshot) == (JobState.DONE, 2)
+    assert rows(database_url, "SELECT number, added, removed FROM retrieval.snapshot ORDER BY 1") == [
+        (1, DOCUMENTS, 0),
+        (2, 0, 1),
+    ]
+    texts = workers.embedded()
+    assert len(set(texts)) == DOCUMENTS + 1
+    assert len(texts) <= DOCUMENTS + 1 + CACHE_BATCH
+    assert rows(database_url, "SELECT count(*) FROM retrieval_queue.procrastinate_jobs") == [(0,)]
+
+
+async def test_a_worker_that_only_slept_has_lost_its_job_and_publishes_nothing(
+    database_url: str, store: KnowledgeStore, workers: Workers, jobs: JobStore, job: Job
+) -> None:
+    async with workers.one(pause_s=0.3) as sleeper:
+        await until(lambda: len(workers.embedded()) >= CACHE_BATCH)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        try:
+            found = await finished_by_another(workers, jobs, job)
+        finally:
+            os.kill(sleeper.pid, signal.SIGCONT)
+        # Awake, it finds out, and goes on with what comes next.
+        later = await jobs.submit_documents(TENANT, [Submission.delete("d0")], source="api")
+        await until(lambda: ended(jobs, later))
+    assert found.attempts == 2
+    assert await jobs.job(TENANT, job.id) == found
+    last = await jobs.job(TENANT, later.id)
+    assert (last.state, last.snapshot, last.attempts) == (JobState.DONE, 2, 1)
+    assert len(set(workers.embedded())) == DOCUMENTS
+
+
+async def ended(jobs: JobStore, job: Job) -> bool:
+    return (await jobs.job(job.tenant, job.id)).finished_at is not None
+
+
+def alive(database_url: str) -> int:
+    """Workers that have said that they are there."""
+    ((count,),) = rows(database_url, "SELECT count(*) FROM retrieval_queue.procrastinate_workers")
+    return int(count)
