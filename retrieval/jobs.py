@@ -221,7 +221,7 @@ class JobStore:
                 "request_sha256": None,
             }
             (job,) = await row_of(conn, QUERIES["add_job"], params)
-            await self._enqueue(conn, tenant, job, kind=kind, source=source)
+            await self._enqueue(conn, tenant, job)
             return await self._read(conn, tenant, job)
 
     async def job(self, tenant: str, job: UUID) -> Job:
@@ -276,7 +276,7 @@ class JobStore:
                     f"job: {job} was moved meanwhile; look at it again"
                 )
             if move == "resume":
-                await self._enqueue(conn, tenant, job, kind=found.kind, source=found.source)
+                await self._enqueue(conn, tenant, job)
             else:
                 await conn.execute(QUERIES["dequeue"], params)
             if state is JobState.CANCELLED:
@@ -289,18 +289,8 @@ class JobStore:
             raise RepeatedRequestError
         return await self._read(conn, params["tenant"], row[0])
 
-    async def _enqueue(
-        self,
-        conn: Connection,
-        tenant: str,
-        job: UUID,
-        *,
-        kind: JobKind = JobKind.DOCUMENTS,
-        source: str = "",
-    ) -> None:
-        # A build writes beside what is published, and may take hours: it holds up nobody's documents.
-        lock = f"build:{source}" if kind is JobKind.BUILD else f"tenant:{tenant}"
-        params = {"tenant": tenant, "job": job, "queue": QUEUE, "task": TASK, "lock": lock}
+    async def _enqueue(self, conn: Connection, tenant: str, job: UUID) -> None:
+        params = {"tenant": tenant, "job": job, "queue": QUEUE, "task": TASK}
         await conn.execute(QUERIES["enqueue"], params)
 
     async def _read(self, conn: Connection, tenant: str, job: UUID) -> Job:

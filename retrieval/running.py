@@ -18,7 +18,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from retrieval.connections import Connection, borrowed
-from retrieval.errors import DocumentError, JobInterruptedError, StoreUnavailableError
+from retrieval.errors import DocumentError, JobInterruptedError, RetrievalError
 from retrieval.ingest import IngestProgress, IngestReport
 from retrieval.jobs import QUERIES, JobKind, JobState
 from retrieval.store import QUERIES as STORE_QUERIES
@@ -157,14 +157,14 @@ class JobRun:
         await self._surely(write)
 
     async def _surely(self, write: Callable[[Connection], Awaitable[None]]) -> None:
-        """Wait for a database that is away: nothing but a row may say how a job ended."""
+        """Wait for a database that is away, full or too slow: nothing but a row may say how a job ended."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 async with _entered(self._store, self.tenant) as conn:
                     await write(conn)
                 return
-            except StoreUnavailableError as exc:
+            except RetrievalError as exc:
                 logger.warning(
                     "job %s: %s; trying again in %.1f s",
                     self.job,
@@ -184,7 +184,7 @@ class JobRun:
             statement = QUERIES["note_progress"] if progress != written else QUERIES["still_held"]
             try:
                 held = await self._row(statement, params)
-            except StoreUnavailableError:
+            except RetrievalError:
                 continue  # the run itself will find out, if it matters
             written = progress
             if held is None:

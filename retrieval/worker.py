@@ -21,9 +21,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from retrieval import instruments as telemetry
 from retrieval.chunking import NO_CHUNKERS, Chunker
-from retrieval.connections import Pool, borrowed
+from retrieval.connections import Pool, borrowed, row_of
 from retrieval.embedding import Embedder
-from retrieval.errors import JobInterruptedError, RetrievalError, StoreUnavailableError
+from retrieval.errors import JobInterruptedError, RetrievalError
 from retrieval.jobs import QUERIES, QUEUE, STALLED_S, TASK, JobState
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.parsing_process import ParsingPool
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 #: Attempts that may fail, or end with their worker, in a row. With the pauses between them: about an hour.
 MOST_FAILURES = 20
 LONGEST_RETRY_S = 300
+#: Seconds after which a job is tried again whose start or end could not be written down.
+LOST_S = 15
 #: Seconds between two looks at the queue, for jobs that no notice announces: retries, and those that waited
 #: for another one of their tenant.
 POLL_S = 1.0
@@ -233,7 +235,7 @@ class Worker:
         await run.finish(JobState.FAILED, failure=failure)
 
     async def _sweep(self) -> None:
-        """Put jobs of dead workers back into the queue, and those whose end the queue was not told."""
+        """Put jobs of dead workers back into the queue, and those that have lost their place in it."""
         unknown: set[int] = set()
         while True:
             await asyncio.sleep(self._heartbeat_s)
@@ -245,14 +247,17 @@ class Worker:
                     now_unknown = {row[0] for row in rows} - self._runs.keys()
                     # Seen twice: a job that was fetched or ended just now is none.
                     params = {"stalled_s": self._stalled_s, "strays": list(unknown & now_unknown)}
-                    taken = await (await conn.execute(QUERIES["take_over"], params)).fetchall()
+                    taken = len(await (await conn.execute(QUERIES["take_over"], params)).fetchall())
                     unknown = now_unknown
-            except StoreUnavailableError:
+                    async with conn.transaction():
+                        (lost,) = await row_of(conn, QUERIES["requeue_lost"], {"queue": QUEUE, "task": TASK})
+            except RetrievalError:
                 continue
-            if taken:
+            if taken or lost:
                 logger.warning(
-                    "%d job(s) of dead workers go back into the queue",
-                    len(taken),
+                    "back into the queue: %d job(s) of dead workers, %d that had lost their place",
+                    taken,
+                    lost,
                     extra={"action": "take_over"},
                 )
 
@@ -274,13 +279,17 @@ class _AgainError(Exception):
 
 
 class _Retry(procrastinate.BaseRetryStrategy):
-    """The job says when; a worker that stops or that lost the database leaves it to the next one."""
+    """The job says when; a worker that stops leaves it to the next one.
+
+    What else comes here could not be written down, so the queue is all that knows of it: it is kept.
+    """
 
     def get_retry_decision(
         self, *, exception: BaseException, job: QueuedJob
     ) -> procrastinate.RetryDecision | None:
+        wait_s = LOST_S
         if isinstance(exception, _AgainError):
-            return procrastinate.RetryDecision(retry_in={"seconds": exception.wait_s})
-        if isinstance(exception, (asyncio.CancelledError, StoreUnavailableError)):
-            return procrastinate.RetryDecision(retry_in={"seconds": 0})
-        return None
+            wait_s = exception.wait_s
+        elif isinstance(exception, asyncio.CancelledError):
+            wait_s = 0
+        return procrastinate.RetryDecision(retry_in={"seconds": wait_s})

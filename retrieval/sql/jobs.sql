@@ -11,12 +11,7 @@ INSERT INTO retrieval.job_document (tenant, job, ordinal, document_id, action, c
 VALUES (%(tenant)s, %(job)s, %(ordinal)s, %(document_id)s, %(action)s, %(content)s)
 
 -- name: enqueue
--- One lock a tenant: its jobs run one after another in the order in which they were sent.
-UPDATE retrieval.job SET queued_as = (
-    SELECT id FROM unnest(retrieval_queue.procrastinate_defer_jobs_v1(ARRAY[ROW(
-        %(queue)s::text, %(task)s::text, 0, %(lock)s::text, NULL, jsonb_build_object('tenant', %(tenant)s::text, 'job', %(job)s::text), NULL
-    )]::retrieval_queue.procrastinate_job_to_defer_v1[])) AS id)
-WHERE tenant = %(tenant)s AND id = %(job)s
+SELECT retrieval.enqueue(%(tenant)s, %(job)s, %(queue)s, %(task)s)
 
 -- name: dequeue
 -- Taken out if nobody has fetched it yet, so that it does not hold up the tenant's other jobs.
@@ -129,3 +124,7 @@ SELECT kind, state, jobs, waits_since FROM retrieval.queue_facts(%(stalled_s)s)
 -- name: workers
 SELECT count(*) FROM retrieval_queue.procrastinate_workers
 WHERE last_heartbeat > now() - make_interval(secs => %(stalled_s)s)
+
+-- name: requeue_lost
+-- Back to the queue with jobs that it knows nothing of.
+SELECT retrieval.requeue_lost(%(queue)s, %(task)s)

@@ -99,3 +99,41 @@ BEGIN
         FROM jsonb_to_recordset(v_facts) AS f (kind text, state text, jobs bigint, waits_since timestamptz)
         GROUP BY 1, 2;
 END $$;
+
+-- Give a job its place in the queue. One lock a tenant: its jobs run one after another in the order in which they were
+-- sent. A build writes beside what is published, and may take hours: it holds up nobody's documents.
+CREATE FUNCTION retrieval.enqueue(p_tenant text, p_job uuid, p_queue text, p_task text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE retrieval.job SET queued_as = (
+        SELECT id FROM unnest(retrieval_queue.procrastinate_defer_jobs_v1(ARRAY[ROW(
+            p_queue, p_task, 0, CASE WHEN kind = 'build' THEN 'build:' || source ELSE 'tenant:' || tenant END, NULL,
+            jsonb_build_object('tenant', p_tenant, 'job', p_job), NULL
+        )]::retrieval_queue.procrastinate_job_to_defer_v1[])) AS id)
+    WHERE tenant = p_tenant AND id = p_job;
+END $$;
+
+-- Enqueue the jobs that are to be done and have no place in the queue: their worker lost its connection, or the disk was
+-- full, just when it should have told the queue. How many there were. Takes each tenant's eyes in turn and leaves with
+-- nobody's.
+CREATE FUNCTION retrieval.requeue_lost(p_queue text, p_task text) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_tenant text;
+    v_job uuid;
+    v_lost int := 0;
+BEGIN
+    FOR v_tenant IN SELECT name FROM retrieval.job_tenant ORDER BY name LOOP
+        PERFORM set_config('retrieval.tenant', v_tenant, true);
+        FOR v_job IN
+            SELECT j.id FROM retrieval.job j
+            WHERE j.tenant = v_tenant AND j.state IN ('queued', 'running') AND NOT EXISTS (
+                SELECT FROM retrieval_queue.procrastinate_jobs place
+                WHERE place.id = j.queued_as AND place.status IN ('todo', 'doing'))
+            FOR UPDATE SKIP LOCKED
+        LOOP
+            PERFORM retrieval.enqueue(v_tenant, v_job, p_queue, p_task);
+            v_lost := v_lost + 1;
+        END LOOP;
+    END LOOP;
+    PERFORM set_config('retrieval.tenant', '', true);
+    RETURN v_lost;
+END $$;

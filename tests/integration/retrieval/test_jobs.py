@@ -329,6 +329,50 @@ async def test_what_may_pass_is_tried_again_and_says_so_meanwhile(
     assert (done.state, done.attempts, done.error) == (JobState.DONE, 2, None)
 
 
+def full_disk(admin: psycopg.Connection, state: str) -> None:
+    """No job can be written in that state, for the reason that PostgreSQL gives on a full disk."""
+    admin.execute("CREATE SEQUENCE public.refusals")
+    admin.execute(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM nextval('public.refusals');"
+        " RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file'; END $$"
+    )
+    admin.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON retrieval.job FOR EACH ROW"
+        f" WHEN (NEW.state = '{state}' AND NEW.attempts > 0) EXECUTE FUNCTION public.refuse()"
+    )
+
+
+def refusals(admin: psycopg.Connection) -> int:
+    row = admin.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM refusals").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("state", ["running", "done"])
+async def test_a_full_disk_loses_no_job(
+    database_url: str, store: KnowledgeStore, embedder: WordEmbedder, jobs: JobStore, state: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        full_disk(admin, state)
+        job = await jobs.submit_documents(TENANT, [page("a", "gates")], source="api")
+        async with working(database_url, store, embedder):
+            await until(jobs, job.id, lambda _: refusals(admin) > 0)
+            admin.execute("DROP TRIGGER refuse ON retrieval.job")
+            done = await ended(jobs, job)
+    assert (done.state, done.snapshot) == (JobState.DONE, 1)
+
+
+async def test_a_job_that_the_queue_does_not_know_is_queued_again(
+    database_url: str, store: KnowledgeStore, embedder: WordEmbedder, jobs: JobStore
+) -> None:
+    job = await jobs.submit_documents(TENANT, [page("a", "gates")], source="api")
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("DELETE FROM retrieval_queue.procrastinate_jobs")
+        async with working(database_url, store, embedder):
+            assert (await ended(jobs, job)).state is JobState.DONE
+
+
 class BrokenEmbedder(WordEmbedder):
     async def embed_documents(self, texts: Sequence[str]) -> Vector:
         raise RuntimeError("secret inside")
