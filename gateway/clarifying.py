@@ -37,15 +37,18 @@ class Choice:
 def choices_for(question: Question, result: SearchResult, wording: Wording) -> tuple[Choice, ...]:
     """Two or three articles to choose from; empty where asking back would not help.
 
-    Never twice in a row: whoever was asked and is still not understood gets a person.
+    Never twice in a row in a conversation whose history is sent: whoever was asked and is still not
+    understood gets a person. Nothing that was said is looked up by the conversation's id.
     """
     if not result.abstain_below * NEARLY <= result.confidence < result.abstain_below:
         return ()
     if question.history and question.history[-1].content.startswith(wording.clarify):
         return ()
+    # The first hit need not have the best score: a reranker orders by more.
+    best_score = max((hit.score for hit in result.hits), default=0.0)
     best: dict[str, Choice] = {}
     for hit in result.hits:
-        if hit.score >= result.hits[0].score * CLOSE:
+        if hit.score >= best_score * CLOSE:
             best.setdefault(
                 hit.title.casefold(), Choice(document_id=hit.document_id, title=hit.title, url=hit.url)
             )

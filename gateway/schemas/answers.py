@@ -211,7 +211,9 @@ class AnswerBody(BaseModel):
     confidence: Confidence
     versions: Versions
     arms: Arms
-    degraded: list[str] = Field(description="What did not work fully: retrieval, generation, ...")
+    degraded: list[str] = Field(
+        description="What did not work fully: retrieval, generation, citations; rerank, rewrite (harmless)."
+    )
     usage: Usage
     timings_ms: dict[str, float]
     trace_id: str

@@ -13,8 +13,9 @@ from gateway.problems import INTERNAL, KINDS, METHOD_NOT_ALLOWED, NOT_FOUND
 from gateway.schemas.answers import AnswerBody, AnswerRequest, Pin, Status
 from gateway.schemas.feedback import Label
 from gateway.schemas.turns import DraftRow, TurnRow, TurnView
+from retrieval import reordering, rewriting
 from tests.unit.docs.api_document import openapi
-from tests.unit.docs.pages import page
+from tests.unit.docs.pages import ROOT, page
 
 PAGE = page("docs/api.md")
 TABLES = PAGE.tables()
@@ -47,6 +48,20 @@ def test_fields_and_statuses_of_an_answer() -> None:
     assert told >= set(AnswerBody.model_fields) - {"conversation_id"}
     assert first_cells("Ask a question", "status") == [str(status) for status in Status]
     assert first_cells("Pinned questions", "field of `pin`") == list(Pin.model_fields)
+
+
+def test_everything_that_can_be_degraded() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").rglob("*.py"))
+    own = set(re.findall(r'\.degrade\("(\w+)"\)', sources))
+    there = own | {reordering.DEGRADED, rewriting.DEGRADED}
+    assert set(first_cells("Degraded answers", "in `degraded`")) == there
+    for text in (
+        page("docs/glossary.md").lines,
+        page("docs/telemetry.md").lines,
+        (AnswerBody.model_fields["degraded"].description or "",),
+    ):
+        (line,) = (line for line in text if {"citations", "rewrite"} <= set(re.findall(r"\w+", line)))
+        assert there <= set(re.findall(r"\w+", line))
 
 
 def test_labels_and_parts_of_a_turn() -> None:
