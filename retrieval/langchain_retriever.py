@@ -23,8 +23,9 @@ from retrieval.langchain_store import TwinrailVectorStore
 class TwinrailRetriever(BaseRetriever):
     """The best chunks for a question, by everything that the index version searches with.
 
-    Span, document version, the scores of both legs, the stamp and the calibrated confidence stand in each
-    document's metadata, beside its own. `k`, `filters`, `version` and `as_of` may be given to `invoke` too.
+    Span, document version, the scores of both legs, the stamp, the calibrated confidence and how the search
+    went (`mode`, `underfilled`, what was `degraded`) stand in each document's metadata, beside its own. `k`,
+    `filters`, `version` and `as_of` may be given to `invoke` too.
     Nothing is found on a rail without documents.
     """
 
@@ -142,5 +143,9 @@ def _document(hit: Hit, result: SearchResult) -> LangchainDocument:
             "knowledge": f"{result.version}@{result.snapshot}",
             "confidence": result.confidence,
             "abstain_below": result.abstain_below,
+            "calibration": result.calibration,
+            "mode": result.mode,
+            "underfilled": result.underfilled,
+            "degraded": list(result.degraded),
         },
     )

@@ -412,11 +412,26 @@ async def test_retriever(rails: Rails, store: KnowledgeStore, publish: Publish) 
     assert 0 < metadata["dense_score"] <= 1
     assert metadata["lexical_score"] > 0
     assert 0 <= metadata["confidence"] <= 1
+    assert (metadata["mode"], metadata["calibration"]) == ("exact+words", "default")
+    assert (metadata["underfilled"], metadata["degraded"]) == (False, [])
+    assert (await retriever.ainvoke("red fox", k=9))[0].metadata["underfilled"] is True
     (owl,) = await retriever.ainvoke("bird", filters={"product": {"$in": ["sync"]}})
     assert (owl.page_content, owl.metadata["product"]) == ("grey owl", ["sync"])
     assert retriever._get_ls_params()["ls_retriever_name"] == "twinrail"
     with pytest.raises(RequestError, match="k: 0"):
         await retriever.ainvoke("red fox", k=0)
+
+
+async def test_a_search_without_its_reranker_says_so(
+    rails: Rails, store: KnowledgeStore, publish: Publish, embedder: WordEmbedder
+) -> None:
+    version = KnowledgeVersion.make(
+        name="reranked", embedder=embedder.id, dims=embedder.dims, reranker="gone", rerank_weight=0.3
+    )
+    await store.register(version)
+    await publish({"a": "red fox"})
+    (found,) = await TwinrailRetriever(rails=rails, access=PUBLIC).ainvoke("red fox")
+    assert found.metadata["degraded"] == ["rerank"]
 
 
 # ---- parts of an index version ---------------------------------------------------------------------

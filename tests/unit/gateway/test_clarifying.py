@@ -11,7 +11,8 @@ import pytest
 from gateway.access import ApiKey, Scope
 from gateway.clarifying import choices_for, clarifying_text
 from gateway.turn import Question
-from retrieval.hits import Hit, SearchResult
+from retrieval.hits import Hit, Said, SearchResult
+from retrieval.rewriting import with_last_turn
 from serving.prompting import Message
 from serving.wording import load_wording
 
@@ -74,7 +75,7 @@ def found(
         ((0.5, 0.4, 0.2), "ab"),
         ((0.5, 0.5, 0.5, 0.5), "abc"),
         ((0.5, 0.2), ""),
-        # In a reranker's order, where the first has not the best score: what is far from the best is no choice.
+        # In a reranker's order: the first has not the best score, and is too far from it.
         ((0.3, 0.9, 0.8, 0.5), "bc"),
         ((), ""),
     ],
@@ -99,3 +100,9 @@ def test_never_twice_in_a_row_where_the_history_is_sent() -> None:
     assert choices_for(question(Message("user", "guests"), asked), result, WORDING) == ()
     later = (asked, Message("user", "a"), Message("assistant", "A guest is ..."))
     assert len(choices_for(question(*later), result, WORDING)) == 2
+
+
+def test_a_choice_sent_with_the_history_is_searched_with_its_question() -> None:
+    asked = clarifying_text(choices_for(question(), found((0.5, 0.5)), WORDING), WORDING)
+    history = (Said(role="user", text="How much is a drive?"), Said(role="assistant", text=asked))
+    assert with_last_turn("Guests", history).startswith("Guests drive ")
