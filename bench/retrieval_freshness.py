@@ -1,13 +1,18 @@
 """How long a change takes to be found, and what looking through an unchanged source costs.
 
-    python -m bench.retrieval_freshness [--documents 2000] [--changes 60]
+    python -m bench.retrieval_freshness [--documents 1000] [--changes 60] [--home .twinrail/bench]
 
-A folder of articles is ingested once. Then one file at a time is changed, and the clock runs from its writing to the first
-search that finds the new text: as a sync of the whole folder brings it (read, compare, embed, publish, search), and as a
-single document sent to `apply`, which is what a job of `PUT /v1/documents/{id}` does once a worker has it. Each search is
-one real round trip; they begin when the publish returns. The embedder costs nothing, so that the figure is the rail's;
-embedding adds its own time for each changed passage (MiniLM: about 40 ms). The peer's figure is stated and not measured:
-pgai's vectorizer polls every five minutes by default (reference/retrieval.md), so half of that at the median.
+A folder of articles is ingested once. Then one text at a time is changed, and the clock runs to the first search that finds
+the new one, by either way in:
+
+- watched: from writing a file, with `ingest --watch` on its folder: noticing, waiting for quiet, looking through the whole
+  folder, embedding, publishing.
+- sent: from handing a document to the queue with the two calls that `PUT /v1/documents/{id}` makes, with a worker that
+  listens: queue, reading in its own process, embedding, publishing. HTTP and the key are not in it.
+
+The embedder is the packaged MiniLM. Searches are real round trips, one after another until one finds the text. The aim is
+a p95 of 5 seconds. No other system is measured here; pgai's vectorizer states a poll of five minutes for its cloud
+(reference/retrieval.md), which is how long a change may wait there before anything begins.
 """
 
 from __future__ import annotations
@@ -20,24 +25,35 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.fresh_rail import WordVectors, fresh_rail
+from bench.fresh_rail import fresh_rail
+from bench.load import percentile
 from bench.machine import describe_machine
+from deploy.watching import Sync, Watch
 from retrieval.connections import Pool
 from retrieval.documents import Access
+from retrieval.embedding import OnnxEmbedder, Vector, prepare_minilm
 from retrieval.freshness import freshness
-from retrieval.ingest import Changes, IngestReport, apply, ingest
-from retrieval.parsing import parse_row
+from retrieval.ingest import IngestReport, ingest
+from retrieval.jobs import JobStore, Submission
 from retrieval.store import KnowledgeStore
+from retrieval.stored import DocumentStore
+from retrieval.worker import Worker, queue_pool
 
-OUT = Path(__file__).with_name("results") / "retrieval_freshness.json"
-TENANT, SOURCE = "bench", "articles"
-#: Stated: default interval of pgai's vectorizer worker in its cloud.
-PGAI_POLL_S = 300.0
+REPOSITORY = Path(__file__).parent.parent
+OUT = REPOSITORY / "bench/results/retrieval_freshness.json"
+TENANT, SOURCE, SENT_SOURCE = "bench", "articles", "api"
+#: For the 95th percentile of either way.
+AIM_S = 5.0
+#: Documents that are sent again and again.
+SENT = 20
+#: Between two searches, and after which a change counts as lost.
+EVERY_S, LOST_S = 0.02, 120.0
 WORDS = (
     "account invoice refund sync folder share guest plan price upgrade device upload restore version history link "
     "password login team admin storage quota export import calendar mail filter rule label archive search"
@@ -50,14 +66,32 @@ _WRITES = """
 _FLUSH = "SELECT pg_stat_force_next_flush()"
 
 
+class CountingEmbedder:
+    """Another one, and how many texts it was asked for."""
+
+    def __init__(self, embedder: OnnxEmbedder) -> None:
+        self.id, self.dims = embedder.id, embedder.dims
+        self.made = 0
+        self._embedder = embedder
+
+    async def embed_query(self, text: str) -> Vector:
+        """The vector of one text."""
+        return await self._embedder.embed_query(text)
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vector:
+        """The vectors of several."""
+        self.made += len(texts)
+        return await self._embedder.embed_documents(texts)
+
+
 class Bench:
     """A folder, the rail that it is ingested into, and the clock."""
 
-    def __init__(self, pool: Pool, folder: Path, seed: int) -> None:
+    def __init__(self, pool: Pool, folder: Path, embedder: OnnxEmbedder, seed: int) -> None:
         self._pool = pool
         self._folder = folder
         self._store = KnowledgeStore(pool)
-        self._embedder = WordVectors()
+        self._embedder = CountingEmbedder(embedder)
         self._random = random.Random(seed)
         self._edition = 0
 
@@ -67,30 +101,58 @@ class Bench:
             self._path(number).write_text(self._article(number, "first"), encoding="utf-8")
         return await self._sync()
 
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """`ingest --watch` on the folder; entered when it watches."""
+        looked = asyncio.Event()
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Sync]:
+            yield self._sync
+
+        def say(line: str) -> None:
+            raise RuntimeError(line)
+
+        watch = Watch(self._folder, opened, interval_s=None, on_report=lambda _report: looked.set(), say=say)
+        running = asyncio.create_task(watch.run(), name="watch")
+        try:
+            await looked.wait()
+            await asyncio.sleep(1.0)  # the file system's notices come from a thread that starts beside
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """A worker that listens to the queue."""
+        stop = asyncio.Event()
+        async with queue_pool(str(self._pool.conninfo)) as queue:
+            worker = Worker(self._store, queue, [self._embedder])
+            running = asyncio.create_task(worker.run(stop), name="worker")
+            try:
+                yield
+            finally:
+                stop.set()
+                await running
+
     async def changed_file(self, number: int) -> float:
-        """Seconds from writing a file to finding its new text, by a sync of the folder."""
+        """Seconds from writing a file of a watched folder to finding its new text."""
         mark = self._mark()
         article = self._article(number, mark)
         began = time.perf_counter()
         self._path(number).write_text(article, encoding="utf-8")
-        report = await self._sync()
-        await self._found(mark, number)
-        took = time.perf_counter() - began
-        if (report.added, report.changed) != (0, 1):
-            raise RuntimeError(f"one file was changed, and the report says {report}")
-        return took
+        return await self._seconds_until_found(mark, began)
 
     async def sent_document(self, number: int) -> float:
-        """The same for a single document that is sent; its file is made equal afterwards, off the clock."""
+        """The same for a document that is sent, as the gateway's handler does it."""
         mark = self._mark()
-        article = self._article(number, mark)
-        row = {"id": f"article-{number}", "title": f"Article {number}", "text": article}
+        content = {"title": f"Sent {number}", "text": self._article(number, mark)}
+        submission = Submission(id=f"sent-{number}", content=content)
         began = time.perf_counter()
-        parsed = parse_row("sent", row)
-        changes = Changes(upserts=(parsed,))
-        await apply(self._store, [self._embedder], changes, tenant=TENANT, source=SOURCE)
-        await self._found(mark, number)
-        return time.perf_counter() - began
+        await DocumentStore(self._store).require_source(TENANT, submission.id, SENT_SOURCE)
+        await JobStore(self._store).submit_documents(TENANT, [submission], source=SENT_SOURCE)
+        return await self._seconds_until_found(mark, began)
 
     async def unchanged(self) -> dict[str, float]:
         """A sync in which nothing has changed: time, embeddings, rows written."""
@@ -110,25 +172,29 @@ class Bench:
 
     async def noted_lag_s(self) -> float | None:
         """What the rail itself says of the last change."""
-        (source,) = await freshness(self._store, TENANT)
-        return source.lag_s
+        lags = {each.source: each.lag_s for each in await freshness(self._store, TENANT)}
+        return lags[SOURCE]
 
     async def _sync(self) -> IngestReport:
         return await ingest(self._store, self._embedder, self._folder, tenant=TENANT, source_name=SOURCE)
 
-    async def _found(self, mark: str, number: int) -> None:
+    async def _seconds_until_found(self, mark: str, began: float) -> float:
+        while not await self._found(mark):
+            if time.perf_counter() - began > LOST_S:
+                raise RuntimeError(f"{mark} was written {LOST_S:g} s ago and is not found")
+            await asyncio.sleep(EVERY_S)
+        return time.perf_counter() - began
+
+    async def _found(self, mark: str) -> bool:
         found = await self._store.search(
             Access(tenant=TENANT, principals=("public",)),
             version=(await self._store.pointer()).stable,
             question=mark,
             embedding=await self._embedder.embed_query(mark),
             k=8,
-            # The vectors of this bench mean nothing, and would only rank other articles before it.
-            legs="lexical",
             timeout_s=60.0,
         )
-        if not any(mark in hit.text and hit.document_id == f"article-{number}" for hit in found.hits):
-            raise RuntimeError(f"article-{number} was published and its new text is not found")
+        return any(mark in hit.text for hit in found.hits)
 
     async def _writes(self) -> tuple[int, int]:
         """Rows written until now; every connection hands in its counts first."""
@@ -158,48 +224,43 @@ class Bench:
         return "\n\n".join(parts) + "\n"
 
 
-async def measure(documents: int, changes: int, seed: int) -> dict[str, Any]:
+async def measure(embedder: OnnxEmbedder, documents: int, changes: int, seed: int) -> dict[str, Any]:
     """Everything, on a rail of its own."""
     with tempfile.TemporaryDirectory(prefix="twinrail-bench-") as folder:
-        async with fresh_rail(connections=2) as pool:
-            bench = Bench(pool, Path(folder), seed)
+        async with fresh_rail() as pool:
+            bench = Bench(pool, Path(folder), embedder, seed)
             filled = await bench.fill(documents)
             chance = random.Random(seed)
-            # Files and sent documents apart: a sync would take back what was sent and is not in the folder.
-            synced = [await bench.changed_file(chance.randrange(documents)) for _ in range(changes)]
+            async with bench.watching():
+                watched = [await bench.changed_file(chance.randrange(documents)) for _ in range(changes)]
             noted = await bench.noted_lag_s()
             unchanged = await bench.unchanged()
-            sent = [await bench.sent_document(chance.randrange(documents)) for _ in range(changes)]
+            async with bench.working():
+                await bench.sent_document(0)  # the worker listens from now on, its reader has started
+                sent = [await bench.sent_document(chance.randrange(SENT)) for _ in range(changes)]
     return {
         "documents": documents,
         "chunks": filled.chunks,
-        "sync_s": summary(synced),
+        "watched_s": summary(watched),
         "sent_s": summary(sent),
         "last_lag_noted_s": noted,
         "unchanged": unchanged,
-        "stated": {"pgai_poll_s": PGAI_POLL_S},
     }
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
     """Median, 95th percentile and worst."""
-    ordered = sorted(seconds)
-    return {
-        "p50": statistics.median(ordered),
-        "p95": ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))],
-        "max": ordered[-1],
-    }
+    return {"p50": statistics.median(seconds), "p95": percentile(seconds, 0.95), "max": max(seconds)}
 
 
 def show(found: dict[str, Any]) -> None:
     """The table."""
     print(f"{found['documents']} documents, {found['chunks']} passages")
-    print(f"{'change to searchable':38s} {'p50':>8s} {'p95':>8s} {'max':>8s}  stated poll / p95")
-    for name, what in (("sync_s", "sync of the whole folder"), ("sent_s", "one document sent")):
+    print(f"{'change to searchable':30s} {'p50':>8s} {'p95':>8s} {'max':>8s}  aim, p95 {AIM_S:g} s")
+    for name, what in (("watched_s", "file in a watched folder"), ("sent_s", "document sent, by a worker")):
         row = found[name]
-        ratio = PGAI_POLL_S / row["p95"]
-        print(f"{what:38s} {row['p50']:7.3f}s {row['p95']:7.3f}s {row['max']:7.3f}s  {ratio:8.0f} x")
-    print(f"{'pgai vectorizer (stated, not measured)':38s} {PGAI_POLL_S / 2:7.0f}s {PGAI_POLL_S:7.0f}s")
+        met = "met" if row["p95"] <= AIM_S else "MISSED"
+        print(f"{what:30s} {row['p50']:7.3f}s {row['p95']:7.3f}s {row['max']:7.3f}s  {met}")
     still = found["unchanged"]
     print(
         f"unchanged sync: {still['seconds']:.2f} s, {still['embeddings']} embeddings, "
@@ -212,14 +273,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--documents", type=int, default=2000)
+    parser.add_argument("--home", type=Path, default=REPOSITORY / ".twinrail/bench")
+    parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--changes", type=int, default=60, help="of each kind")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
     machine = describe_machine()
     began = datetime.now(UTC)
-    found = asyncio.run(measure(args.documents, args.changes, args.seed))
+    prepare_minilm(args.home / "minilm")
+    embedder = OnnxEmbedder(args.home / "minilm")
+    found = asyncio.run(measure(embedder, args.documents, args.changes, args.seed))
     show(found)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(
