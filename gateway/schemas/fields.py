@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from pydantic import (
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
 )
 
@@ -23,15 +25,23 @@ ShortText = Annotated[str, StringConstraints(max_length=200)]
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 
 
-def _no_bare_number(value: Any) -> Any:
-    """A number in quotes would be read as seconds since 1970."""
-    if isinstance(value, str) and value.strip().replace(".", "", 1).isdigit():
-        raise ValueError("give a snapshot's number without quotes, or a time such as 2026-01-31T09:00:00Z")
-    return value
+def _one_problem(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One problem with the field's own name, in place of one for each member of the union. Any number that is
+    no snapshot's, in quotes or not, would be read as seconds since 1970."""
+    number = str(value).strip().lstrip("-").replace(".", "", 1).isdigit()
+    if not number or (isinstance(value, int) and value > 0):
+        try:
+            return check(value)
+        except ValidationError:
+            pass
+    raise ValueError(
+        "give a snapshot's number from 1 on, without quotes, "
+        "or a time with its zone such as 2026-01-31T09:00:00Z"
+    )
 
 
 #: A snapshot's number, or a time with its zone.
-AsOf = Annotated[Annotated[int, Field(strict=True, ge=1)] | AwareDatetime, BeforeValidator(_no_bare_number)]
+AsOf = Annotated[Annotated[int, Field(strict=True, ge=1)] | AwareDatetime, WrapValidator(_one_problem)]
 
 
 class Body(BaseModel):
