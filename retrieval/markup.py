@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -36,7 +37,12 @@ _DROPPED = frozenset(_DROPPED_TAGS.split())
 _BLOCK = frozenset(_BLOCK_TAGS.split())
 _KNOWN_TAGS = _DROPPED | _BLOCK | frozenset(_INLINE_TAGS.split())
 _TAG_NAME = re.compile(r"</?([A-Za-z][\w-]*)")
-_SPACE = re.compile(r"[^\S\n]+")
+#: Runs of blank space that are not one plain space already; `\n` stays where lines still count.
+_BLANK = re.compile(r"[^\S ]\s*| \s+")
+_BLANK_IN_LINE = re.compile(r"[^\S\n ][^\S\n]*| [^\S\n]+")
+#: What may mean something in Markdown inside of a block; ` \n` may be a hard line break.
+_MARKS = re.compile(r"[\\`~*_\[<&]| \n")
+_LINE_START = re.compile(r"\n[ \t]+")
 
 
 def read_markdown(source: str) -> Text:
@@ -48,13 +54,16 @@ def read_markdown(source: str) -> Text:
     # Inline tokens take many times the memory of their text, so one block's are made and rendered at a time.
     for token in tokens:
         if token.type == "inline":
+            token.type = "html_block"
+            if _MARKS.search(token.content) is None:
+                token.content = escapeHtml(_LINE_START.sub("\n", token.content))
+                continue
             words: list[Token] = []
             reader.inline.parse(token.content, reader, references, words)
             for word in words:
                 _escape_placeholder(word)
                 word.type = "text" if word.type == "text_special" else word.type
             token.content = renderer.renderInline(words, reader.options, references)
-            token.type = "html_block"
         else:
             _escape_placeholder(token)
     return read_html(renderer.render(tokens, reader.options, references))
@@ -133,8 +142,10 @@ def _is_block(node: LexborNode) -> bool:
 
 def _inline(nodes: Iterable[LexborNode], dropped: frozenset[str]) -> str:
     """The words of inline nodes on one line, or several where there are `<br>`."""
-    lines = "".join(_fragments(nodes, dropped)).split("\n")
-    return "\n".join(line for line in (_SPACE.sub(" ", line).strip() for line in lines) if line)
+    words = _BLANK_IN_LINE.sub(" ", "".join(_fragments(nodes, dropped)))
+    if "\n" not in words:
+        return words.strip()
+    return "\n".join(line for line in map(str.strip, words.split("\n")) if line)
 
 
 def _fragments(nodes: Iterable[LexborNode], dropped: frozenset[str]) -> Iterator[str]:
@@ -143,7 +154,7 @@ def _fragments(nodes: Iterable[LexborNode], dropped: frozenset[str]) -> Iterator
         if tag in dropped or tag.startswith(("-comment", "_comment")):
             continue
         if tag == "-text":
-            yield re.sub(r"\s+", " ", node.text(deep=False))
+            yield _BLANK.sub(" ", node.text(deep=False))
         elif tag == "br":
             yield "\n"
         elif tag == "img":

@@ -7,6 +7,7 @@ to end it.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -26,6 +27,9 @@ from retrieval.limits import ReadLimits
 from retrieval.parsing import ParsedDocument
 from retrieval.parsing_wire import Frame, read_frame, result_frame, write_frame
 
+#: Objects made between two searches for garbage. A parser makes millions that all live until its document is
+#: done, and looking through them every 700, as Python does, takes a third of the time.
+_GARBAGE_AFTER = 200_000
 _BATCH_S = 0.1
 _BATCH_BYTES = 1 << 20
 
@@ -103,6 +107,8 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     reader: Reader = getattr(import_module(module), function)
     _limit_memory(limits)
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_AFTER, 20, 20)
     serve(reader, limits, sys.stdin.buffer, replies)
 
 
