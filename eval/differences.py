@@ -88,6 +88,20 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One question whose first k documents differ."""
+
+    case: Case
+    #: 0 to 1, first places counting most: 1 less the mean share that the first 1, 2 ... k have in common.
+    distance: float
+    #: Documents that both have among their first k.
+    shared: int
+    #: Their first k documents.
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """How much the two orders differ, gold or not: over the first k documents."""
 
@@ -100,6 +114,8 @@ class Agreement:
     #: Questions whose first k are the same documents in the same order.
     same: int
     confidence: Paired | None
+    #: Which questions those are that differ, the most moved first.
+    moved: tuple[Move, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,9 +271,12 @@ def _agreement(searched: Sequence[Searched], *, k: int, draws: _Draws) -> Agreem
     moves: list[int] = []
     tops: list[bool] = []
     same = 0
+    moved: list[Move] = []
     for each in searched:
         first, second = each.first.documents[:k], each.second.documents[:k]
         same += first == second
+        if first != second:
+            moved.append(_move(each.query.case, first, second))
         if first or second:
             overlaps.append(len(set(first) & set(second)) / max(len(first), len(second)))
         if first and second:
@@ -274,6 +293,21 @@ def _agreement(searched: Sequence[Searched], *, k: int, draws: _Draws) -> Agreem
         displacement=mean(moves) if moves else None,
         same=same,
         confidence=draws.paired("confidence", confidences) if confidences else None,
+        moved=tuple(sorted(moved, key=lambda move: (-move.distance, move.case.id))),
+    )
+
+
+def _move(case: Case, first: tuple[str, ...], second: tuple[str, ...]) -> Move:
+    shares = [
+        len({*first[:depth]} & {*second[:depth]}) / max(len(first[:depth]), len(second[:depth]))
+        for depth in range(1, max(len(first), len(second)) + 1)
+    ]
+    return Move(
+        case=case,
+        distance=1 - mean(shares),
+        shared=len({*first} & {*second}),
+        first=first,
+        second=second,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from eval.differences import HIT, Change, Found, Paired, Side, VersionComparison
+from eval.differences import HIT, Change, Found, Move, Paired, Side, VersionComparison
 from eval.report import Table, as_text, bullets, counts, number, one_line, rate, rate_json
 from eval.stats import Interval, smallest_visible_gain
+
+T = TypeVar("T")
 
 #: Questions of each direction that the text shows; JSON has all.
 _SHOWN = 10
@@ -50,10 +52,15 @@ def versions_text(report: Found) -> str:
         parts.append(bullets("Read as", [sentence(figure) for figure in found.quality.figures]))
     parts.append(as_text(Table(title="The replies", header=("", "A", "B"), rows=tuple(_side_rows(found)))))
     parts.append(bullets(f"How much they differ, first {found.k} documents", list(_agreement(found))))
-    if found.quality is not None:
+    if found.quality is None:
+        parts.append(_listed("Most moved", found.agreement.moved, _move))
+    else:
         worse = [change for change in found.quality.changes if change.difference < 0]
         better = [change for change in reversed(found.quality.changes) if change.difference > 0]
-        parts += [_changes("B is worse", worse), _changes("B is better", better)]
+        parts += [
+            _listed("B is worse", worse, _change, ", nDCG@10"),
+            _listed("B is better", better, _change, ", nDCG@10"),
+        ]
     if found.thin:
         parts.append(bullets("NOT ENOUGH EVIDENCE", [found.thin]))
     return "\n\n".join(filter(None, parts))
@@ -97,6 +104,17 @@ def versions_json(report: Found) -> dict[str, Any]:
             "displacement": agreement.displacement,
             "same": agreement.same,
             "confidence": agreement.confidence and _figure_json(agreement.confidence),
+            "moved": [
+                {
+                    "id": move.case.id,
+                    "question": move.case.text,
+                    "distance": move.distance,
+                    "shared": move.shared,
+                    "first": list(move.first),
+                    "second": list(move.second),
+                }
+                for move in agreement.moved
+            ],
         },
         "sides": {"first": _side_json(found.first), "second": _side_json(found.second)},
     }
@@ -164,13 +182,13 @@ def _agreement(found: VersionComparison) -> Iterable[str]:
         yield f"confidence shifts by {shift.difference:+.3f} {interval}".rstrip()
 
 
-def _changes(title: str, changes: Sequence[Change]) -> str:
-    if not changes:
+def _listed(title: str, found: Sequence[T], line: Callable[[T], str], figure: str = "") -> str:
+    if not found:
         return ""
-    lines = [_change(change) for change in changes[:_SHOWN]]
-    more = len(changes) - len(lines)
+    lines = [line(each) for each in found[:_SHOWN]]
+    more = len(found) - len(lines)
     return bullets(
-        f"{title}: {len(changes)} questions, nDCG@10",
+        f"{title}: {len(found)} questions{figure}",
         [*lines, *([f"{more} more: --json has all"] if more else [])],
     )
 
@@ -178,6 +196,13 @@ def _changes(title: str, changes: Sequence[Change]) -> str:
 def _change(change: Change) -> str:
     ranks = f"gold at {change.first_rank or '-'} in A, at {change.second_rank or '-'} in B"
     return f"{change.difference:+.2f}, {ranks}: {change.case.id} {one_line(change.case.text)}"
+
+
+def _move(move: Move) -> str:
+    first, second = (documents[0] if documents else "-" for documents in (move.first, move.second))
+    top = f"{first} first in A, {second} in B" if first != second else f"{first} first in both"
+    share = f"{move.shared} of {max(len(move.first), len(move.second))} shared"
+    return f"{move.distance:.2f}, {share}, {top}: {move.case.id} {one_line(move.case.text)}"
 
 
 def _figure_json(figure: Paired) -> dict[str, Any]:

@@ -98,6 +98,9 @@ def test_recorded_questions_are_compared_without_gold(
     assert report["left_out"] == "1 asked again, 1 without their text"
     assert report["agreement"]["overlap"] == 1.0
     assert report["agreement"]["top_changed"]["k"] == 27
+    moved = report["agreement"]["moved"]
+    assert len(moved) == 27
+    assert long in {move["question"] for move in moved}, "the whole question"
     asked = {body["question"]: body for _, path, body in served.gateway.requests if path == "/v1/search"}
     assert asked[long]["filters"] == {"language": "en"}, "the whole question, and as it was narrowed"
 
@@ -105,6 +108,7 @@ def test_recorded_questions_are_compared_without_gold(
     assert main(command, settings=settings(served, tmp_path, staff_api_key=None)) == 4
     output = capsys.readouterr()
     assert "No gold documents" in output.out
+    assert "Most moved: " in output.out
     assert "not enough evidence: 4 questions answered by both; at least 30 are needed" in output.err
 
 

@@ -177,6 +177,39 @@ def test_without_gold_only_the_difference_is_told() -> None:
     assert "Not asked: 4 asked again." in text
 
 
+def test_the_questions_that_moved_most_are_named_without_gold() -> None:
+    rows = [
+        searched(1, ["a", "b"], ["a", "b"], gold=()),
+        searched(2, ["a", "b", "c"], ["a", "c", "b"], gold=()),
+        searched(3, ["a", "b", "c"], ["b", "a", "c"], gold=()),
+        searched(4, ["a"], ["d"], gold=()),
+        searched(5, ["a"], [], gold=()),
+        searched(6, ["a"], ["d"], gold=(), error="504"),
+        # Beyond the first k it makes no difference.
+        searched(7, ["a", "b", "c", "d"], ["a", "b", "c", "e"], gold=()),
+    ]
+    found = compared(rows, k=3)
+    assert [(move.case.id, move.shared, move.distance) for move in found.agreement.moved] == [
+        ("q04", 0, 1.0),
+        ("q05", 0, 1.0),
+        ("q03", 3, pytest.approx(1 / 3)),
+        ("q02", 3, pytest.approx(1 / 6)),
+    ]
+    report = Found(comparison=found, source="s")
+    assert versions_json(report)["agreement"]["moved"][2]["second"] == ["b", "a", "c"]
+    text = versions_text(report)
+    assert "Most moved: 4 questions" in text
+    assert "- 1.00, 0 of 1 shared, a first in A, - in B: q05 question 5" in text
+    assert "- 0.17, 3 of 3 shared, a first in both: q02 question 2" in text
+
+
+def test_of_many_that_moved_the_text_shows_ten() -> None:
+    found = compared([searched(n, ["a"], ["b"], gold=()) for n in range(12)])
+    text = versions_text(Found(comparison=found, source="s"))
+    assert "2 more: --json has all" in text
+    assert len(versions_json(Found(comparison=found, source="s"))["agreement"]["moved"]) == 12
+
+
 def test_questions_without_gold_do_not_make_evidence_for_quality() -> None:
     rows = [searched(n, ["g"], ["g"]) for n in range(2)] + [
         searched(n, ["g"], ["g"], gold=()) for n in range(2, 9)
