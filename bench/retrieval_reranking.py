@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-import numpy as np
-
+from bench.load import percentile
 from bench.machine import describe_machine
+from bench.question_sets import REPOSITORY, UNSEEN
+from bench.question_sets import demo as demo_questions
 from bench.retrieval_quality import documents, ndcg
 from eval.stats import Pair, cluster_interval
 from retrieval.embedding import OnnxEmbedder, prepare_minilm
@@ -34,9 +35,7 @@ from retrieval.rerank_questions import Query, read_queries
 from retrieval.reranking import OnnxReranker, blend
 from retrieval.sources import read_source
 
-REPOSITORY = Path(__file__).parent.parent
 TRAINED = ("bank_support", "mtrag_support", "concierge_faq")
-UNSEEN = "aws_docs"
 CANDIDATES = (10, 20)
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 RESAMPLES = 5_000
@@ -77,11 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dev-fold", type=int, help="show weights on this fold and judge nothing")
     parser.add_argument("--embed-only", action="store_true")
     args = parser.parse_args(argv)
+    machine = describe_machine()
     prepare_minilm(args.home / "minilm")
     result = asyncio.run(measure(args))
     if result:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"machine": describe_machine(), **result}, indent=1) + "\n", "utf-8")
+        args.out.write_text(json.dumps({"machine": machine, **result}, indent=1) + "\n", "utf-8")
     return 0
 
 
@@ -140,22 +140,23 @@ def sources(args: argparse.Namespace) -> list[tuple[str, list[ParsedDocument], l
 
 def demo(folder: Path) -> tuple[str, list[ParsedDocument], list[Question]]:
     """The demo help centre: customers do not see the staff's articles."""
-    source = list(read_source(folder / "articles").documents)
-    staff = frozenset(each.document.id for each in source if "public" not in each.document.principals)
+    corpus = demo_questions(folder)
+    source = list(read_source(corpus.source).documents)
     questions = []
-    for path in sorted((folder / "questions").glob("*.jsonl")):
-        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            query = Query(
-                id=row["id"],
-                kind="holdout" if row["split"] == "holdout" else "train and dev (not trained on either)",
-                text=row["text"],
-                gold=frozenset(row["gold"]),
-                group=row["topic"],
-            )
-            if query.gold:
-                hidden = staff if row["asker"] == "customer" else frozenset[str]()
-                questions.append(Question(query=query, hidden=hidden))
-    return "demo", source, questions
+    for each in corpus.questions:
+        query = Query(
+            id=each.id,
+            kind="train and dev (not trained on either)" if each.tuning else "holdout",
+            text=each.text,
+            gold=each.gold,
+            group=each.cluster,
+        )
+        hidden = (
+            one.document.id for one in source if not set(one.document.principals) & set(each.principals)
+        )
+        if query.gold:
+            questions.append(Question(query=query, hidden=frozenset(hidden)))
+    return corpus.name, source, questions
 
 
 async def judge(question: Question, corpus: Corpus, embedder: OnnxEmbedder, reranker: OnnxReranker) -> Judged:
@@ -264,9 +265,9 @@ async def latency(
         "passages": max(CANDIDATES),
         "questions": len(spent),
         "p50_ms": round(median(spent), 1),
-        "p95_ms": round(float(np.percentile(spent, 95)), 1),
+        "p95_ms": round(percentile(spent, 0.95), 1),
         "processor_p50_ms": round(median(busy), 1),
-        "processor_p95_ms": round(float(np.percentile(busy, 95)), 1),
+        "processor_p95_ms": round(percentile(busy, 0.95), 1),
         "embedding_p50_ms": round(median(embedding), 2),
         "ratio_to_embedding": round(median(spent) / median(embedding), 1),
     }

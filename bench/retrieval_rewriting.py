@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared/data")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "bench/results/retrieval_rewriting.json")
     args = parser.parse_args(argv)
+    machine = describe_machine()
     prepare_minilm(args.home / "minilm")
     postgres = EmbeddedPostgres(args.home / "postgres")
     url = postgres.start()
@@ -73,9 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         postgres.stop()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(
-        json.dumps({"machine": describe_machine(), "sets": result}, indent=1) + "\n", encoding="utf-8"
-    )
+    args.out.write_text(json.dumps({"machine": machine, "sets": result}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

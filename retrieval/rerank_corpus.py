@@ -11,6 +11,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,12 @@ class Piece:
     path: tuple[str, ...]
     body: str
     text: str
+    effective_from: date | None = None
+    effective_to: date | None = None
+
+    def holds_on(self, day: date) -> bool:
+        """Whether its document is in effect."""
+        return (self.effective_from or day) <= day <= (self.effective_to or day)
 
 
 class Corpus:
@@ -69,9 +76,13 @@ class Corpus:
         *,
         k: int = KEPT,
         hidden: Collection[str] = (),
+        day: date | None = None,
     ) -> list[tuple[int, float]]:
-        """Chunk and fused score, best first, of documents that are not `hidden`."""
-        unseen = np.array([piece.document in hidden for piece in self.pieces], dtype=bool)
+        """Chunk and fused score, best first, of documents not `hidden` and in effect on `day` (today)."""
+        day = day or datetime.now(UTC).date()
+        unseen = np.array(
+            [piece.document in hidden or not piece.holds_on(day) for piece in self.pieces], dtype=bool
+        )
         dense = np.where(unseen, -np.inf, self._vectors @ vector)  # (N,)
         count = len(self.pieces)
         lexical, mass = np.zeros(count), 0.0
@@ -117,6 +128,8 @@ async def load_corpus(
             path=chunk.heading_path,
             body=chunk.text,
             text=chunk.embedded_text,
+            effective_from=parsed.document.effective_from,
+            effective_to=parsed.document.effective_to,
         )
         for parsed in documents
         for chunk in chunker.chunk(parsed.document.title, parsed.document.text, parsed.blocks)

@@ -21,6 +21,13 @@ TEXTS = {
     "sea": "the sea is deep and the sky above it is wide",
     "fox": "a fox eats the hen and the egg at night",
     "staff": {"text": "what staff say of the red sky at night", "metadata": {"visibility": "internal"}},
+    "past": {"text": "a red sky at night was a sign of fair weather", "effective_to": "2020-01-01"},
+    "future": {"text": "the hen will lay a red egg at night", "effective_from": "2999-01-01"},
+    "present": {
+        "text": "of late the hen is red",
+        "effective_from": "2020-01-01",
+        "effective_to": "2999-01-01",
+    },
 }
 
 
