@@ -45,6 +45,13 @@ _NOT_MIGRATED = (
     psycopg.errors.InvalidSchemaName,
 )
 
+_TOO_LARGE = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.TooManyColumns,
+    psycopg.errors.TooManyArguments,
+)
+
 
 @asynccontextmanager
 async def borrowed(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]:
@@ -100,6 +107,9 @@ def translated(exc: psycopg.Error) -> RetrievalError:
         return RetrievalTimeoutError()
     if isinstance(exc, psycopg.errors.DiskFull):
         return StoreFullError()
+    # psycopg counts a row that is too large among the troubles of operation. Nobody can wait for it to pass.
+    if isinstance(exc, _TOO_LARGE):
+        return StoreError(f"database: {line}")
     if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
         return StoreUnavailableError(f"database: {line}")
     if isinstance(exc, _NOT_MIGRATED):

@@ -223,6 +223,9 @@ def _principals(name: str, fields: dict[str, Any]) -> tuple[str, ...]:
             raise UnparsableDocumentError(
                 name, "principals", "is not a list of names", "write e.g. [public, staff]"
             )
+        if any(len(item) > LONGEST_ID or not is_storable(item) for item in given):
+            problem = f"holds a name of more than {LONGEST_ID} characters, or with a NUL"
+            raise UnparsableDocumentError(name, "principals", problem, "use the name of a group")
         return tuple(sorted(set(given)))
     for field in ("audience", "visibility"):
         if field in fields:

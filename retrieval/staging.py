@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,13 @@ from retrieval.chunking import Block, Chunk
 from retrieval.lexing import K1, length_norm, lex, term_id
 from retrieval.versions import KnowledgeVersion
 
+#: Length of a tenant's mark.
+MARK_CHARS = 5
 #: Bytes that are sent at a time.
 BLOCK_BYTES = 256 * 1024
+#: Different words of a chunk that can be searched for, and their bytes: what pgvector's sparse vectors take, and
+#: most of what a tsvector takes. Only a chunker that leaves long documents whole gets there.
+MOST_WORDS, MOST_WORD_BYTES = 16_000, 1_000_000
 #: Number of an index version -> word -> new chunks that have it.
 HeldBy = dict[int, Counter[str]]
 
@@ -56,7 +61,21 @@ class StagedChunk:
 
 def word_mark(tenant: str) -> str:
     """What stands before each of the tenant's words in a `tsvector`; as retrieval.marked_words has it."""
-    return hashlib.md5(tenant.encode(), usedforsecurity=False).hexdigest()[:5]
+    return hashlib.md5(tenant.encode(), usedforsecurity=False).hexdigest()[:MARK_CHARS]
+
+
+def searchable_words(counted: Mapping[str, int]) -> Collection[str]:
+    """Those that fit into a row: the most frequent, and single words before pairs."""
+    if len(counted) <= MOST_WORDS and sum(map(len, counted)) <= MOST_WORD_BYTES // 4:
+        return counted.keys()
+    kept: list[str] = []
+    size = 0
+    for word in sorted(counted, key=lambda word: (-counted[word], " " in word, word))[:MOST_WORDS]:
+        size += len(word.encode()) + MARK_CHARS + 1
+        if size > MOST_WORD_BYTES:
+            break
+        kept.append(word)
+    return kept
 
 
 def encoded_chunks(tenant: str, chunks: Iterable[StagedChunk], held_by: HeldBy) -> Iterator[bytes]:
@@ -66,7 +85,7 @@ def encoded_chunks(tenant: str, chunks: Iterable[StagedChunk], held_by: HeldBy) 
         chunk, target, release = staged.chunk, staged.target, staged.release
         tokens = lex(chunk.embedded_text)
         counted = Counter(tokens)
-        words = sorted(counted)
+        words = sorted(searchable_words(counted))
         held_by.setdefault(target.number, Counter()).update(words)
         terms = np.fromiter(map(term_id, words), dtype=np.int64, count=len(words))
         counts = np.fromiter(map(counted.__getitem__, words), dtype=np.float64, count=len(words))

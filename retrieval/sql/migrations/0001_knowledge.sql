@@ -225,12 +225,14 @@ CREATE FUNCTION retrieval.marked_words(p_tenant text, p_words text[]) RETURNS te
 $$;
 CREATE FUNCTION retrieval.unmarked_word(p_word text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT substr(p_word, 6) $$;
 
--- Counts over the chunks alive at the newest snapshot; they weigh words and never decide what is visible.
+-- Counts over the chunks alive at the newest snapshot, and apart over those that are not: another snapshot may show them.
+-- They weigh words and say what a search will cost, and never decide what is visible.
 CREATE TABLE retrieval.term_stats (
     index_number int NOT NULL,
     tenant text NOT NULL,
     lexeme text NOT NULL,
     df int NOT NULL,
+    dead int NOT NULL DEFAULT 0,
     PRIMARY KEY (index_number, tenant, lexeme)
 );
 
@@ -238,6 +240,7 @@ CREATE TABLE retrieval.chunk_stats (
     index_number int NOT NULL,
     tenant text NOT NULL,
     chunks int NOT NULL,
+    dead int NOT NULL DEFAULT 0,
     PRIMARY KEY (index_number, tenant)
 );
 
@@ -289,7 +292,8 @@ CREATE INDEX filter_value_document ON retrieval.filter_value (tenant, document_i
 CREATE FUNCTION retrieval.filter_values_of(p_metadata jsonb)
     RETURNS TABLE (field text, text_value text, number_value double precision) LANGUAGE sql IMMUTABLE AS $$
     SELECT key,
-           CASE jsonb_typeof(item) WHEN 'string' THEN left(item #>> '{}', 200) WHEN 'boolean' THEN item::text END,
+           -- Numbers also as texts: a field of texts may hold some (`release: 2` beside `2.1.3`).
+           left(item #>> '{}', 200),
            CASE WHEN jsonb_typeof(item) = 'number'
                 THEN greatest(least((item #>> '{}')::numeric, 1e300), -1e300)::double precision END
     FROM jsonb_each(p_metadata),

@@ -193,6 +193,34 @@ async def test_every_plan_finds_the_same_documents(
     assert not any(result.underfilled for result in planned)
 
 
+async def test_a_number_among_texts_is_found_in_every_plan(
+    retriever: Retriever, store: KnowledgeStore, publish: Publish, pool: Pool
+) -> None:
+    releases = {"a": "2.1.3", "b": 2, "c": 2.5}
+    await publish({key: {"text": "words", "metadata": {"release": each}} for key, each in releases.items()})
+    for chunks in (3, 20_000):
+        await large_index(pool, chunks)
+        assert [ids(await search(retriever, store, filters={"release": each})) for each in ("2", "2.5")] == [
+            "b",
+            "c",
+        ]
+
+
+async def test_a_mass_removal_that_is_undone_is_searched_as_the_many_chunks_that_it_is(
+    retriever: Retriever, store: KnowledgeStore, publish: Publish, pool: Pool
+) -> None:
+    await publish({"a": "words", "b": "words"})
+    async with pool.connection() as conn:
+        await conn.execute("SELECT set_config('retrieval.tenant', 'acme', false)")
+        await conn.execute("UPDATE retrieval.chunk_stats SET dead = 20000")
+    # As long as few live, reading all takes less than finding them among the dead; not so if those are seen.
+    assert (await search(retriever, store)).mode.startswith("exact+")
+    await publish({"b": "words"})
+    await store.undo("acme", "publish")
+    undone = await search(retriever, store, k=2)
+    assert (undone.mode.partition("+")[0], ids(undone)) == ("index", "ab")
+
+
 async def test_an_index_that_stops_early_is_followed_by_an_exact_scan(
     embedder: WordEmbedder, publish: Publish, pool: Pool, database_url: str
 ) -> None:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from retrieval import binary_rows as rows
 from retrieval.chunking import Chunk
-from retrieval.connections import Pool
+from retrieval.connections import Pool, borrowed
+from retrieval.documents import Access
+from retrieval.errors import StoreError
+from retrieval.hits import SearchRequest
 from retrieval.ingest import Changes, apply
 from retrieval.lexing import TERM_SPACE, bm25_weights, lex
 from retrieval.parsing import ParsedDocument, parse_row
 from retrieval.publishing import QUERIES
-from retrieval.staging import HeldBy, StagedChunk, Target, copied, encoded_chunks, encoded_terms
+from retrieval.search import Retriever
+from retrieval.staging import (
+    HeldBy,
+    StagedChunk,
+    Target,
+    copied,
+    encoded_chunks,
+    encoded_terms,
+    searchable_words,
+)
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion
 from tests.fakes.embedding import WordEmbedder
@@ -114,6 +128,10 @@ async def test_words_are_counted_as_they_live(
     await publish(document("d", "green hinges"))
     await store.undo("acme", "publish")
     await publish(document("c", "yellow gates"), deletes=("a",))
+    await store.purge("acme", "b", by="test")
+    await require_counts_of_what_lives(pool)
+    await store.purge("acme", "c", by="test")
+    await require_counts_of_what_lives(pool)
 
 
 async def require_counts_of_what_lives(pool: Pool) -> None:
@@ -123,16 +141,63 @@ async def require_counts_of_what_lives(pool: Pool) -> None:
             "SELECT set_config('retrieval.principals', array_agg(id)::text, true) FROM retrieval.principal"
         )
         await cursor.execute(
-            'SELECT lexeme, df FROM retrieval.term_stats WHERE df <> 0 ORDER BY lexeme COLLATE "C"'
+            "SELECT lexeme, df, dead FROM retrieval.term_stats WHERE df <> 0 OR dead <> 0"
+            ' ORDER BY lexeme COLLATE "C"'
         )
         counted = await cursor.fetchall()
         await cursor.execute(
-            "SELECT retrieval.unmarked_word(word) AS lexeme, count(*) FROM retrieval.chunk,"
-            " unnest(tsvector_to_array(tsv)) AS word WHERE died IS NULL GROUP BY 1 ORDER BY 1"
+            "SELECT retrieval.unmarked_word(word), count(*) FILTER (WHERE died IS NULL), count(died)"
+            " FROM retrieval.chunk, unnest(tsvector_to_array(tsv)) AS word GROUP BY 1 ORDER BY 1"
         )
         assert counted == sorted(await cursor.fetchall())
         assert counted
-        await cursor.execute("SELECT chunks FROM retrieval.chunk_stats")
+        await cursor.execute("SELECT chunks, dead FROM retrieval.chunk_stats")
         stored = await cursor.fetchall()
-        await cursor.execute("SELECT count(*) FROM retrieval.chunk WHERE died IS NULL")
+        await cursor.execute("SELECT count(*) FILTER (WHERE died IS NULL), count(died) FROM retrieval.chunk")
         assert stored == await cursor.fetchall()
+
+
+async def test_a_document_left_whole_with_more_words_than_a_row_takes_stops_no_other(
+    store: KnowledgeStore, embedder: WordEmbedder
+) -> None:
+    version = KnowledgeVersion.make(
+        name="whole", embedder=embedder.id, dims=embedder.dims, abstain_below=0.0, chunker="whole-1"
+    )
+    await store.register(version)
+    long_words = " ".join(f"{'w' * 50}{number}" for number in range(20_000))
+    texts = {"long": "gate gate " + long_words, "short": "gate"}
+    rows = [parse_row(key, {"id": key, "text": text, "metadata": {}}) for key, text in texts.items()]
+    report = await apply(store, [embedder], Changes(upserts=tuple(rows)), tenant="acme", source="api")
+    assert (report.added, report.failures) == (2, ())
+    request = SearchRequest(
+        question="gate",
+        access=Access(tenant="acme", principals=("public",)),
+        version=(await store.pointer()).stable,
+    )
+    found = await Retriever(store=store, embedders={embedder.id: embedder}).search(request)
+    assert {hit.document_id for hit in found.hits} == {"long", "short"}
+
+
+@pytest.mark.parametrize("length", [3, 60])
+def test_the_most_frequent_words_are_kept(length: int) -> None:
+    few = Counter({"rare": 1, "a b": 2})
+    assert set(searchable_words(few)) == {"rare", "a b"}
+    many = Counter({f"{number:0{length}x} {number}": 1 for number in range(20_000)})
+    many.update({"single": 1, "often said": 2})
+    kept = list(searchable_words(many))
+    assert kept[:2] == ["often said", "single"]
+    assert 10_000 < len(kept) <= 16_000
+    assert sum(len(word) + 6 for word in kept) <= 1_000_000
+
+
+async def test_a_row_that_is_too_large_is_no_database_that_is_away(pool: Pool) -> None:
+    name = "".join(map(chr, np.random.default_rng(0).integers(0x4E00, 0x9FFF, 5000)))
+
+    async def write() -> None:
+        async with borrowed(pool, timeout_s=5) as conn:
+            await conn.execute("CREATE TEMP TABLE wide (name text UNIQUE)")
+            await conn.execute("INSERT INTO wide VALUES (%s)", [name])
+
+    with pytest.raises(StoreError, match="index row") as caught:
+        await write()
+    assert not caught.value.retryable

@@ -78,6 +78,7 @@ def test_text_that_begins_with_a_rule_is_no_front_matter() -> None:
         (b"---\neffective_from: 2026-02-01\neffective_to: 2026-01-01\n---\ntext", "effective_to", "before"),
         (b"---\naudience: vip\n---\ntext", "audience", "'vip' is not known"),
         (b"---\nprincipals: staff\n---\ntext", "principals", "not a list"),
+        (b"---\nprincipals: [" + b"x" * 201 + b"]\n---\ntext", "principals", "more than 200 characters"),
         (b"---\nspec: {a: 1}\n---\ntext", "spec", "nested object"),
         (b"---\nspec: [[a]]\n---\ntext", "spec", "nested list"),
         (b"---\nseen: .inf\n---\ntext", "seen", "too large a number"),
