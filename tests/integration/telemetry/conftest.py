@@ -49,6 +49,7 @@ async def observed(
             "OTEL_BSP_SCHEDULE_DELAY": "100",
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
             "GATEWAY_REQUESTS_PER_MINUTE": "60000",
+            "GATEWAY_SHADOW_SHARE": "1",
         }
         folder = tmp_path_factory.mktemp("gateway")
         async with running_gateway(module_database_url, folder, environ=environ) as gateway:

@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 from deploy.ports import free_port
 from gateway.access import create_key
 from gateway.database import Database
+from retrieval.building import build
 from retrieval.confidence import Calibration
 from retrieval.embedding import HttpEmbedder
 from retrieval.freshness import expect_syncs
@@ -142,6 +143,13 @@ async def running_gateway(
             )
         )
         await ingest(knowledge, embedder, source, tenant=TENANT)
+        # Watches: what it would have found is counted, and changes no answer.
+        shadow = (await knowledge.version((await knowledge.pointer()).stable)).derived(
+            name="shadow", chunker="whole-1"
+        )
+        await knowledge.register(shadow)
+        await build(knowledge, {embedder.id: embedder}, shadow.id)
+        await knowledge.set_shadow(shadow.id)
         await expect_syncs(knowledge, TENANT, source.name, 86_400)
         # No worker runs, so it waits.
         await JobStore(knowledge).submit(TENANT, JobKind.SOURCE, source="later", details={"path": "later"})

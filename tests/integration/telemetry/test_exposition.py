@@ -34,6 +34,7 @@ _OF_PUBLISHERS = {
     "twinrail.jobs.duration",
     "twinrail.jobs.documents.failed",
 }
+SHADOWED = "twinrail_retrieval_shadow_overlap_count"
 #: On a share of the searches that used the vector index, which three articles never do.
 _OF_LARGE_INDEXES = {"twinrail.retrieval.recall_probe"}
 #: Their samples, with the labels that the contract gives them.
@@ -60,9 +61,12 @@ class Exposed:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def exposed(observed: Observed) -> Exposed:
-    """/metrics after every outcome once."""
+    """/metrics after every outcome once, and what the shadow makes of them, which comes after the answers."""
     await every_outcome(observed.gateway)
-    return Exposed(await observed.gateway.exposition())
+    async with asyncio.timeout(60):
+        while SHADOWED not in (text := await observed.gateway.exposition()):  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.1)
+    return Exposed(text)
 
 
 @pytest.mark.parametrize(
