@@ -79,7 +79,7 @@ CREATE TEMP TABLE staged_chunk (
 CREATE TEMP TABLE staged_term (index_number int, lexeme text, chunks int) ON COMMIT DROP;
 CREATE TEMP TABLE staged_removal (id text PRIMARY KEY) ON COMMIT DROP;
 CREATE TEMP TABLE staged_access (id text PRIMARY KEY, principals text[]) ON COMMIT DROP;
-CREATE TEMP TABLE moved_chunk (index_number int, lexemes text[], sign int) ON COMMIT DROP
+CREATE TEMP TABLE moved_chunk (index_number int, lexemes text[], alive int, dead int) ON COMMIT DROP
 
 -- name: copy_documents
 COPY staged_document (id, content_hash, title, body, blocks, url, language, effective_from, effective_to, metadata,
@@ -114,7 +114,7 @@ WITH retired AS (
       AND (c.born > %(head)s OR c.document_id IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal))
     RETURNING c.index_number, tsvector_to_array(c.tsv) AS lexemes
 )
-INSERT INTO moved_chunk SELECT index_number, lexemes, -1 FROM retired
+INSERT INTO moved_chunk SELECT index_number, lexemes, -1, 1 FROM retired
 
 -- name: retire_releases
 UPDATE retrieval.document_release r SET died = %(new)s
@@ -133,7 +133,7 @@ WITH restored AS (
       AND c.document_id NOT IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal)
     RETURNING index_number, tsvector_to_array(tsv) AS lexemes
 )
-INSERT INTO moved_chunk SELECT index_number, lexemes, 1 FROM restored
+INSERT INTO moved_chunk SELECT index_number, lexemes, 1, 0 FROM restored
 
 -- name: restore_releases
 INSERT INTO retrieval.document_release (tenant, document_id, document_version, born)
@@ -210,32 +210,30 @@ JOIN retrieval.embedding_cache e
 
 -- name: move_added
 -- Their words are counted in `staged_term`.
-INSERT INTO moved_chunk SELECT index_number, '{}', 1 FROM staged_chunk
+INSERT INTO moved_chunk SELECT index_number, '{}', 1, 0 FROM staged_chunk
 
 -- name: move_filled
--- Only what lives is counted.
 INSERT INTO moved_chunk
-SELECT s.index_number, tsvector_to_array(s.tsv), 1
+SELECT s.index_number, tsvector_to_array(s.tsv), (r.died IS NULL)::int, (r.died IS NOT NULL)::int
 FROM staged_chunk s
 JOIN retrieval.document_release r ON r.tenant = %(tenant)s AND r.document_id = s.document_id
     AND r.document_version = s.document_version AND r.born = s.born
-WHERE r.died IS NULL
 
 -- name: count_terms
-INSERT INTO retrieval.term_stats AS t (index_number, tenant, lexeme, df)
-SELECT index_number, %(tenant)s, lexeme, sum(change)
-FROM (SELECT index_number, lexeme, chunks AS change FROM staged_term
+INSERT INTO retrieval.term_stats AS t (index_number, tenant, lexeme, df, dead)
+SELECT index_number, %(tenant)s, lexeme, sum(alive), sum(dead)
+FROM (SELECT index_number, lexeme, chunks AS alive, 0 AS dead FROM staged_term
       UNION ALL
-      SELECT m.index_number, retrieval.unmarked_word(word), m.sign
+      SELECT m.index_number, retrieval.unmarked_word(word), m.alive, m.dead
       FROM moved_chunk m, unnest(m.lexemes) AS word) AS moved
-GROUP BY 1, 3 HAVING sum(change) <> 0
+GROUP BY 1, 3 HAVING sum(alive) <> 0 OR sum(dead) <> 0
 ORDER BY 1, 3
-ON CONFLICT (index_number, tenant, lexeme) DO UPDATE SET df = t.df + excluded.df
+ON CONFLICT (index_number, tenant, lexeme) DO UPDATE SET df = t.df + excluded.df, dead = t.dead + excluded.dead
 
 -- name: count_chunks
-INSERT INTO retrieval.chunk_stats AS t (index_number, tenant, chunks)
-SELECT m.index_number, %(tenant)s, sum(m.sign) FROM moved_chunk m GROUP BY 1
-ON CONFLICT (index_number, tenant) DO UPDATE SET chunks = t.chunks + excluded.chunks
+INSERT INTO retrieval.chunk_stats AS t (index_number, tenant, chunks, dead)
+SELECT m.index_number, %(tenant)s, sum(m.alive), sum(m.dead) FROM moved_chunk m GROUP BY 1
+ON CONFLICT (index_number, tenant) DO UPDATE SET chunks = t.chunks + excluded.chunks, dead = t.dead + excluded.dead
 
 -- name: add_filter_fields
 -- A field is what its first value is, until somebody declares it to be something else.

@@ -229,6 +229,7 @@ DECLARE
     v_distance text;
     v_query halfvec := p_embedding::halfvec;
     v_chunks int;
+    v_rows int;
     v_all_chunks double precision;
     v_few_chunks double precision;
     v_is_few boolean;
@@ -282,30 +283,38 @@ BEGIN
     v_distance := format('((c.embedding::halfvec(%s)) <#> $1)', v_version.dims);
 
     -- Weight of each query term: inverse document frequency; a term seen nowhere weighs most and matches nothing.
-    SELECT coalesce((SELECT chunks FROM retrieval.chunk_stats WHERE tenant = p_tenant AND index_number = v_version.number), 0)
-        INTO v_chunks;
-    WITH term AS (
-        SELECT q.lexeme, q.term, q.count, least(coalesce(s.df, 0), v_chunks) AS df
-        FROM unnest(p_lexemes, p_terms, p_counts) AS q (lexeme, term, count)
+    -- What is dead counts wherever not the newest snapshot is read (an earlier one, or the head after an undo): a word may
+    -- be alive there that is nowhere now. All in one statement, so that no publish comes between.
+    WITH newest AS (
+        SELECT coalesce(s.chunks, 0) AS chunks, coalesce(s.dead, 0) AS dead,
+               EXISTS (SELECT FROM retrieval.snapshot n WHERE n.tenant = p_tenant AND n.number > v_snapshot)::int AS is_older
+        FROM (SELECT) AS one LEFT JOIN retrieval.chunk_stats s ON s.tenant = p_tenant AND s.index_number = v_version.number
+    ), counted AS (
+        SELECT chunks + is_older * dead AS chunks, chunks + dead AS rows, is_older FROM newest
+    ), term AS (
+        SELECT q.lexeme, q.term, q.count, c.chunks, least(coalesce(s.df + c.is_older * s.dead, 0), c.chunks) AS df
+        FROM counted c, unnest(p_lexemes, p_terms, p_counts) AS q (lexeme, term, count)
         LEFT JOIN retrieval.term_stats s
             ON s.index_number = v_version.number AND s.tenant = p_tenant AND s.lexeme = q.lexeme
     ), weighed AS (
-        SELECT *, count * ln(1 + (v_chunks - df + 0.5) / (df + 0.5)) AS weight FROM term
+        SELECT *, count * ln(1 + (chunks - df + 0.5) / (df + 0.5)) AS weight FROM term
     )
     SELECT (SELECT '{' || coalesce(string_agg(term || ':' || weight, ',' ORDER BY term), '') || '}/1000000000'
               FROM (SELECT term, max(weight)::real AS weight FROM weighed GROUP BY term) AS unique_term)::sparsevec,
            coalesce(sum(weight), 0), coalesce(array_agg(lexeme ORDER BY df, lexeme), '{}'),
-           coalesce(array_agg(df ORDER BY df, lexeme), '{}')
-        INTO v_weights, v_mass, v_lexemes, v_frequencies FROM weighed;
+           coalesce(array_agg(df ORDER BY df, lexeme), '{}'), (SELECT chunks FROM counted), (SELECT rows FROM counted)
+        INTO v_weights, v_mass, v_lexemes, v_frequencies, v_chunks, v_rows FROM weighed;
     -- BM25 of the whole question times that of one word seen nowhere else. Never zero, since it divides.
     v_unit := greatest(v_mass * ln(1 + (v_chunks + 0.5) / 0.5), 1e-6);
 
     -- The vector index looks at chunks from the nearest on until enough of them may be seen: the fewer may, the longer.
     -- Comparing with all of few is exact and quicker. Where both cost the same, v_few_chunks says, from measured times.
     SELECT reltuples INTO v_all_chunks FROM pg_class WHERE oid = format('retrieval.chunk_%s', v_version.number)::regclass;
-    v_few_chunks := least(greatest(sqrt(200 * greatest(v_all_chunks, v_chunks)), 2000), 12000);
+    -- A scan reads all the tenant's rows, dead ones too; the index, for each chunk to be seen, the more the fewer can be. So
+    -- it is the mean of both, the geometric one, that is to be compared.
+    v_few_chunks := least(greatest(sqrt(200 * greatest(v_all_chunks, v_rows)), 2000), 12000);
     v_few := v_from;
-    v_is_few := p_exact OR v_chunks <= v_few_chunks;
+    v_is_few := p_exact OR sqrt(v_rows::double precision * v_chunks) <= v_few_chunks;
     IF p_filter IS NOT NULL AND NOT v_is_few THEN
         -- Documents have several chunks. The first part of the filter that leaves few is enough.
         FOR v_part IN SELECT part FROM jsonb_array_elements(coalesce(p_filter -> 'and', jsonb_build_array(p_filter))) AS part LOOP
@@ -333,7 +342,7 @@ BEGIN
         -- The larger the graph, the wider the search must be for the same recall: 335 for 50,000 chunks, where it costs
         -- a millisecond more than 100 does, and from 450,000 on the 1000 that pgvector takes at most.
         PERFORM set_config('enable_sort', 'off', true), set_config('hnsw.ef_search', least(greatest(
-            100, 2 * p_candidates, 1.5 * sqrt(greatest(v_all_chunks, v_chunks))), 1000)::int::text, true);
+            100, 2 * p_candidates, 1.5 * sqrt(greatest(v_all_chunks, v_rows))), 1000)::int::text, true);
         EXECUTE format('SELECT coalesce(array_agg(id), ''{}'') FROM (SELECT c.id FROM %s ORDER BY %s LIMIT $2) AS leg',
                        v_from, v_distance) INTO v_dense USING v_query, p_candidates;
         PERFORM set_config('enable_sort', 'on', true);

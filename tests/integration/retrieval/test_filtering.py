@@ -217,8 +217,9 @@ async def test_a_mass_removal_that_is_undone_is_searched_as_the_many_chunks_that
     assert (await search(retriever, store)).mode.startswith("exact+")
     await publish({"b": "words"})
     await store.undo("acme", "publish")
-    undone = await search(retriever, store, k=2)
-    assert (undone.mode.partition("+")[0], ids(undone)) == ("index", "ab")
+    undone = await search(retriever, store)
+    assert undone.mode.startswith("index")
+    assert ids(undone) == "ab"
 
 
 async def test_an_index_that_stops_early_is_followed_by_an_exact_scan(

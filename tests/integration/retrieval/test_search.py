@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval.documents import Access
+from retrieval.documents import Access, TextSpan
 from retrieval.errors import (
     EmbedderMismatchError,
     FilterError,
@@ -175,8 +175,8 @@ async def test_internal_text_needs_a_staff_key(
     assert set(ids(await search(retriever, store, "words", STAFF))) == {"a", "b"}
     assert ids(await search(retriever, store, "words", Access(tenant="acme", principals=()))) == []
     assert ids(await search(retriever, store, "words", Access(tenant="acme", principals=("nobody",)))) == []
-    assert await store.text_span(PUBLIC, "b", 1, 0, 6) is None
-    assert await store.text_span(STAFF, "b", 1, 0, 6) == "secret"
+    assert await store.text_spans(PUBLIC, [TextSpan("b", 1, 0, 6)]) == [None]
+    assert await store.text_spans(STAFF, [TextSpan("b", 1, 0, 6)]) == ["secret"]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -243,6 +243,38 @@ async def test_settings_do_not_outlive_the_search(
         count = await (await conn.execute("SELECT count(*) FROM retrieval.chunk")).fetchone()
         timeout = await (await conn.execute("SHOW statement_timeout")).fetchone()
     assert (row, count, timeout) == (("",), (0,), ("0",))
+
+
+async def test_words_that_are_nowhere_now_are_found_where_they_were(
+    retriever: Retriever, store: KnowledgeStore, publish: Publish
+) -> None:
+    """Counts are of the newest snapshot, which is not the one that is read."""
+
+    async def found(question: str, as_of: int | None = None) -> list[str]:
+        access = Access(tenant="acme", principals=("public",))
+        version, nowhere = (await store.pointer()).stable, np.zeros(32, dtype=np.float32)
+        leg = await store.search(
+            access,
+            version=version,
+            question=question,
+            embedding=nowhere,
+            k=5,
+            as_of=as_of,
+            legs="lexical",
+            timeout_s=5,
+        )
+        return [hit.document_id for hit in leg.hits]
+
+    await publish({"a": "zyzzyva alpha", "b": "beta", "c": "gamma", "d": "gamma"})
+    await publish({"b": "beta"})
+    assert await found("zyzzyva") == []
+    assert await found("zyzzyva", as_of=1) == ["a"]
+    await store.undo("acme", "publish")
+    assert await found("zyzzyva") == ["a"]
+    # The rarer word weighs more, as it did before they were both removed.
+    assert await found("zyzzyva gamma") == ["a", "c", "d"]
+    await publish({"e": "epsilon"}, source="more")
+    assert await found("zyzzyva") == ["a"]
 
 
 async def test_one_leg_alone(retriever: Retriever, store: KnowledgeStore, publish: Publish) -> None:
