@@ -160,13 +160,6 @@ class KnowledgeStore(VersionStore):
             for span, (text, live, live_since, erased_at) in zip(spans, rows, strict=True)
         ]
 
-    async def text_span(
-        self, access: Access, document_id: str, document_version: int, start: int, end: int
-    ) -> str | None:
-        """The characters that one citation points at."""
-        (text,) = await self.text_spans(access, [TextSpan(document_id, document_version, start, end)])
-        return text
-
     async def tenants(self) -> list[str]:
         """Everybody who ever published, by name."""
         async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn:
@@ -188,7 +181,9 @@ class KnowledgeStore(VersionStore):
             async with conn.transaction():
                 await conn.execute(QUERIES["enter"], {"tenant": tenant})
                 await conn.execute(PUBLISHING["lock"], {"tenant": tenant})
-                await conn.execute(PUBLISHING["lock_versions"])
+                await conn.execute(PUBLISHING["lock_versions_shared"])
+                # For one that sent texts and published none; undone with the rest if there is nothing to erase.
+                await conn.execute(PUBLISHING["add_tenant"], {"tenant": tenant})
                 await conn.execute(QUERIES["enter_with_all_principals"])
                 erasure = await erase(conn, tenant, document_id, by=by, dry_run=dry_run)
             if erasure.texts and not dry_run:

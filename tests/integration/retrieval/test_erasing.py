@@ -15,6 +15,7 @@ from retrieval.documents import Access, TextSpan
 from retrieval.errors import ErasedDocumentError, PublishConflictError, UnknownDocumentError
 from retrieval.hits import SearchRequest
 from retrieval.ingest import Changes, apply, ingest
+from retrieval.jobs import JobStore, Submission
 from retrieval.parsing import ParsedDocument, parse_row
 from retrieval.publishing import Publication, Publisher
 from retrieval.search import Retriever
@@ -89,6 +90,29 @@ async def test_nothing_of_an_erased_document_is_left_in_any_table(
 
     assert [row for row in await everything(pool) if SECRET in row] == []
     assert set(await found(retriever, store, "red green")) == {"other"}
+
+
+@pytest.mark.parametrize("published", [False, True])
+async def test_what_was_only_sent_is_erased_and_stays_away(
+    store: KnowledgeStore, publish: Publish, embedder: WordEmbedder, pool: Pool, published: bool
+) -> None:
+    if published:
+        await publish({"other": "red"})
+    jobs = JobStore(store)
+    document = Submission(id="case-" + SECRET, content={"title": "x", "text": SECRET})
+    for _ in range(2):
+        job = await jobs.submit_documents("acme", [document], source="api")
+        await jobs.move("acme", job.id, "pause")
+        erasure = await store.purge("acme", document.id, by="operator")
+        assert (erasure.texts, erasure.chunks, bool(erasure.tombstone)) == (1, 0, True)
+        assert [row for row in await everything(pool) if SECRET in row] == []
+    assert (await store.purge("acme", document.id, by="operator")).texts == 0
+    with pytest.raises(UnknownDocumentError):
+        await store.purge("globex", document.id, by="operator")
+    assert "globex" not in await store.tenants()
+    row = parse_row("c:1", {"id": document.id, "text": SECRET})
+    report = await apply(store, [embedder], Changes(upserts=(row,)), tenant="acme", source="api")
+    assert [type(failure) for failure in report.failures] == [ErasedDocumentError]
 
 
 async def test_words_are_counted_as_if_it_had_never_been(
@@ -186,7 +210,7 @@ async def test_a_citation_says_that_it_was_erased(store: KnowledgeStore, publish
     assert (gone.text, gone.current, gone.erased_at) == (None, False, erasure.erased_at)
     assert (never.text, never.current, never.erased_at) == (None, None, None)
     assert later.erased_at is None
-    assert await store.text_span(PUBLIC, "a", 1, 0, 3) is None
+    assert await store.text_spans(PUBLIC, [TextSpan("a", 1, 0, 3)]) == [None]
 
 
 async def test_erasing_again_is_no_error_and_erasing_nothing_is(
