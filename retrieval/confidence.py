@@ -17,6 +17,21 @@ from retrieval.lexing import content_words, word_pairs
 LOOKED_AT: Final = 8
 #: The feature that says that a reranker has been there.
 RERANK_TOP: Final = "rerank_top"
+#: Everything that `features_of` gives.
+FEATURES: Final = (
+    "top_dense",
+    "dense_spread",
+    "mean_dense",
+    "top_lexical",
+    "top_score",
+    "coverage",
+    "pairs",
+    "documents",
+    "words",
+    RERANK_TOP,
+    "rerank_spread",
+    "rerank_mean",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +66,38 @@ class Calibration:
 
     @classmethod
     def from_definition(cls, definition: Mapping[str, object]) -> Self:
-        """The calibration that a stored definition describes."""
+        """The calibration that a stored definition describes.
+
+        A feature of another release counts as 0 here, so that gateways of two releases serve side by side.
+        """
         try:
             weights, unranked = definition["weights"], definition.get("unranked")
-            return cls(
+            found = cls(
                 intercept=float(str(definition["intercept"])),
                 weights={str(name): float(weight) for name, weight in weights.items()},  # type: ignore[attr-defined]
                 unranked=None if unranked is None else cls.from_definition(unranked),  # type: ignore[arg-type]
             )
         except (KeyError, AttributeError, TypeError, ValueError) as exc:
             raise RequestError("calibration: needs `intercept` and `weights`, a name -> number each") from exc
+        for name, value in {"intercept": found.intercept, **found.weights}.items():
+            if not math.isfinite(value):
+                raise RequestError(f"calibration: {name}: {value} is not a finite number")
+        return found
+
+    @classmethod
+    def given(cls, definition: Mapping[str, object]) -> Self:
+        """The same of one that somebody wrote: there a misspelt feature would silently count as nothing."""
+        found = cls.from_definition(definition)
+        each: Calibration | None = found
+        while each is not None:
+            for name in each.weights:
+                if name not in FEATURES:
+                    raise RequestError(
+                        f"calibration: weights: {name!r:.60} is no feature of a search; known: "
+                        f"{', '.join(FEATURES)}"
+                    )
+            each = each.unranked
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,7 +251,7 @@ def _calibration(file: Path | None) -> Calibration | None:
     if not isinstance(definition, dict):
         raise UsageError(f"--calibration: {file} holds no object; it needs `intercept` and `weights`")
     # What `knowledge fit` writes holds more than the calibration.
-    return Calibration.from_definition(definition.get("calibration", definition))
+    return Calibration.given(definition.get("calibration", definition))
 
 
 async def _retire(args: argparse.Namespace, context: Context) -> int:

@@ -86,7 +86,7 @@ async def create_version(
     version = base.derived(
         **given,
         dims=_dims(state, body.embedder) if body.embedder else None,
-        calibration=Calibration.from_definition(body.calibration) if body.calibration else None,
+        calibration=Calibration.given(body.calibration) if body.calibration else None,
     )
     _dims(state, version.embedder)
     _require_readers(state, version)

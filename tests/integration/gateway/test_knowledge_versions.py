@@ -103,6 +103,12 @@ async def test_a_version_that_is_not_built_shows_its_progress_and_takes_no_traff
         ("knowledge/versions", {"name": "a", "rerank_weight": 0.3}, 422, None),
         ("knowledge/versions", {"name": "a", "base": "k-no-00000000"}, 404, "version"),
         ("knowledge/versions", {"name": "a", "calibration": {"weights": 1}}, 422, None),
+        (
+            "knowledge/versions",
+            {"name": "a", "calibration": {"intercept": 0, "weights": {"top_dens": 1}}},
+            422,
+            None,
+        ),
         ("model/versions", {"name": "a"}, 422, "rail"),
         ("model:retire", {"version": "m-a"}, 422, "rail"),
         ("model:shadow", {"version": None}, 422, "rail"),

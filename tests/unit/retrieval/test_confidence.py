@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.confidence import COSINE_ONLY, Calibration, FittedCalibration, features_of
+from retrieval.confidence import COSINE_ONLY, FEATURES, Calibration, FittedCalibration, features_of
 from retrieval.errors import RequestError
 from retrieval.hits import Hit
 
@@ -52,6 +52,7 @@ def test_a_reranker_adds_features() -> None:
     hits = (hit("a", "x", dense=0.5, rerank=2.0), hit("b", "y", dense=0.5, rerank=-4.0))
     found = features_of("refund", hits, top_dense=0.5, lexical_unit=1.0)
     assert (found["rerank_top"], found["rerank_spread"], found["rerank_mean"]) == (2.0, 6.0, -1.0)
+    assert tuple(found) == FEATURES
 
 
 def test_nothing_found_has_no_features() -> None:
@@ -77,6 +78,33 @@ def test_a_definition_brings_the_calibration_back() -> None:
 def test_a_broken_definition_is_named(broken: dict[str, object]) -> None:
     with pytest.raises(RequestError, match="calibration: needs"):
         Calibration.from_definition(broken)
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ({"intercept": float("nan"), "weights": {}}, "intercept: nan"),
+        ({"intercept": "inf", "weights": {}}, "intercept: inf"),
+        ({"intercept": 1, "weights": {"top_dense": float("nan")}}, "top_dense: nan"),
+        (
+            {"intercept": 1, "weights": {}, "unranked": {"intercept": 1, "weights": {"words": "-inf"}}},
+            "words: -inf",
+        ),
+    ],
+)
+def test_numbers_are_finite(broken: dict[str, object], named: str) -> None:
+    with pytest.raises(RequestError, match=f"calibration: {named} is not a finite number"):
+        Calibration.from_definition(broken)
+
+
+def test_a_misspelt_feature_is_refused_from_people_and_not_from_the_store() -> None:
+    plain: dict[str, object] = {"intercept": 1.0, "weights": {"top_dens": 2.0}}
+    for broken in (plain, {"intercept": 1.0, "weights": {"words": 1.0}, "unranked": plain}):
+        with pytest.raises(RequestError, match="'top_dens' is no feature of a search; known: top_dense, "):
+            Calibration.given(broken)
+        assert Calibration.from_definition(broken).definition() == broken
+    good = Calibration(intercept=0.5, weights={"rerank_top": 1.0}, unranked=COSINE_ONLY)
+    assert Calibration.given(good.definition()) == good
 
 
 def test_without_its_reranker_a_search_is_judged_by_the_other_fit() -> None:
