@@ -1,4 +1,4 @@
-"""The telemetry SDK of the gateway process. Called in its entry point only; packages use the API.
+"""The telemetry SDK of a process (gateway, worker). Called in its entry point only; packages use the API.
 
 Prometheus exposition always; OTLP (http/protobuf) for traces and metrics when the standard environment
 variables name an endpoint. Without an exporter for traces nothing is recorded, but trace ids are still made
@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.exposition import generate_latest
 
 SERVICE: Final = "twinrail-gateway"
+WORKER: Final = "twinrail-worker"
 _SHUTDOWN_MS: Final = 2_000
 
 
@@ -49,11 +50,11 @@ class Telemetry:
         self.meters.shutdown(timeout_millis=_SHUTDOWN_MS)
 
 
-def setup_telemetry(environ: Mapping[str, str] = os.environ) -> Telemetry:
+def setup_telemetry(environ: Mapping[str, str] = os.environ, *, service: str = SERVICE) -> Telemetry:
     """Set up the process-wide providers. Sampling follows the caller's trace (`OTEL_TRACES_SAMPLER` changes
     it)."""
     resource = Resource.create(
-        {"service.name": SERVICE, "service.version": _version(), "service.instance.id": str(uuid4())}
+        {"service.name": service, "service.version": _version(), "service.instance.id": str(uuid4())}
     )
     registry = CollectorRegistry(auto_describe=False)
     for collector in (ProcessCollector, PlatformCollector, GCCollector):

@@ -42,7 +42,7 @@ def add(commands: CommandLine) -> None:
 
 async def _worker(args: argparse.Namespace, context: Context) -> int:
     from deploy.worker import run_worker  # weighs too much for every other command
-    from gateway.telemetry import setup_telemetry
+    from gateway.telemetry import WORKER, setup_telemetry
 
     settings, process = load(RetrievalSettings), load(GatewaySettings)
     setup_logs(process.log_level)
@@ -51,7 +51,7 @@ async def _worker(args: argparse.Namespace, context: Context) -> int:
     if not settings.embeddings_url and not context.models.embedder.exists():
         context.out.note("preparing the embedding model, once")
         await asyncio.to_thread(prepare_minilm, context.models.embedder)
-    telemetry = setup_telemetry()
+    telemetry = setup_telemetry(service=WORKER)
     try:
         async with database(context.settings, context.home) as url:
             await run_worker(url, settings=settings, embedder_folder=context.models.embedder)

@@ -16,10 +16,14 @@ import pytest
 from deploy.cli import main
 from deploy.database import pool
 from deploy.output import Output
+from retrieval.instruments import JOB_KIND, JOB_OUTCOME
 from retrieval.jobs import Job, JobState, JobStore
 from retrieval.store import KnowledgeStore
+from tests.deploy.contract import documented
 from tests.fakes.embeddings_server import FakeEmbeddings
+from tests.fakes.otlp_receiver import otlp_receiver
 
+RUNS = "twinrail.jobs.duration"
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -38,7 +42,11 @@ async def test_a_queued_folder_is_published_by_the_worker(
     queued = json.loads(out.stdout.getvalue())
 
     fake = FakeEmbeddings()
-    async with fake.serving() as url, pool(database_url, size=1) as connections:
+    async with (
+        fake.serving() as url,
+        pool(database_url, size=1) as connections,
+        otlp_receiver() as receiver,
+    ):
         worker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "deploy", "worker"),
             cwd=ROOT,
@@ -48,6 +56,7 @@ async def test_a_queued_folder_is_published_by_the_worker(
                 "RETRIEVAL_EMBEDDINGS_MODEL": "words",
                 "RETRIEVAL_EMBEDDINGS_DIMS": str(fake.embedder.dims),
                 "RETRIEVAL_EMBEDDINGS_API_KEY": "k",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
             },
         )
         try:
@@ -57,6 +66,13 @@ async def test_a_queued_folder_is_published_by_the_worker(
             code = await worker.wait()
     assert (done.state, done.source, done.snapshot) == (JobState.DONE, "help-centre", 1)
     assert code == 0
+    # It has no /metrics: what it measured it has sent, the last of it when it ended.
+    sent = {metric.name: metric for metric in receiver.metrics}
+    for name in (RUNS, "twinrail.jobs.documents.failed"):
+        contract = documented().metrics[name]
+        assert (sent[name].unit, sent[name].bounds) == (contract.unit, contract.bounds)
+        assert all(set(attributes) == contract.attributes for attributes in sent[name].attributes)
+    assert list(sent[RUNS].attributes) == [{JOB_KIND: "source", JOB_OUTCOME: "done"}]
 
 
 async def _ended(jobs: JobStore, job: UUID) -> Job:
