@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.retrieval_bulk import medians
 from bench.scale.capacity import Measured, capacity_table, extrapolate
 from bench.scale.comparing import Answers, asked_by, place_of_share, traffic
 from bench.scale.corpus import Corpus, Shape, bm25_of, tenant_sizes
@@ -219,3 +220,14 @@ def test_peer_that_fails_is_an_error_with_its_words(tmp_path: Path) -> None:
             peer.create()
         with pytest.raises(PeerError, match="ended at 'create'"):
             peer.create()
+
+
+def test_a_figure_of_the_bulk_bench_is_the_run_with_the_median_time() -> None:
+    runs = [
+        {"bulk": {"per_second": rate, "seconds": seconds}}
+        for rate, seconds in ((900.0, 1), (100.0, 9), (500.0, 2))
+    ]
+
+    assert medians(runs) == {
+        "bulk": {"per_second": 500.0, "seconds": 2, "per_second_of_runs": [900.0, 100.0, 500.0]}
+    }
