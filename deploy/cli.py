@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from deploy.commands import (
     asking,
     erasing,
+    fields,
     fitting,
     jobs,
     keys,
@@ -148,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     versioned = commands.group("knowledge", "The index versions of the knowledge rail.")
     versions.add(versioned)
     fitting.add(versioned)
+    fields.add(versioned)
     rails.add_knowledge(versioned)
     erasing.add(versioned)
     versioned.forwarded(COMPARE, "Compare two index versions on questions (`knowledge compare --help`).")

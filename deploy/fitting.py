@@ -12,7 +12,7 @@ from retrieval.calibrating import Collected, collect
 from retrieval.confidence import FittedCalibration
 from retrieval.documents import Access
 from retrieval.fitting import CERTAINTY, CalibrationFit, WeightFit, auroc, fit_confidence, fit_weight
-from retrieval.questions import LabelledQuestion, generated_questions, read_questions
+from retrieval.questions import LabelledQuestion, generated_questions, read_questions, require_readable
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion
@@ -66,11 +66,14 @@ async def fit(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Fit:
     """Search the questions with and without their gold documents, and fit on what was found."""
+    access = Access(tenant=order.tenant, principals=order.principals)
     questions = await _questions(store, order)
+    if order.questions != GENERATED:
+        await require_readable(store, questions, access)
     collected = await collect(
         retriever,
         questions,
-        access=Access(tenant=order.tenant, principals=order.principals),
+        access=access,
         version=order.version.id,
         on_progress=on_progress,
     )

@@ -32,6 +32,7 @@ def add_versions(
     """Declare the command."""
     parser = commands.add_parser(
         "versions",
+        prog="twinrail knowledge compare",
         help="compare two index versions by what they find for the same questions",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -63,7 +64,10 @@ def add_versions(
 
 def _counted(most: int | None = None) -> Callable[[str], int]:
     def number(text: str) -> int:
-        value = int(text)
+        try:
+            value = int(text)
+        except ValueError:
+            value = 0
         if value < 1 or (most is not None and value > most):
             raise argparse.ArgumentTypeError("must be 1 or more" if most is None else f"must be 1 to {most}")
         return value

@@ -120,9 +120,12 @@ async def save_calibration(
             raise UnknownVersionError(f"version: no index version {version}")
 
 
-async def drop_calibration(store: KnowledgeStore, *, tenant: str, version: str) -> bool:
+async def drop_calibration(
+    store: KnowledgeStore, *, tenant: str, version: str, dry_run: bool = False
+) -> bool:
     """Go back to the version's default; whether there was a fit to drop."""
     async with borrowed(store.pool, timeout_s=store.acquire_timeout_s) as conn, conn.transaction():
         await conn.execute(QUERIES["enter"], {"tenant": tenant})
-        cursor = await conn.execute(QUERIES["drop_calibration"], {"tenant": tenant, "version": version})
+        query = QUERIES["calibration" if dry_run else "drop_calibration"]
+        cursor = await conn.execute(query, {"tenant": tenant, "version": version})
         return cursor.rowcount > 0

@@ -210,7 +210,10 @@ def chunker_of(chunker: str, given: Mapping[str, Chunker]) -> Chunker:
     if match := re.fullmatch(r"structure-([1-9]\d{0,3})", chunker):
         return StructureChunker(words=int(match.group(1)))
     known = ", ".join([*given, "structure-<words>", WholeChunker.id])
-    raise UnknownChunkerError(f"chunker: {chunker!r} is not known here; known: {known}")
+    raise UnknownChunkerError(
+        f"chunker: {chunker!r} is not known here; known: {known}. A program's own is known "
+        "where that program passes it in (`chunkers`) only: let it write, or retire the index version"
+    )
 
 
 def cut(chunker: Chunker, title: str, text: str, blocks: Sequence[Block]) -> tuple[Chunk, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from psycopg import Rollback
 from psycopg.rows import class_row
 
 from retrieval import instruments as telemetry
@@ -127,13 +128,17 @@ async def freshness(store: Lender, tenant: str) -> list[SourceFreshness]:
         return await (await cursor.execute(QUERIES["sources"], {"tenant": tenant})).fetchall()
 
 
-async def expect_syncs(store: Lender, tenant: str, source: str, every_s: int | None) -> None:
+async def expect_syncs(
+    store: Lender, tenant: str, source: str, every_s: int | None, *, dry_run: bool = False
+) -> None:
     """Say how often a source is meant to be looked through; None: nobody is alarmed any more."""
     params = {"tenant": tenant, "source": source, "every_s": every_s}
     async with _entered(store, tenant) as conn:
         if await (await conn.execute(QUERIES["expect"], params)).fetchone() is None:
             known = ", ".join(each.source for each in await freshness(store, tenant)) or "none"
             raise UnknownSourceError(f"source: tenant {tenant!r} has no source {source!r}; known: {known}")
+        if dry_run:
+            raise Rollback  # leaves the transaction without an error
 
 
 async def oldest_syncs(store: Lender) -> list[Sync]:

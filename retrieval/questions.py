@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retrieval.connections import borrowed, row_of
-from retrieval.documents import is_storable
+from retrieval.documents import Access, is_storable
 from retrieval.errors import RequestError
 from retrieval.hits import Said
 from retrieval.lexing import content_words
@@ -44,6 +44,8 @@ class LabelledQuestion:
     history: tuple[Said, ...] = ()
     #: Who asks, where it is not the asker of the whole file.
     principals: tuple[str, ...] | None = None
+    #: `file:line`; empty where it is made.
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ def _question(file: str, number: int, line: str) -> LabelledQuestion:
         group=str(row.get("group") or row.get("topic") or f"{file}:{number}"),
         history=_history(where, row.get("history") or []),
         principals=None if principals is None else tuple(principals),
+        place=f"{file}:{number}",
     )
 
 
@@ -125,6 +128,29 @@ def joined(questions: Sequence[LabelledQuestion]) -> list[LabelledQuestion]:
             low, high = sorted((root(f"group {question.group}"), root(f"document {document}")))
             parent[high] = low
     return [replace(each, group=root(f"group {each.group}")) for each in questions]
+
+
+async def require_readable(
+    store: KnowledgeStore, questions: Sequence[LabelledQuestion], access: Access
+) -> None:
+    """Refuse gold documents that are not there for who asks: the label would say that nothing answers it."""
+    golds: dict[tuple[str, ...], set[str]] = {}
+    for question in questions:
+        golds.setdefault(question.principals or access.principals, set()).update(question.gold)
+    async with borrowed(store.pool, timeout_s=store.acquire_timeout_s) as conn, conn.transaction():
+        await conn.execute(QUERIES["enter"], {"tenant": access.tenant})
+        for principals, documents in golds.items():
+            await conn.execute(QUERIES["see_as"], {"principals": list(principals)})
+            params = {"tenant": access.tenant, "documents": sorted(documents)}
+            (missing,) = await row_of(conn, QUERIES["unreadable"], params)
+            for question in questions:
+                unread = sorted(question.gold.intersection(missing))
+                if unread and (question.principals or access.principals) == principals:
+                    raise RequestError(
+                        f"questions: {question.place}: gold: tenant {access.tenant!r} has no live document "
+                        f"{unread[0]!r} that {', '.join(principals)} may read ({len(missing)} such "
+                        "in all); correct the id, or say who asks with --as or `principals` of the line"
+                    )
 
 
 async def generated_questions(

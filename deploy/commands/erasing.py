@@ -49,6 +49,7 @@ def add(group: CommandLine) -> None:
     fresh.add_argument(
         "--expect", type=_interval, help="how often it is meant to be synced, such as 30m, 6h, 1d; `off`"
     )
+    fresh.add_argument("--dry-run", action="store_true", help="with --expect: list as it is, expect nothing")
 
 
 async def _purge(args: argparse.Namespace, context: Context) -> int:
@@ -83,7 +84,7 @@ async def _freshness(args: argparse.Namespace, context: Context) -> int:
         store = KnowledgeStore(connections)
         await require_tenant(connections, tenant)
         if args.source is not None:
-            await expect_syncs(store, tenant, args.source, args.expect or None)
+            await expect_syncs(store, tenant, args.source, args.expect or None, dry_run=args.dry_run)
         sources = await freshness(store, tenant)
     now = datetime.now(UTC)
     overdue = [each.source for each in sources if each.is_overdue(now)]

@@ -68,12 +68,18 @@ def add(group: CommandLine) -> None:
     change.add_argument(
         "--drop", action="store_true", help="fit nothing: go back to the version's own calibration"
     )
+    command.add_argument(
+        "--dry-run", action="store_true", help="with --save or --drop: change nothing, say what would be"
+    )
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
     return value
 
 
@@ -100,9 +106,12 @@ async def _fit(args: argparse.Namespace, context: Context) -> int:
         await require_tenant(connections, tenant)
         version = await _version(store, args.version)
         if args.drop:
-            dropped = await drop_calibration(store, tenant=tenant, version=version.id)
-            told = "is judged by its own calibration again" if dropped else "had no other calibration"
-            context.out.result({"dropped": dropped, "version": version.id}, f"{version.id} {told}")
+            dropped = await drop_calibration(store, tenant=tenant, version=version.id, dry_run=args.dry_run)
+            verb = "would be" if args.dry_run else "is"
+            told = f"{verb} judged by its own calibration again" if dropped else "has no other calibration"
+            context.out.result(
+                {"dropped": dropped, "version": version.id, "dry_run": args.dry_run}, f"{version.id} {told}"
+            )
             return 0
         retriever = Retriever(
             store=store,
@@ -125,14 +134,14 @@ async def _fit(args: argparse.Namespace, context: Context) -> int:
             ),
             on_progress=_narrator(context.out.note),
         )
-        if args.save and fitted.fitted:
+        if args.save and fitted.fitted and not args.dry_run:
             await save_calibration(
                 store, fitted.fitted, tenant=tenant, version=version.id, evidence=fitted.evidence
             )
     definition = fitted.definition(version)
     if args.out:
         args.out.write_text(json.dumps(definition, indent=1) + "\n", encoding="utf-8")
-    context.out.result(definition, summary(fitted, version, saved=args.save))
+    context.out.result(definition, summary(fitted, version, saved=args.save and not args.dry_run))
     return 0 if fitted.fitted else THIN
 
 

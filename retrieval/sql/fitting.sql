@@ -6,6 +6,22 @@ SELECT set_config('retrieval.tenant', %(tenant)s, true)
 SELECT set_config('retrieval.principals',
                   (SELECT coalesce(array_agg(id), '{}')::text FROM retrieval.principal), true)
 
+-- name: see_as
+-- After `enter`: only what these principals may read.
+SELECT set_config('retrieval.principals',
+                  (SELECT coalesce(array_agg(id), '{}')::text FROM retrieval.principal
+                   WHERE name = ANY (%(principals)s::text[])), true)
+
+-- name: unreadable
+-- Which of the documents are not live, or not to be read with the eyes of `see_as`.
+SELECT coalesce(array_agg(wanted.id), '{}') FROM unnest(%(documents)s::text[]) AS wanted (id)
+WHERE NOT EXISTS (
+    SELECT 1 FROM retrieval.document d
+    JOIN retrieval.document_release r ON r.tenant = d.tenant AND r.document_id = d.id
+    JOIN retrieval.snapshot_head h ON h.tenant = d.tenant
+    WHERE d.tenant = %(tenant)s AND d.id = wanted.id
+      AND r.born <= h.snapshot AND (r.died IS NULL OR r.died > h.snapshot))
+
 -- name: sample_texts
 -- Live chunks in an order that does not change while they do not.
 SELECT coalesce(jsonb_agg(row_to_json(sample)), '[]') FROM (

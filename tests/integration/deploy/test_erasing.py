@@ -63,10 +63,27 @@ def test_purge_says_what_it_would_erase_erases_it_and_can_be_repeated() -> None:
 
 
 @pytest.mark.usefixtures("ingested")
+def test_what_the_values_of_a_field_are_is_listed_and_declared() -> None:
+    known = {"language": "text"}
+    assert twinrail("knowledge", "fields")[1] == {"fields": known, "dry_run": False}
+    declare = ("knowledge", "fields", "--set", "code=number", "--set", "a=b=list")
+    planned = {**known, "code": "number", "a=b": "list"}
+    assert twinrail(*declare, "--dry-run")[1] == {"fields": planned, "dry_run": True}
+    assert twinrail("knowledge", "fields")[1]["fields"] == known
+    assert twinrail(*declare)[1]["fields"] == planned
+    assert twinrail("knowledge", "fields", "--set", "code=text")[1]["fields"]["code"] == "text"
+    assert twinrail("knowledge", "fields")[1]["fields"]["code"] == "text"
+
+
+@pytest.mark.usefixtures("ingested")
 def test_freshness_lists_sources_and_takes_expectations() -> None:
     code, told, _ = twinrail("knowledge", "freshness")
     (source,) = told["sources"]
     assert (code, source["source"], source["sync_every_s"]) == (0, "help-centre", None)
+    expect = ("knowledge", "freshness", "--dry-run", "--expect", "6h", "--source")
+    code, told, _ = twinrail(*expect, "help-centre")
+    assert (code, told["sources"][0]["sync_every_s"]) == (0, None)
+    assert twinrail(*expect, "other")[0] == 2
     code, told, _ = twinrail("knowledge", "freshness", "--source", "help-centre", "--expect", "6h")
     assert (code, told["sources"][0]["sync_every_s"], told["overdue"]) == (0, 21_600, [])
     code, told, _ = twinrail("knowledge", "freshness", "--source", "help-centre", "--expect", "off")

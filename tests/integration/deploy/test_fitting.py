@@ -93,6 +93,28 @@ async def test_a_file_of_questions_becomes_a_definition(
     assert "not saved; add --save" in text
 
 
+async def test_gold_that_nobody_finds_is_refused_and_names_the_line(
+    store: KnowledgeStore, retriever: Retriever, tmp_path: Path
+) -> None:
+    asked = Path(labelled(tmp_path / "asked.jsonl", THINGS))
+    lines = asked.read_text(encoding="utf-8").splitlines()
+
+    async def refused(line: dict[str, object], said: str) -> None:
+        asked.write_text("\n".join([*lines[:3], json.dumps(line), *lines[3:]]), encoding="utf-8")
+        order = await order_of(store, questions=str(asked))
+        with pytest.raises(RequestError, match=said):
+            await fit(store, retriever, order)
+
+    await refused(
+        {"text": "Is it red?", "gold": ["reda", "reddd"]},
+        r"asked.jsonl:4: gold: tenant 'acme' has no live document 'reddd' that public may read \(1 such",
+    )
+    await refused(
+        {"text": "Is it red?", "gold": ["reda"], "principals": ["staff"]},
+        r"asked.jsonl:4: gold: tenant 'acme' has no live document 'reda' that staff may read",
+    )
+
+
 async def test_without_labels_the_documents_make_the_questions(
     store: KnowledgeStore, retriever: Retriever
 ) -> None:

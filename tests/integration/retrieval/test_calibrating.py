@@ -88,7 +88,9 @@ async def test_a_tenants_fit_judges_its_next_search_and_nobody_elses(
     other = await retriever.search(replace(request, access=replace(PUBLIC, tenant="umbrella")))
     assert other.calibration == "default"
 
+    assert await drop_calibration(store, tenant="acme", version=version, dry_run=True)
     assert await drop_calibration(store, tenant="acme", version=version)
+    assert not await drop_calibration(store, tenant="acme", version=version, dry_run=True)
     assert not await drop_calibration(store, tenant="acme", version=version)
     assert (await retriever.search(request)).calibration == "default"
 

@@ -43,7 +43,11 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 KNOWLEDGE = tuple(
-    f"knowledge {name}" for name in ("versions", "build", "shadow", "promote", "undo", "retire")
+    f"knowledge {name}"
+    for name in (
+        *("versions", "build", "shadow", "promote", "undo", "retire"),
+        *("purge", "freshness", "fit", "fields"),
+    )
 )
 
 
@@ -81,6 +85,14 @@ def test_every_command_that_writes_has_a_dry_run(command: str, capsys: pytest.Ca
         (["undo", "everything"], "rail: invalid choice: 'everything' (choose from "),
         (["ask", "x", "--as", "nobody"], "--as: invalid choice: 'nobody' (choose from "),
         (["up", "--port", "x"], "--port: invalid int value: 'x'; see `twinrail up --help`"),
+        (["knowledge", "fit", "--risk", "abc"], "--risk: 'abc' is not a number between 0 and 1; see"),
+        (["knowledge", "fit", "--risk", "1"], "--risk: '1' is not a number between 0 and 1; see"),
+        (
+            ["knowledge", "fields", "--set", "text"],
+            "--set: 'text' is not NAME=KIND with a kind of text, number",
+        ),
+        (["knowledge", "fields", "--set", "a=words"], "--set: 'a=words' is not NAME=KIND with a kind of"),
+        (["knowledge", "fields", "--set", "$a=text"], "--set: $a: "),
         (["ask", "x", "--loud"], "unrecognized arguments: --loud; see `twinrail --help`"),
     ],
 )

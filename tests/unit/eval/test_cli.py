@@ -26,6 +26,22 @@ def test_bad_usage_is_exit_2(argv: list[str], capsys: pytest.CaptureFixture[str]
     assert "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["run", "--limit", "abc"], "usage: twinrail eval run"),
+        (["versions", "a", "b", "--limit", "abc"], "usage: twinrail knowledge compare"),
+    ],
+)
+def test_a_limit_that_is_no_number_says_what_is(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(says)
+    assert "argument --limit: must be 1 or more" in said
+
+
 def test_a_bad_setting_is_named_as_the_environment_has_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,7 +107,9 @@ def test_chunker_is_named_by_its_id(chunker: str) -> None:
 
 @pytest.mark.parametrize("chunker", ["magic", "structure-0", "structure-", "structure-99999", ""])
 def test_an_unknown_chunker_is_refused_with_those_at_hand(chunker: str) -> None:
-    with pytest.raises(UnknownChunkerError, match=r"chunker: .* known: own-1, structure-<words>, whole-1"):
+    with pytest.raises(
+        UnknownChunkerError, match=r"chunker: .* known: own-1, structure-<words>, whole-1. .* retire"
+    ):
         chunker_of(chunker, {"own-1": WholeChunker()})
 
 
