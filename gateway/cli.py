@@ -131,6 +131,7 @@ async def _run(
             embedders=embedders,
             rerankers=rerankers,
             rerank_timeout_s=knowledge.rerank_timeout_s,
+            rewrite_timeout_s=knowledge.rewrite_timeout_s,
             probe_share=knowledge.probe_share,
         )
         stack.push_async_callback(retriever.close)

@@ -13,7 +13,7 @@ def open_rerankers(settings: RetrievalSettings, session: aiohttp.ClientSession) 
     """By id. Empty where the settings name none: versions that name one then keep the fused order, marked."""
     opened: list[Reranker] = []
     if settings.reranker_dir is not None:
-        opened.append(OnnxReranker(settings.reranker_dir, threads=settings.embed_threads))
+        opened.append(OnnxReranker(settings.reranker_dir, threads=settings.rerank_threads))
     if settings.rerank_url:
         if not settings.rerank_model:
             raise RerankError(

@@ -58,6 +58,11 @@ class RetrievalSettings(BaseSettings):
     rerank_api_key: SecretStr | None = None
     #: Seconds that reranking may take of a search; over it the fused order stands, marked.
     rerank_timeout_s: float = Field(default=0.8, gt=0)
+    #: CPU threads of the reranking model in `reranker_dir`.
+    rerank_threads: int = Field(default=1, ge=1)
+    #: Seconds that rewriting a follow-up may take of a search, at most half of what is left; over it the
+    #: question is searched as it was asked, marked.
+    rewrite_timeout_s: float = Field(default=1.5, gt=0)
     #: Share of searches whose recall is measured against an exact scan, after the answer; 0 switches it off.
     probe_share: float = Field(default=0.01, ge=0, le=1)
     #: Jobs that a worker does at the same time, each for another tenant.
