@@ -18,13 +18,15 @@ def add_new_tenant(command: argparse.ArgumentParser) -> None:
 
 
 async def require_tenant(connections: Pool, tenant: str, *, new: bool | None = None) -> None:
-    """Refuse a tenant that nobody has published under; `new` says whether one may begin, None that none can.
+    """Refuse a tenant for which nothing was ever published or queued.
 
-    While there is no tenant at all, every name is as good as another.
+    `new` says whether one may begin here; None: this command begins none. While there is no tenant at all, every name is as good as another.
     """
-    from retrieval.store import KnowledgeStore  # weighs too much for every other command
+    from retrieval.jobs import JobStore  # both weigh too much for every other command
+    from retrieval.store import KnowledgeStore
 
-    known = await KnowledgeStore(connections).tenants()
+    store = KnowledgeStore(connections)
+    known = sorted({*await store.tenants(), *await JobStore(store).tenants()})
     if new or not known or tenant in known:
         return
     fix = "choose one of those" if new is None else "choose one of those, or begin one with --new-tenant"

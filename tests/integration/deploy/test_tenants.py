@@ -63,6 +63,11 @@ async def test_the_first_tenant_needs_no_flag_and_the_second_does(articles: Path
     assert (await twinrail("ingest", str(articles), "--tenant", "globex"))[0] == 0
     assert await tenants(database_url) == ["acme", "globex"]
 
+    # What was only sent so far may be erased too.
+    assert (await twinrail("ingest", str(articles), "--tenant", "initech", "--new-tenant", "--queue"))[0] == 0
+    code, log = await twinrail("knowledge", "purge", "nothing", "--tenant", "initech")
+    assert (code, "no document 'nothing'" in log) == (2, True), log
+
 
 @pytest.mark.parametrize(
     "command",
