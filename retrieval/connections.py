@@ -22,6 +22,7 @@ from retrieval.errors import (
     StoreUnavailableError,
     UnknownSnapshotError,
     UnknownVersionError,
+    VersionNotReadyError,
     VersionRetiredError,
 )
 
@@ -35,6 +36,7 @@ _RAISED: dict[str, type[RetrievalError]] = {
     "TWR03": FilterError,
     "TWR04": EmbedderMismatchError,
     "TWR05": VersionRetiredError,
+    "TWR06": VersionNotReadyError,
 }
 #: Tables, functions or columns are not there: the schema is older than this code, or there is none.
 _NOT_MIGRATED = (

@@ -22,9 +22,7 @@ from retrieval.documents import Access, Resolution, TextSpan
 from retrieval.embedding import Vector
 from retrieval.erasing import QUERIES as ERASING
 from retrieval.erasing import Erasure, erase
-from retrieval.errors import (
-    StoreError,
-)
+from retrieval.errors import RetrievalError, StoreError
 from retrieval.filters import FieldKind, FilterTree, require_field_name
 from retrieval.guarding import require_guard
 from retrieval.hits import Hit
@@ -36,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 QUERIES = named_queries("retrieval.sql", "queries.sql")
 PUBLISHING = named_queries("retrieval.sql", "publishing.sql")
+#: What a snapshot's number has room for.
+LARGEST_SNAPSHOT = 2**31 - 1
 #: Chunks that each leg proposes.
 CANDIDATES = 50
 
@@ -104,7 +104,7 @@ class KnowledgeStore(VersionStore):
             "counts": terms.counts,
             "filter": json.dumps(filters) if filters else None,
             "excluded": list(exclude_documents),
-            "snapshot": as_of if isinstance(as_of, int) else None,
+            "snapshot": min(as_of, LARGEST_SNAPSHOT) if isinstance(as_of, int) else None,
             "moment": as_of if isinstance(as_of, datetime) else None,
             "effective_on": effective_on,
             "k": k,
@@ -177,18 +177,25 @@ class KnowledgeStore(VersionStore):
 
         No publish of the tenant runs meanwhile, and none that had read the document may end afterwards.
         """
-        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn:
-            async with conn.transaction():
-                await conn.execute(QUERIES["enter"], {"tenant": tenant})
-                await conn.execute(PUBLISHING["lock"], {"tenant": tenant})
-                await conn.execute(PUBLISHING["lock_versions_shared"])
-                # For one that sent texts and published none; undone with the rest if there is nothing to erase.
-                await conn.execute(PUBLISHING["add_tenant"], {"tenant": tenant})
-                await conn.execute(QUERIES["enter_with_all_principals"])
-                erasure = await erase(conn, tenant, document_id, by=by, dry_run=dry_run)
-            if erasure.texts and not dry_run:
-                await conn.execute(ERASING["analyze"])
+        async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn, conn.transaction():
+            await conn.execute(QUERIES["enter"], {"tenant": tenant})
+            await conn.execute(PUBLISHING["lock"], {"tenant": tenant})
+            await conn.execute(PUBLISHING["lock_versions_shared"])
+            # For one that only ever sent texts; undone with the rest if there is nothing to erase.
+            await conn.execute(PUBLISHING["add_tenant"], {"tenant": tenant})
+            await conn.execute(QUERIES["enter_with_all_principals"])
+            erasure = await erase(conn, tenant, document_id, by=by, dry_run=dry_run)
+        if erasure.texts and not dry_run:
+            await self._forget_samples()
         return erasure
+
+    async def _forget_samples(self) -> None:
+        """Never fails: the erasure is done, and the next ANALYZE of anybody does this too."""
+        try:
+            async with borrowed(self.pool, timeout_s=self.acquire_timeout_s) as conn:
+                await conn.execute(ERASING["analyze"])
+        except RetrievalError:
+            logger.warning("statistics not renewed", exc_info=True, extra={"action": "purge"})
 
 
 def _asked(access: Access, spans: Sequence[TextSpan]) -> dict[str, object]:

@@ -262,6 +262,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'TWR05', MESSAGE =
             format('version: %s is retired and its chunks are gone; `twinrail knowledge build %s` builds it again', p_version, p_version);
     END IF;
+    IF v_version.state = 'building' THEN
+        RAISE EXCEPTION USING ERRCODE = 'TWR06', MESSAGE =
+            format('version: %s is not built to its end; go on with `twinrail knowledge build %s`', p_version, p_version);
+    END IF;
     IF vector_dims(v_query) <> v_version.dims THEN
         RAISE EXCEPTION USING ERRCODE = 'TWR04', MESSAGE =
             format('embedding has %s dimensions, index version %s has %s', vector_dims(v_query), p_version, v_version.dims);

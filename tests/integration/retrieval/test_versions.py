@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from retrieval.errors import (
     NothingToUndoError,
     PointerMovedError,
     PublishConflictError,
+    UnknownSnapshotError,
     UnknownVersionError,
     VersionInReachError,
     VersionNotReadyError,
@@ -72,10 +74,15 @@ async def test_a_new_version_takes_traffic_when_it_is_built(
     await store.register(version)
     with pytest.raises(VersionNotReadyError, match="go on with `twinrail knowledge build"):
         await store.promote(version.id)
+    unready = SearchRequest(question="red blue", access=PUBLIC, version=version.id)
+    with pytest.raises(VersionNotReadyError, match="is not built to its end"):
+        await retriever.search(unready)
     embedder.texts.clear()
     await prepare(store, embedder, version)
     assert embedder.texts == []
     await store.promote(version.id)
+    with pytest.raises(UnknownSnapshotError, match="the newest is 2"):
+        await retriever.search(replace(unready, as_of=2**40))
     for snapshot, expected in ((2, {"a": "blue", "b": "green"}), (1, {"a": "red", "b": "green"})):
         request = SearchRequest(question="red blue", access=PUBLIC, version=version.id, as_of=snapshot)
         hits = (await retriever.search(request)).hits
