@@ -90,9 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, default=REPOSITORY / ".twinrail/bench/confidence")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared/data")
     parser.add_argument("--reranker", type=Path, help="folder of a cross-encoder; without one, none is asked")
-    parser.add_argument("--rerank-weight", type=float, default=0.5)
+    parser.add_argument("--rerank-weight", type=float, default=0.3)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "bench/results/retrieval_confidence.json")
     args = parser.parse_args(argv)
+    machine = describe_machine()
     corpora = [demo(REPOSITORY / "deploy/demo")]
     for name in SHARED:
         if (args.data / name).exists():
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         postgres.stop()
     runs = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
-    runs[reranker.id if reranker else WITHOUT] = {"machine": describe_machine(), **judge(sets)}
+    runs[reranker.id if reranker else WITHOUT] = {"machine": machine, **judge(sets)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     return 0
