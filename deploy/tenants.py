@@ -20,7 +20,8 @@ def add_new_tenant(command: argparse.ArgumentParser) -> None:
 async def require_tenant(connections: Pool, tenant: str, *, new: bool | None = None) -> None:
     """Refuse a tenant for which nothing was ever published or queued.
 
-    `new` says whether one may begin here; None: this command begins none. While there is no tenant at all, every name is as good as another.
+    `new` says whether one may begin here; None: this command begins none. While there is no tenant at all,
+    every name is as good as another.
     """
     from retrieval.jobs import JobStore  # both weigh too much for every other command
     from retrieval.store import KnowledgeStore

@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from deploy.commands.fitting import summary
 from deploy.fitting import FitOrder, fit
+from retrieval.building import build
 from retrieval.calibrating import collect
 from retrieval.confidence import Calibration
 from retrieval.documents import Access
@@ -152,6 +153,7 @@ async def test_searches_without_their_rewriter_are_nothing_to_fit_on(
         name="talk", embedder=embedder.id, dims=embedder.dims, rewriter="nobody-1"
     )
     await store.register(version)
+    await build(store, {embedder.id: embedder}, version.id)
     said = (Said(role="user", text="I want to return a device."),)
     question = LabelledQuestion(text="redb", gold=frozenset({"redb"}), group="g", history=said)
     with pytest.raises(RequestError, match="without its rewrite"):
