@@ -7,12 +7,13 @@ A build that was killed goes on where it was, and embeds at most one batch of ve
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from retrieval.chunking import NO_CHUNKERS, Block, BlockKind, Chunker, chunker_of, cut
-from retrieval.connections import borrowed, row_of
+from retrieval.connections import Connection, borrowed, row_of
 from retrieval.embedding import Embedder, unit_vectors
 from retrieval.errors import (
     BuildRunningError,
@@ -38,6 +39,8 @@ BATCH_RELEASES = 64
 BATCH_BYTES = 2 * 1024 * 1024
 #: How often one batch is tried anew because an erasure took away what it had read.
 ATTEMPTS = 5
+#: Between two looks at whether another process has ended its part.
+WAIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,8 +257,31 @@ class _Run:
             self._embedded += len(batch)
 
 
+async def finish(store: KnowledgeStore, version_id: str) -> None:
+    """Make a version ready to which publishes alone have brought all; wait for whoever is at it.
+
+    Asks again and again rather than waiting for the lock: a statement that waits keeps the indexes, for which
+    all statements that were there before must end, from being made.
+    """
+    while (await store.version(version_id)).state is VersionState.BUILDING:
+        try:
+            async with _locked(store, version_id):
+                if await store.make_ready(version_id):
+                    return
+        except BuildRunningError:
+            await asyncio.sleep(WAIT_S)
+
+
 @asynccontextmanager
 async def _alone(store: KnowledgeStore, version_id: str) -> AsyncIterator[None]:
+    """As `_locked`, and what a retirement that was broken off had left is gone."""
+    async with _locked(store, version_id) as conn:
+        await sweep(conn)
+        yield
+
+
+@asynccontextmanager
+async def _locked(store: KnowledgeStore, version_id: str) -> AsyncIterator[Connection]:
     """Nobody else builds the version meanwhile. Takes one connection of the pool for as long."""
     async with borrowed(store.pool, timeout_s=store.acquire_timeout_s) as conn:
         params = {"version": version_id}
@@ -266,9 +292,7 @@ async def _alone(store: KnowledgeStore, version_id: str) -> AsyncIterator[None]:
                 "says how far it is"
             )
         try:
-            # What a retirement that was broken off had left.
-            await sweep(conn)
-            yield
+            yield conn
         finally:
             if not conn.closed:
                 await conn.execute(QUERIES["unlock"], params)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from retrieval.building import CACHE_BATCH, require_parts
+from retrieval.building import CACHE_BATCH, finish, require_parts
 from retrieval.chunking import NO_CHUNKERS, Chunker, chunker_of, cut
 from retrieval.connections import Connection
 from retrieval.differences import Difference, compare_documents, compare_source, refuse_mass_removal
@@ -384,10 +384,10 @@ async def settle(store: KnowledgeStore) -> None:
 
     Every other version is filled, and becomes ready, by `retrieval.building.build`.
     """
-    versions = await store.versions()
+    versions = [each for each in await store.versions() if each.state is not VersionState.RETIRED]
     if all(version.state is VersionState.BUILDING for version in versions):
         for version in versions:
-            await store.make_ready(version.id)
+            await finish(store, version.id)
     # Asked each time: a run may have died after the version became ready.
     await store.promote_first(versions[0].id)
 

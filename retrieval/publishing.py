@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from retrieval.binary_rows import RealArray, RealArrayDumper
 from retrieval.connections import Connection, borrowed, row_of
 from retrieval.embedding import Vector
-from retrieval.errors import PublishConflictError, StoreError, VersionRetiredError
+from retrieval.errors import PublishConflictError, RetrievalError, StoreError, VersionRetiredError
 from retrieval.parsing import ParsedDocument
 from retrieval.pointing import version_of
 from retrieval.sql import named_queries
@@ -165,11 +165,18 @@ class Publisher:
                 raise PublishConflictError("an index version came or went meanwhile: run the ingest again")
             number = await self._write(conn, publication)
         if len(publication.chunks) >= MANY_CHUNKS:
+            await self._renew_statistics(len(publication.chunks))
+        return number
+
+    async def _renew_statistics(self, added: int) -> None:
+        """Never fails: the publish is done."""
+        try:
             async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
                 (analyzed,) = await row_of(conn, QUERIES["analyzed_chunks"], {})
-                if 10 * len(publication.chunks) >= analyzed:
+                if 10 * added >= analyzed:
                     await conn.execute(QUERIES["analyze_chunks"])
-        return number
+        except RetrievalError:
+            logger.warning("statistics not renewed", exc_info=True, extra={"action": "analyze_chunks"})
 
     async def fill(self, target: Target, chunks: Sequence[StagedChunk]) -> bool:
         """Add the chunks of releases that exist, all or nothing; False: a vector is gone, embed again.
@@ -180,6 +187,8 @@ class Publisher:
         async with self.entered() as conn:
             await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
             await conn.execute(QUERIES["lock_versions_shared"])
+            # Once more: what was waited for may have been a publish with readers that nobody knew before.
+            await conn.execute(STORE_QUERIES["enter_with_all_principals"])
             if target.number not in {known.number for known in await _targets(conn)}:
                 raise VersionRetiredError(
                     f"version: {target.version.id} was retired while it was being built"
@@ -189,7 +198,13 @@ class Publisher:
             (lost,) = await row_of(conn, QUERIES["lost_vectors"], params)
             if lost:
                 return False
-            for step in ("drop_filled", "add_chunks", "move_filled", "count_terms", "count_chunks"):
+            dropped = (await conn.execute(QUERIES["drop_filled"], params)).rowcount
+            written = (await conn.execute(QUERIES["add_chunks"], params)).rowcount
+            if written != len(chunks) - dropped:
+                raise StoreError(
+                    f"{len(chunks) - dropped - written} chunks found no document: run the build again"
+                )
+            for step in ("move_filled", "count_terms", "count_chunks"):
                 await conn.execute(QUERIES[step], params)
         return True
 
@@ -276,7 +291,8 @@ def _steps_before(publication: Publication) -> tuple[str, ...]:
     """What must happen to older rows: nothing, where all documents are new and nothing was undone before."""
     position = publication.position
     if position.newest > position.head:
-        return ("retire_chunks", "retire_releases", "restore_chunks", "restore_releases")
+        retired = ("retire_chunks", "retire_undone_chunks", "retire_releases", "retire_undone_releases")
+        return (*retired, "restore_chunks", "restore_releases")
     if publication.removed or publication.added < len(publication.documents):
         return ("retire_chunks", "retire_releases")
     return ()

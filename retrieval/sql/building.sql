@@ -6,10 +6,12 @@ SELECT pg_try_advisory_lock(hashtextextended('retrieval.build:' || %(version)s, 
 SELECT pg_advisory_unlock(hashtextextended('retrieval.build:' || %(version)s, 0))
 
 -- name: earliest
--- From which snapshot on the tenant's content goes in: what can be reached, or earlier if so wanted or done before.
-SELECT least(retrieval.reachable_from(%(tenant)s), %(since)s::int,
-             (SELECT earliest FROM retrieval.index_coverage
-              WHERE index_number = %(index_number)s AND tenant = %(tenant)s))
+-- From which snapshot on the tenant's content goes in: what can be reached, or earlier if so wanted or done before. A
+-- version that no build has said anything of holds all from the first snapshot on, unless it lacks some of it: it is the
+-- rail's first, or the tenant began after it.
+SELECT least(retrieval.reachable_from(%(tenant)s), %(since)s::int, coalesce(
+    (SELECT earliest FROM retrieval.index_coverage WHERE index_number = %(index_number)s AND tenant = %(tenant)s),
+    CASE WHEN NOT retrieval.lacks_release(%(index_number)s, %(tenant)s, 0) THEN 0 END))
 
 -- name: count_unfilled
 SELECT count(*) FROM retrieval.document_release r

@@ -60,8 +60,9 @@ DELETE FROM retrieval.document WHERE tenant = %(tenant)s AND id = %(document)s
 DELETE FROM retrieval.job_document WHERE tenant = %(tenant)s AND document_id = %(document)s
 
 -- name: analyze
--- The planner's statistics hold samples of what was there.
-ANALYZE retrieval.document, retrieval.document_version, retrieval.chunk, retrieval.term_stats
+-- The planner's statistics hold samples of what was there. Those of a partition whose indexes a build makes meanwhile are
+-- renewed at its end; here they would wait for each other.
+ANALYZE (SKIP_LOCKED) retrieval.document, retrieval.document_version, retrieval.chunk, retrieval.term_stats
 
 -- name: tombstones
 SELECT t.document, t.texts, t.purged_at, s.salt

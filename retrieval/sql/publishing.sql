@@ -94,7 +94,9 @@ COPY staged_term (index_number, lexeme, chunks) FROM STDIN (FORMAT binary)
 
 -- name: analyze_staged
 -- By what they are joined; the words and the texts would take the longest, and say nothing.
-ANALYZE staged_document (id, number, content_hash), staged_chunk (index_number, embedder, document_id, born, chunk_hash)
+-- Also what is empty: of a table that nobody has looked at the planner expects a thousand rows.
+ANALYZE staged_document (id, number, content_hash), staged_chunk (index_number, embedder, document_id, born, chunk_hash),
+        staged_removal (id), staged_access (id)
 
 -- name: stage_removals
 INSERT INTO staged_removal SELECT unnest(%(ids)s::text[])
@@ -107,11 +109,11 @@ UPDATE retrieval.document d SET file = r.file FROM unnest(%(ids)s::text[], %(fil
 WHERE d.tenant = %(tenant)s AND d.id = r.id
 
 -- name: retire_chunks
--- What an undone publish had added goes, and what is replaced or removed now.
+-- What is replaced or removed now goes, by document: a publish reads what it changes, and not the tenant's every chunk.
 WITH retired AS (
     UPDATE retrieval.chunk c SET died = %(new)s
     WHERE c.tenant = %(tenant)s AND c.died IS NULL
-      AND (c.born > %(head)s OR c.document_id IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal))
+      AND c.document_id IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal)
     RETURNING c.index_number, tsvector_to_array(c.tsv) AS lexemes
 )
 INSERT INTO moved_chunk SELECT index_number, lexemes, -1, 1 FROM retired
@@ -119,7 +121,22 @@ INSERT INTO moved_chunk SELECT index_number, lexemes, -1, 1 FROM retired
 -- name: retire_releases
 UPDATE retrieval.document_release r SET died = %(new)s
 WHERE r.tenant = %(tenant)s AND r.died IS NULL
-  AND (r.born > %(head)s OR r.document_id IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal))
+  AND r.document_id IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal)
+
+-- name: retire_undone_chunks
+-- What an undone publish had added goes. Chunks are born and die with their release, which is found in fewer rows.
+WITH retired AS (
+    UPDATE retrieval.chunk c SET died = %(new)s
+    WHERE c.tenant = %(tenant)s AND c.died IS NULL AND c.born > %(head)s
+      AND c.document_id IN (SELECT r.document_id FROM retrieval.document_release r
+                            WHERE r.tenant = %(tenant)s AND r.died IS NULL AND r.born > %(head)s)
+    RETURNING c.index_number, tsvector_to_array(c.tsv) AS lexemes
+)
+INSERT INTO moved_chunk SELECT index_number, lexemes, -1, 1 FROM retired
+
+-- name: retire_undone_releases
+UPDATE retrieval.document_release r SET died = %(new)s
+WHERE r.tenant = %(tenant)s AND r.died IS NULL AND r.born > %(head)s
 
 -- name: restore_chunks
 -- What an undone publish had taken away comes back, unless it is replaced or removed now.
@@ -130,6 +147,8 @@ WITH restored AS (
            chunk_hash, acl, %(new)s, effective_from, effective_to, embedding, tsv, bm, metadata
     FROM retrieval.chunk c
     WHERE c.tenant = %(tenant)s AND c.born <= %(head)s AND c.died > %(head)s AND c.died < %(new)s
+      AND c.document_id IN (SELECT r.document_id FROM retrieval.document_release r
+                            WHERE r.tenant = %(tenant)s AND r.born <= %(head)s AND r.died > %(head)s AND r.died < %(new)s)
       AND c.document_id NOT IN (SELECT id FROM staged_document UNION ALL SELECT id FROM staged_removal)
     RETURNING index_number, tsvector_to_array(tsv) AS lexemes
 )
@@ -278,5 +297,6 @@ RETURNING snapshot
 SELECT reltuples::bigint FROM pg_class WHERE oid = 'retrieval.chunk'::regclass
 
 -- name: analyze_chunks
--- Right after a large publish the planner would otherwise guess.
-ANALYZE retrieval.chunk
+-- Right after a large publish the planner would otherwise guess. Not where a build makes its indexes: they wait for each
+-- other, and the build looks again at its end.
+ANALYZE (SKIP_LOCKED) retrieval.chunk

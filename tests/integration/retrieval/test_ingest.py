@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from retrieval.connections import Connection, Pool
 from retrieval.documents import Access
 from retrieval.errors import DuplicateDocumentError, EmbedderMismatchError, EmptySourceError
 from retrieval.hits import SearchRequest
-from retrieval.ingest import CACHE_BATCH, IngestProgress, ingest
+from retrieval.ingest import (
+    CACHE_BATCH,
+    Changes,
+    IngestProgress,
+    IngestReport,
+    apply,
+    first_version,
+    ingest,
+)
+from retrieval.parsing import parse_row
+from retrieval.publishing import MANY_CHUNKS
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
+from retrieval.versions import VersionState
 from tests.fakes.embedding import FailingEmbedder, WordEmbedder
-from tests.integration.retrieval.conftest import Publish
+from tests.integration.retrieval.conftest import Publish, write_corpus
 
 PUBLIC = Access(tenant="acme", principals=("public",))
 
@@ -229,3 +243,71 @@ async def test_stored_blocks_are_spans_of_the_text(publish: Publish, database_ur
         ("list", "- item\n- item two"),
     ]
     assert json.dumps(blocks)
+
+
+async def test_first_ingests_of_several_tenants_at_once(
+    store: KnowledgeStore, embedder: WordEmbedder, tmp_path: Path
+) -> None:
+    async def bring_in(tenant: str) -> None:
+        corpus = write_corpus(tmp_path / f"{tenant}.jsonl", {f"{tenant}{each}": "red" for each in range(20)})
+        await ingest(store, embedder, corpus, tenant=tenant, source_name="help")
+
+    await asyncio.gather(*map(bring_in, ("one", "two", "three")))
+    (version,) = await store.versions()
+    assert version.state is VersionState.READY
+    assert (await store.pointer()).stable == version.id
+
+
+async def test_a_version_that_was_retired_before_it_was_used_is_not_the_first(
+    store: KnowledgeStore, publish: Publish, retriever: Retriever
+) -> None:
+    """As an ingest leaves one that was killed between making its version and publishing."""
+    unused = first_version(WordEmbedder(name="other"))
+    await store.register(unused)
+    await store.retire(unused.id)
+    report = await publish({"a": "red"})
+    assert report.versions == ((await store.pointer()).stable,)
+    assert await found(retriever, store, "red") == ["a"]
+
+
+async def test_a_publish_reads_no_chunks_but_those_that_it_changes(
+    store: KnowledgeStore, embedder: WordEmbedder, publish: Publish, pool: Pool
+) -> None:
+    await publish({f"d{number}": f"red {number}" for number in range(400)}, source="api")
+    async with pool.connection() as conn:
+        await conn.execute("ANALYZE retrieval.chunk, retrieval.document, retrieval.document_release")
+    # Counts are of a connection, and these have made the indexes.
+    await pool.drain()
+    scans: list[int] = []
+
+    async def count(conn: Connection, _report: IngestReport) -> None:
+        select = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'chunk_1'"
+        scans.extend(row[0] for row in await (await conn.execute(select)).fetchall())
+
+    async def change(*deletes: str) -> None:
+        changed = parse_row("d1", {"id": "d1", "title": "d1", "text": f"green {deletes}"})
+        changes = Changes(upserts=(changed,), deletes=deletes)
+        await apply(store, [embedder], changes, tenant="acme", source="api", on_publish=count)
+
+    await change("d2")
+    await change()
+    await store.undo("acme", "publish")
+    await change("d3")
+    assert scans == [0, 0, 0]
+
+
+@pytest.fixture
+async def indexes_in_the_making(publish: Publish, database_url: str) -> AsyncIterator[None]:
+    """What a build holds while it makes the indexes of a partition. Whoever waits for it gives up."""
+    await publish({"a": "red"})
+    async with await psycopg.AsyncConnection.connect(database_url) as conn:
+        await conn.execute("LOCK TABLE retrieval.chunk_1 IN SHARE UPDATE EXCLUSIVE MODE")
+        yield
+
+
+async def test_large_publishes_and_purges_wait_for_no_build(
+    publish: Publish, store: KnowledgeStore, indexes_in_the_making: None
+) -> None:
+    async with asyncio.timeout(60):
+        await publish({"a": "red", **{f"n{number}": f"green {number}" for number in range(MANY_CHUNKS)}})
+        await store.purge("acme", "a", by="test")
