@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from retrieval.building import CACHE_BATCH, BuildProgress, BuildReport, build
-from retrieval.chunking import chunker_of
+from retrieval.chunking import Block, BlockKind, chunker_of, cut
 from retrieval.documents import Access
 from retrieval.errors import (
     BuildRunningError,
@@ -27,7 +27,9 @@ from retrieval.errors import (
 )
 from retrieval.hits import SearchRequest
 from retrieval.ingest import ingest
+from retrieval.publishing import Publisher
 from retrieval.search import Retriever
+from retrieval.staging import StagedChunk, Unfilled
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion, VersionState
 from tests.fakes.embedding import FailingEmbedder, InterruptedEmbedder, LyingEmbedder, WordEmbedder
@@ -295,6 +297,54 @@ async def test_a_version_says_from_which_snapshot_on_it_is_whole(rail: Rail) -> 
     assert (await rail.build(since=1)).earliest == {"acme": 1}
     assert await rail.texts(as_of=1) == {"a": "red"}
     assert (await rail.build(since=9)).earliest == {"acme": 1}
+
+
+async def test_a_build_that_adds_nothing_forgets_no_history(rail: Rail) -> None:
+    """No build had said from where the first version is whole, nor that of a tenant who began after it."""
+    for text in ("red", "green", "blue"):
+        await rail.publish({"a": text})
+    await rail.store.register(rail.version)
+    for text in ("red", "green", "blue"):
+        await rail.publish({"a": text}, tenant="late")
+    first = await rail.store.version(await stable(rail))
+    for since in (None, 2):
+        report = await rail.build(first, since)
+        assert (report.releases, report.earliest) == (0, {"acme": 0, "late": 0})
+    assert await rail.texts(as_of=1, version=first.id) == {"a": "red"}
+    assert (await rail.build()).earliest == {"acme": 2, "late": 0}
+
+
+async def test_readers_that_come_while_a_batch_waits_its_turn_see_it(
+    rail: Rail, tmp_path: Path, database_url: str
+) -> None:
+    """The publish that brings them holds the lock, so the batch has begun when they are still unknown."""
+    await rail.publish({"a": "red", "b": "green"})
+    version = (await rail.store.version(await stable(rail))).derived(name="heavier", dense_weight=0.9)
+    await rail.store.register(version)
+    publisher = Publisher(rail.store, "acme")
+    (target,) = [each for each in await publisher.targets() if each.version == version]
+    chunks = []
+    for key, text in {"a": "red", "b": "green"}.items():
+        blocks = (Block(BlockKind.PARAGRAPH, 0, 0, len(text)),)
+        release = Unfilled(document_id=key, document_version=1, born=1, title=key, body=text, blocks=blocks)
+        (chunk,) = cut(chunker_of(version.chunker, {}), key, text, blocks)
+        chunks.append(StagedChunk(target=target, document_id=key, chunk=chunk, release=release))
+    batches: list[asyncio.Task[bool]] = []
+
+    async def while_publishing(*_: object) -> None:
+        batches.append(asyncio.create_task(publisher.fill(target, chunks)))
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as conn:
+            # PostgreSQL tells nobody when somebody waits.
+            while (await (await conn.execute(waiting)).fetchone()) == (0,):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    corpus = write_corpus(tmp_path / "new.jsonl", {"a": {"text": "red", "principals": ["new"]}, "b": "green"})
+    await ingest(
+        rail.store, rail.first, corpus, tenant="acme", source_name="help", on_publish=while_publishing
+    )
+    assert await batches[0]
+    assert await rail.rows(version.id) == await rail.rows(await stable(rail))
 
 
 async def test_one_build_of_a_version_at_a_time(rail: Rail) -> None:
