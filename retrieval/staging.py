@@ -22,8 +22,8 @@ from retrieval.versions import KnowledgeVersion
 MARK_CHARS = 5
 #: Bytes that are sent at a time.
 BLOCK_BYTES = 256 * 1024
-#: Different words of a chunk that can be searched for, and their bytes: what pgvector's sparse vectors take, and
-#: most of what a tsvector takes. Only a chunker that leaves long documents whole gets there.
+#: Different words of a chunk that can be searched for, and their bytes: what pgvector's sparse vectors take,
+#: and most of what a tsvector takes. Only a chunker that leaves long documents whole gets there.
 MOST_WORDS, MOST_WORD_BYTES = 16_000, 1_000_000
 #: Number of an index version -> word -> new chunks that have it.
 HeldBy = dict[int, Counter[str]]
