@@ -261,6 +261,7 @@ class Publisher:
                 QUERIES["stage_access"],
                 [{"id": key, "principals": list(value)} for key, value in publication.access.items()],
             )
+            await cursor.execute(QUERIES["index_staged"])
             await cursor.execute(QUERIES["analyze_staged"])
 
     async def _stage_chunks(self, conn: Connection, chunks: Sequence[StagedChunk]) -> HeldBy:

@@ -92,6 +92,10 @@ COPY staged_chunk (index_number, embedder, document_id, document_version, born, 
 -- name: copy_terms
 COPY staged_term (index_number, lexeme, chunks) FROM STDIN (FORMAT binary)
 
+-- name: index_staged
+-- Of a tenant that is new the planner expects no documents, and so compares each of them with all that is staged.
+CREATE INDEX ON staged_chunk (document_id)
+
 -- name: analyze_staged
 -- By what they are joined; the words and the texts would take the longest, and say nothing.
 -- Also what is empty: of a table that nobody has looked at the planner expects a thousand rows.
