@@ -389,7 +389,8 @@ async def settle(store: KnowledgeStore) -> None:
         for version in versions:
             await finish(store, version.id)
     # Asked each time: a run may have died after the version became ready.
-    await store.promote_first(versions[0].id)
+    if versions:
+        await store.promote_first(versions[0].id)
 
 
 def first_version(embedder: Embedder) -> KnowledgeVersion:
