@@ -59,6 +59,8 @@ def test_life_of_a_server(folder: Path) -> None:
             psycopg.connect(url.replace("twinrail:", "twinrail:x"))
 
         server.stop()
+        # What the next start reads into memory again.
+        assert (folder / "pg" / "data" / "autoprewarm.blocks").stat().st_size > 0
         server.stop()
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(url)
