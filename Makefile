@@ -36,8 +36,8 @@ check: setup ## lint, format, types, import contracts, naming rules
 unit: setup ## unit tests
 	HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not e2e and not gpu" tests/unit $(ARGS)
 
-integration: setup ## tests against a real PostgreSQL and a fake engine
-	HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not e2e and not gpu" --ignore=tests/unit tests $(ARGS)
+integration: setup ## tests against a real PostgreSQL and a fake engine, two files at a time
+	HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile -m "not e2e and not gpu" --ignore=tests/unit tests $(ARGS)
 
 e2e: setup ## the stack as `twinrail up` starts it, with real vLLM on CPU
 	HF_HUB_OFFLINE=1 $(PY) -m pytest -v -m "e2e and not gpu" tests $(ARGS)
