@@ -44,7 +44,7 @@ SETTINGS: Mapping[str, str] = {
     "maintenance_work_mem": "256MB",
     "work_mem": "16MB",
     "max_connections": "100",
-    # What was in memory when the server ended is read again when it starts: the first searches find their index.
+    # What was in memory when the server ended is read again when it starts: first searches find their index.
     "shared_preload_libraries": "pg_prewarm",
 }
 
