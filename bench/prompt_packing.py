@@ -28,8 +28,9 @@ from eval.matching import missing_facts
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder, prepare_minilm
 from retrieval.hits import Hit, SearchRequest
-from retrieval.ingest import first_version, ingest
+from retrieval.ingest import ingest
 from retrieval.search import Retriever
+from retrieval.starting import first_version
 from retrieval.store import KnowledgeStore
 from serving.prompting import MAX_PASSAGES, PROMPTS, Passage, fit, load_prompt, render, token_counter
 

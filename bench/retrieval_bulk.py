@@ -48,7 +48,8 @@ from deploy.postgres import DATABASE, EmbeddedPostgres
 from retrieval.chunking import plain_blocks
 from retrieval.documents import Document
 from retrieval.embedding import Vector
-from retrieval.ingest import Changes, apply
+from retrieval.ingest import apply
+from retrieval.ingest_report import Changes
 from retrieval.parsing import ParsedDocument
 from retrieval.sql import named_queries
 from retrieval.store import KnowledgeStore

@@ -44,13 +44,14 @@ from retrieval.fitting import (
     quality_of,
     threshold_for,
 )
-from retrieval.ingest import first_version, ingest
+from retrieval.ingest import ingest
 from retrieval.minilm import prepare_minilm
 from retrieval.questions import LabelledQuestion, generated_questions
 from retrieval.rerank_questions import fold_of
 from retrieval.reranking import OnnxReranker, Reranker
 from retrieval.rewriting import LastTurns
 from retrieval.search import Retriever
+from retrieval.starting import first_version
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion
 

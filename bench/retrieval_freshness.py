@@ -39,7 +39,8 @@ from retrieval.connections import Pool
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder, Vector, prepare_minilm
 from retrieval.freshness import freshness
-from retrieval.ingest import IngestReport, ingest
+from retrieval.ingest import ingest
+from retrieval.ingest_report import IngestReport
 from retrieval.jobs import JobStore, Submission
 from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore

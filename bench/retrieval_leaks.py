@@ -35,7 +35,8 @@ from retrieval.connections import Connection, Pool, row_of
 from retrieval.documents import Access, TextSpan
 from retrieval.errors import NothingToUndoError
 from retrieval.filters import FilterValue, filter_tree
-from retrieval.ingest import Changes, IngestReport, apply
+from retrieval.ingest import apply
+from retrieval.ingest_report import Changes, IngestReport
 from retrieval.parsing import ParsedDocument, parse_row
 from retrieval.store import QUERIES, KnowledgeStore, Legs
 

@@ -46,12 +46,13 @@ from retrieval.embedding import OnnxEmbedder
 from retrieval.errors import TooFewPairsError
 from retrieval.fitting import LEG_TOLERANCE, Ranking, WeightFit, fit_weight, fused_scores, ndcg_at_10
 from retrieval.hits import Hit, Said, SearchRequest
-from retrieval.ingest import first_version, ingest
+from retrieval.ingest import ingest
 from retrieval.minilm import prepare_minilm
 from retrieval.reordering import RerankStage
 from retrieval.reranking import OnnxReranker
 from retrieval.rewriting import LastTurns
 from retrieval.search import Retriever
+from retrieval.starting import first_version
 from retrieval.store import KnowledgeStore, Legs
 from retrieval.versions import KnowledgeVersion
 

@@ -32,10 +32,11 @@ from eval.stats import Pair, cluster_interval
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder
 from retrieval.hits import Said, SearchRequest
-from retrieval.ingest import first_version, ingest
+from retrieval.ingest import ingest
 from retrieval.minilm import prepare_minilm
 from retrieval.rewriting import LastTurns
 from retrieval.search import Retriever
+from retrieval.starting import first_version
 from retrieval.store import KnowledgeStore
 
 SETS = ("mtrag_support", "concierge_faq")

@@ -17,7 +17,8 @@ from deploy.models import RERANKER
 from retrieval.embedders import open_embedders
 from retrieval.embedding import Embedder
 from retrieval.front_matter import SIDECAR
-from retrieval.ingest import IngestProgress, IngestReport, ingest
+from retrieval.ingest import ingest
+from retrieval.ingest_report import IngestProgress, IngestReport
 from retrieval.rerankers import open_rerankers
 from retrieval.reranking import Reranker
 from retrieval.settings import RetrievalSettings

@@ -16,7 +16,7 @@ from watchfiles import awatch
 
 from deploy.errors import DeployError, UsageError
 from retrieval.errors import RetrievalError
-from retrieval.ingest import IngestReport
+from retrieval.ingest_report import IngestReport
 
 #: Quiet time after which a burst of changes counts as over, and the longest burst.
 QUIET_MS, BURST_MS = 400, 5_000

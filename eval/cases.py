@@ -176,6 +176,27 @@ def select_cases(
     return CaseSet.of(name, chosen)
 
 
+def choose_cases(
+    path: Path,
+    *,
+    splits: Sequence[str] | None,
+    kinds: Sequence[str] | None,
+    limit: int | None,
+    seed: int,
+) -> tuple[CaseSet, list[str]]:
+    """The cases of a file or folder as a command line asks for them, and the splits that they are of.
+
+    No split is the `dev` one where there is one; `all` is every one.
+    """
+    loaded = load_cases(path)
+    asked = list(splits or (["dev"] if any(case.split == "dev" for case in loaded) else []))
+    narrowed = [] if "all" in asked else asked
+    return (
+        select_cases(loaded, name=str(path), splits=narrowed, kinds=kinds or [], limit=limit, seed=seed),
+        asked,
+    )
+
+
 def _spread(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
     by_topic: defaultdict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case.id):

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from eval.arms import Arm, choose_arms, parse_arm, resolve_arms
-from eval.cases import CaseSet, load_cases, select_cases
+from eval.cases import CaseSet, choose_cases
 from eval.client import GatewayClient
 from eval.connecting import open_client
 from eval.errors import EvalError, GatewayUnavailableError, RunError
@@ -169,18 +169,13 @@ def _order(options: argparse.Namespace, settings: EvalSettings, *, resuming: boo
     selection = {"splits": options.split, "kinds": options.kind, "limit": options.limit}
     cases = None
     if not resuming or options.questions or any(selection.values()):
-        path = options.questions or settings.questions
-        loaded = load_cases(path)
-        splits = options.split or (["dev"] if any(case.split == "dev" for case in loaded) else [])
-        cases = select_cases(
-            loaded,
-            name=str(path),
-            splits=[] if "all" in splits else splits,
-            kinds=options.kind or [],
+        cases, selection["splits"] = choose_cases(
+            options.questions or settings.questions,
+            splits=options.split,
+            kinds=options.kind,
             limit=options.limit,
             seed=settings.seed,
         )
-        selection["splits"] = splits
     arms = None
     if not resuming or options.arms or options.arm:
         names = [name.strip() for name in (options.arms or "").split(",") if name.strip()]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.cases import Case, load_cases, select_cases
+from eval.cases import Case, choose_cases
 from eval.client import GatewayClient
 from eval.comparing import MOST_DOCUMENTS, Query, pin_sides, search_both
 from eval.connecting import open_client
@@ -124,15 +124,8 @@ class _Cases:
 
 def _cases(options: argparse.Namespace, settings: EvalSettings) -> _Cases:
     path = options.questions or settings.questions
-    loaded = load_cases(path)
-    splits = options.split or (["dev"] if any(case.split == "dev" for case in loaded) else [])
-    chosen = select_cases(
-        loaded,
-        name=str(path),
-        splits=[] if "all" in splits else splits,
-        kinds=options.kind or [],
-        limit=options.limit,
-        seed=settings.seed,
+    chosen, _ = choose_cases(
+        path, splits=options.split, kinds=options.kind, limit=options.limit, seed=settings.seed
     )
     return _Cases(source=f"{path} (sha256 {chosen.sha256[:12]})", cases=chosen.cases)
 

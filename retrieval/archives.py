@@ -36,6 +36,7 @@ def check_archive(name: str, content: bytes, limits: ReadLimits) -> None:
                     while piece := file.read(_PIECE_BYTES):
                         unpacked += len(piece)
                         limits.check_unpacked(name, unpacked)
+    # NotImplementedError: zipfile does not know the compression, or the version of the format.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as exc:
         problem = f"is a damaged archive: {exc}"
         raise UnparsableDocumentError(name, "content", problem, "save or download it again") from exc

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Self
 
-from retrieval.building import CACHE_BATCH, finish, require_parts
+from retrieval.building import CACHE_BATCH, require_parts
 from retrieval.chunking import NO_CHUNKERS, Chunker, chunker_of, cut
 from retrieval.connections import Connection
 from retrieval.differences import Difference, compare_documents, compare_source, refuse_mass_removal
@@ -26,82 +25,22 @@ from retrieval.errors import (
     StoreError,
 )
 from retrieval.freshness import Look, note
+from retrieval.ingest_report import Changes, IngestProgress, IngestReport, OnProgress, OnPublish
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
-from retrieval.minilm import NAME as MINILM
 from retrieval.parsing import ParsedDocument
 from retrieval.parsing_process import ParsingPool, ParsingProcess
 from retrieval.publishing import Position, Publication, Publisher
-from retrieval.reading import OnRead, ReadProgress, read_apart
-from retrieval.rewriting import LastTurns
+from retrieval.reading import OnRead, read_apart
 from retrieval.sources import Reading, read_source
 from retrieval.staging import StagedChunk, Target
+from retrieval.starting import first_version, settle
 from retrieval.store import KnowledgeStore
 from retrieval.tombstones import refusals
-from retrieval.versions import KnowledgeVersion, VersionState
 
 logger = logging.getLogger(__name__)
 
 #: How often one run compares again because somebody else published meanwhile.
 ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """Single documents of a source to write and to take away; the rest of the source stays."""
-
-    upserts: tuple[ParsedDocument, ...] = ()
-    #: Ids.
-    deletes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestProgress:
-    """How far an ingest is: files read, then passages embedded and published. `total` is 0 while it is not
-    known."""
-
-    stage: str
-    done: int
-    total: int
-    #: Documents found in the files so far.
-    documents: int = 0
-
-    @classmethod
-    def of(cls, progress: ReadProgress) -> Self:
-        """While files are read."""
-        return cls(stage="read", done=progress.files, total=progress.total, documents=progress.documents)
-
-
-#: Called between two documents or batches, while files are read from another thread. What it raises stops the
-#: run there: nothing is published, and the vectors so far are kept for the next one.
-OnProgress = Callable[[IngestProgress], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestReport:
-    """What an ingest did, or with `dry_run` would do."""
-
-    source: str
-    documents: int
-    added: int
-    changed: int
-    removed: int
-    unchanged: int
-    access_changed: int
-    #: Unchanged documents that are read from another file now.
-    renamed: int
-    chunks: int
-    embedded: int
-    #: Documents that were left out, each with its reason; what is live of them stays.
-    failures: tuple[DocumentError, ...]
-    skipped: tuple[str, ...]
-    #: Live snapshot afterwards; the one before, if nothing moved.
-    snapshot: int
-    versions: tuple[str, ...]
-    dry_run: bool
-
-
-#: Runs in the publish's own transaction: what it writes becomes visible with the snapshot, or not at all.
-OnPublish = Callable[[Connection, IngestReport], Awaitable[None]]
 
 
 async def ingest(
@@ -377,37 +316,6 @@ class _Run:
         vectors = await unit_vectors(self._embedders[embedder], list(texts.values()))
         await self._publisher.add_to_cache(embedder, zip(texts, vectors, strict=True))
         self._embedded += len(texts)
-
-
-async def settle(store: KnowledgeStore) -> None:
-    """What follows a publish, and may be done again: the first version of a rail becomes ready and stable.
-
-    Every other version is filled, and becomes ready, by `retrieval.building.build`.
-    """
-    versions = [each for each in await store.versions() if each.state is not VersionState.RETIRED]
-    if all(version.state is VersionState.BUILDING for version in versions):
-        for version in versions:
-            await finish(store, version.id)
-    # Asked each time: a run may have died after the version became ready.
-    if versions:
-        await store.promote_first(versions[0].id)
-
-
-def first_version(embedder: Embedder) -> KnowledgeVersion:
-    """The index version of an empty rail. Weight and threshold come from bench/retrieval_quality.py.
-
-    The threshold was measured with the packaged MiniLM. Cosines of another model mean something else, so with
-    one nothing is refused until somebody has measured it.
-    """
-    threshold = 0.1 if embedder.id.startswith(MINILM) else 0.0
-    return KnowledgeVersion.make(
-        name="start",
-        embedder=embedder.id,
-        dims=embedder.dims,
-        abstain_below=threshold,
-        # Finds more in both sets of conversations (bench/retrieval_rewriting.py), for microseconds.
-        rewriter=LastTurns.id,
-    )
 
 
 def _cut(

@@ -10,7 +10,8 @@ from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document as LangchainDocument
 
 from retrieval.errors import DuplicateDocumentError, EmptySourceError, UnparsableDocumentError
-from retrieval.ingest import IngestReport, ingest
+from retrieval.ingest import ingest
+from retrieval.ingest_report import IngestReport
 from retrieval.langchain_rail import Rails
 from retrieval.parsing import ParsedDocument, parse_text
 from retrieval.sources import Reading

@@ -17,10 +17,10 @@ from retrieval.connections import Pool
 from retrieval.embedding import Embedder
 from retrieval.errors import StoreUnavailableError
 from retrieval.eventloops import PerLoop
-from retrieval.ingest import first_version
 from retrieval.langchain_embeddings import opener_of
 from retrieval.reranking import Reranker
 from retrieval.search import Retriever
+from retrieval.starting import first_version
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion, VersionState
 

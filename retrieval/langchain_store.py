@@ -17,7 +17,8 @@ from retrieval.connections import Connection
 from retrieval.documents import Access
 from retrieval.errors import RequestError
 from retrieval.filters import Filters
-from retrieval.ingest import Changes, IngestReport, apply
+from retrieval.ingest import apply
+from retrieval.ingest_report import Changes, IngestReport
 from retrieval.langchain_documents import documents_of, given_form, identified, stored_form
 from retrieval.langchain_rail import Rails, connect, ensure_version
 from retrieval.langchain_search import NO_FILTERS, DocumentSearch, Scored, unit, version_to_read

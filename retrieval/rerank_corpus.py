@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from retrieval.chunking import NO_CHUNKERS, chunker_of
 from retrieval.embedding import Embedder
-from retrieval.ingest import first_version
 from retrieval.lexing import bm25_weights, lex, term_id
 from retrieval.parsing import ParsedDocument
 from retrieval.rerank_lists import KEPT
+from retrieval.starting import first_version
 
 #: Chunks that each leg proposes.
 LEG = 50

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from retrieval.connections import Connection, borrowed
 from retrieval.errors import DocumentError, JobInterruptedError, RetrievalError
-from retrieval.ingest import IngestProgress, IngestReport
+from retrieval.ingest_report import IngestProgress, IngestReport
 from retrieval.jobs import QUERIES, JobKind, JobState
 from retrieval.store import QUERIES as STORE_QUERIES
 from retrieval.store import KnowledgeStore

@@ -12,21 +12,15 @@ from retrieval.chunking import NO_CHUNKERS, Chunker
 from retrieval.connections import Connection
 from retrieval.embedding import Embedder
 from retrieval.errors import DocumentError
-from retrieval.ingest import (
-    Changes,
-    IngestProgress,
-    IngestReport,
-    OnPublish,
-    apply,
-    ingest,
-    settle,
-)
+from retrieval.ingest import apply, ingest
+from retrieval.ingest_report import Changes, IngestProgress, IngestReport, OnPublish
 from retrieval.jobs import JobKind, JobState
 from retrieval.parsing import ParsedDocument
 from retrieval.parsing_process import ParsingPool, ParsingProcess
 from retrieval.partitions import DEFAULT_RESOURCES, IndexResources
 from retrieval.reading import OnRead, ReadProgress, read_apart
 from retrieval.running import JobFailure, JobRun, QueuedDocument, report_of
+from retrieval.starting import settle
 from retrieval.store import KnowledgeStore
 
 

@@ -22,7 +22,7 @@ from retrieval.minilm import prepare_minilm
 from retrieval.settings import RetrievalSettings
 
 if TYPE_CHECKING:
-    from retrieval.ingest import IngestReport
+    from retrieval.ingest_report import IngestReport
 
     Sync = Callable[[], Awaitable[IngestReport]]
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.dashboards.panels import KNOWLEDGE_VERSIONS, MODEL_VERSIONS, Panel, rows
+from deploy.dashboards.layout import Panel
+from deploy.dashboards.panels import KNOWLEDGE_VERSIONS, MODEL_VERSIONS, rows
 
 BOARD_PATH = Path(__file__).with_name("twinrail.json")
 

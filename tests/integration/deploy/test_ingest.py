@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from deploy.database import pool
 from deploy.knowledge import ingest_source
 from retrieval.errors import MassRemovalError
-from retrieval.ingest import IngestReport
+from retrieval.ingest_report import IngestReport
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
 from tests.fakes.embeddings_server import FakeEmbeddings

@@ -14,7 +14,7 @@ from deploy.errors import UsageError
 from deploy.knowledge import source_sync
 from deploy.watching import Sync, Watch
 from retrieval.errors import MassRemovalError, StoreUnavailableError, UnparsableDocumentError
-from retrieval.ingest import IngestReport
+from retrieval.ingest_report import IngestReport
 from retrieval.settings import RetrievalSettings
 from tests.fakes.embeddings_server import FakeEmbeddings
 

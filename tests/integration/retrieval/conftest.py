@@ -10,7 +10,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from retrieval.connections import Pool
-from retrieval.ingest import IngestReport, ingest
+from retrieval.ingest import ingest
+from retrieval.ingest_report import IngestReport
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder

@@ -11,7 +11,8 @@ from retrieval.documents import Access
 from retrieval.embedding import Vector
 from retrieval.errors import DocumentConflictError, DuplicateDocumentError, EmbeddingRefusedError
 from retrieval.hits import SearchRequest
-from retrieval.ingest import Changes, IngestProgress, IngestReport, apply
+from retrieval.ingest import apply
+from retrieval.ingest_report import Changes, IngestProgress, IngestReport
 from retrieval.parsing import ParsedDocument, parse_row
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore

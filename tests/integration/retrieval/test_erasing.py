@@ -14,7 +14,8 @@ from retrieval.connections import Pool
 from retrieval.documents import Access, TextSpan
 from retrieval.errors import ErasedDocumentError, PublishConflictError, UnknownDocumentError
 from retrieval.hits import SearchRequest
-from retrieval.ingest import Changes, apply, ingest
+from retrieval.ingest import apply, ingest
+from retrieval.ingest_report import Changes
 from retrieval.jobs import JobStore, Submission
 from retrieval.parsing import ParsedDocument, parse_row
 from retrieval.publishing import Publication, Publisher

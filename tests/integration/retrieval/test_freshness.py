@@ -10,7 +10,8 @@ import pytest
 
 from retrieval.errors import UnknownSourceError
 from retrieval.freshness import SourceFreshness, expect_syncs, freshness, oldest_syncs
-from retrieval.ingest import Changes, apply, ingest
+from retrieval.ingest import apply, ingest
+from retrieval.ingest_report import Changes
 from retrieval.parsing import parse_row
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder

@@ -14,18 +14,12 @@ from retrieval.connections import Connection, Pool
 from retrieval.documents import Access
 from retrieval.errors import DuplicateDocumentError, EmbedderMismatchError, EmptySourceError
 from retrieval.hits import SearchRequest
-from retrieval.ingest import (
-    CACHE_BATCH,
-    Changes,
-    IngestProgress,
-    IngestReport,
-    apply,
-    first_version,
-    ingest,
-)
+from retrieval.ingest import CACHE_BATCH, apply, ingest
+from retrieval.ingest_report import Changes, IngestProgress, IngestReport
 from retrieval.parsing import parse_row
 from retrieval.publishing import MANY_CHUNKS
 from retrieval.search import Retriever
+from retrieval.starting import first_version
 from retrieval.store import KnowledgeStore
 from retrieval.versions import VersionState
 from tests.fakes.embedding import FailingEmbedder, WordEmbedder

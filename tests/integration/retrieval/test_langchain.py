@@ -26,7 +26,8 @@ from retrieval.errors import (
     StoreUnavailableError,
     UnknownSnapshotError,
 )
-from retrieval.ingest import Changes, apply, ingest
+from retrieval.ingest import apply, ingest
+from retrieval.ingest_report import Changes
 from retrieval.langchain import (
     LangchainEmbedder,
     PerLoop,

@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from retrieval.documents import Access
 from retrieval.errors import EmptySourceError, MassRemovalError
 from retrieval.freshness import freshness
-from retrieval.ingest import IngestReport
+from retrieval.ingest_report import IngestReport
 from retrieval.langchain import PerLoop, Rails, TwinrailRetriever, ingest_loader, open_rail
 from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore

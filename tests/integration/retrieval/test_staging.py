@@ -13,7 +13,8 @@ from retrieval.connections import Pool, borrowed
 from retrieval.documents import Access
 from retrieval.errors import StoreError
 from retrieval.hits import SearchRequest
-from retrieval.ingest import Changes, apply
+from retrieval.ingest import apply
+from retrieval.ingest_report import Changes
 from retrieval.lexing import TERM_SPACE, bm25_weights, lex
 from retrieval.parsing import ParsedDocument, parse_row
 from retrieval.publishing import QUERIES

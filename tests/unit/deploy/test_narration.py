@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.knowledge import SAY_EVERY_S, Narrator
-from retrieval.ingest import IngestProgress
+from retrieval.ingest_report import IngestProgress
 
 
 def test_every_stage_is_told_and_not_too_often() -> None:
