@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--run", type=Path, metavar="DIR", help="folder of the run; one that exists is resumed")
     run.add_argument("--url", help="address of the gateway [EVAL_GATEWAY_URL]")
     run.add_argument("--concurrency", type=_positive, metavar="N", help="in flight [EVAL_CONCURRENCY]")
+    run.add_argument(
+        "--repeats",
+        type=_positive,
+        metavar="K",
+        help="ask each question K times in each arm; metrics count the first, flips are printed [1]",
+    )
     run.add_argument("--dry-run", action="store_true", help="say what would be asked, ask nothing")
     _add_shared(run)
     score = commands.add_parser(
@@ -146,6 +152,7 @@ class _Order:
     cases: CaseSet | None
     arms: tuple[Arm, ...] | None
     selection: dict[str, Any]
+    repeats: int | None
 
 
 def _run(options: argparse.Namespace, settings: EvalSettings) -> int:
@@ -180,7 +187,7 @@ def _order(options: argparse.Namespace, settings: EvalSettings, *, resuming: boo
     if not resuming or options.arms or options.arm:
         names = [name.strip() for name in (options.arms or "").split(",") if name.strip()]
         arms = choose_arms(names, [parse_arm(text) for text in options.arm or ()])
-    return _Order(cases=cases, arms=arms, selection=selection)
+    return _Order(cases=cases, arms=arms, selection=selection, repeats=options.repeats)
 
 
 def _say_plan(order: _Order, folder: RunFolder) -> int:
@@ -193,8 +200,8 @@ def _say_plan(order: _Order, folder: RunFolder) -> int:
         "run": str(folder.path),
         "questions": len(cases),
         "arms": {arm.name: arm.pin.as_body() for arm in arms},
-        "answers": len(cases) * len(arms),
-        "answers_already_there": len(data.observations) if data else 0,
+        "answers": len(cases) * len(arms) * (order.repeats or (data.record.repeats if data else 1)),
+        "answers_already_there": len(data.observations) + len(data.repeated) if data else 0,
     }
     print(json.dumps(plan_json, indent=2))
     return DONE
@@ -207,7 +214,10 @@ async def _ask(
     concurrency = options.concurrency or settings.concurrency
     async with open_client(settings, url=url, concurrency=concurrency) as client:
         if folder.exists:
-            _check_same(order, folder.read().record)
+            record = folder.read().record
+            _check_same(order, record)
+            if order.repeats and order.repeats > record.repeats:
+                folder.save(replace(record, repeats=order.repeats))
         else:
             await _begin(folder, order, client, url)
         print(f"twinrail eval: run {folder.path}", file=sys.stderr)
@@ -229,6 +239,7 @@ async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: s
         requested=order.arms,
         arms=resolve_arms(order.arms, pointers),
         stable_knowledge=pointers.get("knowledge", {}).get("stable"),
+        repeats=order.repeats or 1,
     )
     folder.create(record, order.cases)
 
@@ -243,6 +254,10 @@ def _check_same(order: _Order, record: RunRecord) -> None:
     if order.arms is not None and order.arms != record.requested_arms:
         names = ", ".join(arm.name for arm in record.requested_arms)
         raise RunError(f"--run {record.id}: was begun with the arms {names}; drop --arms and --arm")
+    if order.repeats is not None and order.repeats < record.repeats:
+        raise RunError(
+            f"--run {record.id}: asks {record.repeats} times already; drop --repeats or give a larger number"
+        )
 
 
 # ---- score and compare -------------------------------------------------------------------------

@@ -43,6 +43,8 @@ class Observation:
 
     case_id: str
     arm: str
+    #: 0 is the answer that metrics count; later ones only show how often an answer changes by itself.
+    repeat: int = 0
     error: str = ""
     turn_id: str = ""
     status: str = ""

@@ -40,6 +40,8 @@ class RunRecord:
     knowledge: tuple[str, ...]
     #: One entry each time that the run was started or resumed.
     sessions: tuple[Mapping[str, Any], ...] = ()
+    #: How often each question is asked in each arm.
+    repeats: int = 1
     format: int = _FORMAT
 
     def as_json(self) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class RunRecord:
         """The record that `as_json` wrote."""
         values = dict(row)
         for name in ("requested_arms", "arms"):
-            values[name] = tuple(Arm(name=arm["name"], pin=Pin(**arm["pin"])) for arm in row[name])
+            values[name] = tuple(Arm(**{**arm, "pin": Pin(**arm["pin"])}) for arm in row[name])
         values["knowledge"] = tuple(row["knowledge"])
         values["sessions"] = tuple(row["sessions"])
         return cls(**values)
@@ -63,8 +65,17 @@ class RunData:
 
     record: RunRecord
     cases: tuple[Case, ...]
+    #: The first answer by question and arm: what metrics count.
     observations: dict[tuple[str, str], Observation] = field(default_factory=dict)
+    #: Later answers by question, arm and repeat (from 1).
+    repeated: dict[tuple[str, str, int], Observation] = field(default_factory=dict)
     rankings: dict[tuple[str, str], Ranking] = field(default_factory=dict)
+
+    def seen(self, case_id: str, arm: str, repeat: int) -> Observation | None:
+        """One answer, None if it is not there yet."""
+        if repeat == 0:
+            return self.observations.get((case_id, arm))
+        return self.repeated.get((case_id, arm, repeat))
 
 
 class RunFolder:
@@ -123,7 +134,10 @@ class RunFolder:
             raise RunError(f"{self.path / 'cases.jsonl'}: changed since the run; restore it or run again")
         data = RunData(record=record, cases=cases)
         for observation in self._rows("results.jsonl", Observation.from_json):
-            data.observations[observation.case_id, observation.arm] = observation
+            if observation.repeat:
+                data.repeated[observation.case_id, observation.arm, observation.repeat] = observation
+            else:
+                data.observations[observation.case_id, observation.arm] = observation
         for ranking in self._rows("searches.jsonl", Ranking.from_json):
             data.rankings[ranking.case_id, ranking.knowledge] = ranking
         return data

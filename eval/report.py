@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.metrics import FIVE, Metric, headline
+from eval.metrics import FIVE, METRICS, Metric, headline
 from eval.scorers import Score
 from eval.stats import Rate
 from eval.summary import ArmResult, Comparison, MetricResult, RankingResult, Summary
@@ -68,6 +68,11 @@ def json_report(summary: Summary) -> dict[str, Any]:
         "retrieval": [_ranking_json(result) for result in summary.rankings],
         "arms": {arm.arm.name: _arm_json(arm) for arm in summary.arms},
         "comparisons": [_comparison_json(comparison) for comparison in summary.comparisons],
+        "repeats": summary.flips.repeats,
+        "flips": {
+            arm: {metric: rate_json(shown) for metric, shown in rates.items()}
+            for arm, rates in summary.flips.rates.items()
+        },
         "sessions": [dict(session) for session in record.sessions],
     }
 
@@ -135,6 +140,21 @@ def _tables(summary: Summary) -> Iterable[Table]:
             ),
         )
     yield Table(title="Answers, time and tokens", header=header, rows=tuple(_cost_rows(arms)))
+    if summary.flips.rates:
+        yield Table(
+            title=f"Flips: questions whose score changed when asked {summary.flips.repeats} times",
+            header=header,
+            rows=tuple(_flip_rows(summary)),
+        )
+
+
+def _flip_rows(summary: Summary) -> Iterable[tuple[str, ...]]:
+    """Metrics that flipped in any arm, and the headlines whether they did or not."""
+    leading = {headline(group).name for group in FIVE}
+    for metric in METRICS:
+        rates = [summary.flips.rate(arm.arm.name, metric.name) for arm in summary.arms]
+        if any(shown and (shown.k or metric.name in leading) for shown in rates):
+            yield (metric.title, *(rate(shown) if shown else _NOT_MEASURED for shown in rates))
 
 
 def _other_metrics(arms: Sequence[ArmResult]) -> list[Metric]:

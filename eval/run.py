@@ -137,22 +137,25 @@ Job = Callable[[], Awaitable[bool]]
 
 def _total(data: RunData, gateway: Gateway) -> int:
     asked = sum(case.asker in gateway.askers for case in data.cases)
-    return asked * (len(data.record.arms) + len(data.record.knowledge))
+    return asked * (len(data.record.arms) * data.record.repeats + len(data.record.knowledge))
 
 
 def _missing(data: RunData, gateway: Gateway, folder: RunFolder) -> Iterator[Job]:
-    """Question by question through all arms, so that an interrupted run still holds comparable pairs."""
-    for case in data.cases:
-        if case.asker not in gateway.askers:
-            continue
-        for knowledge in data.record.knowledge:
-            ranking = data.rankings.get((case.id, knowledge))
-            if ranking is None or ranking.error:
-                yield _search_job(case, knowledge, gateway, folder)
-        for arm in data.record.arms:
-            seen = data.observations.get((case.id, arm.name))
-            if seen is None or seen.failed:
-                yield _answer_job(case, arm, gateway, folder)
+    """Question by question through all arms, so that an interrupted run still holds comparable pairs.
+
+    Repeats come after everything was asked once: what metrics count is whole first.
+    """
+    cases = [case for case in data.cases if case.asker in gateway.askers]
+    for repeat in range(data.record.repeats):
+        for case in cases:
+            for knowledge in data.record.knowledge if repeat == 0 else ():
+                ranking = data.rankings.get((case.id, knowledge))
+                if ranking is None or ranking.error:
+                    yield _search_job(case, knowledge, gateway, folder)
+            for arm in data.record.arms:
+                seen = data.seen(case.id, arm.name, repeat)
+                if seen is None or seen.failed:
+                    yield _answer_job(case, arm, repeat, gateway, folder)
 
 
 def _search_job(case: Case, knowledge: str, gateway: Gateway, folder: RunFolder) -> Job:
@@ -164,9 +167,9 @@ def _search_job(case: Case, knowledge: str, gateway: Gateway, folder: RunFolder)
     return job
 
 
-def _answer_job(case: Case, arm: Arm, gateway: Gateway, folder: RunFolder) -> Job:
+def _answer_job(case: Case, arm: Arm, repeat: int, gateway: Gateway, folder: RunFolder) -> Job:
     async def job() -> bool:
-        observation = await gateway.answer(case, arm)
+        observation = replace(await gateway.answer(case, arm), repeat=repeat)
         folder.add_observation(observation)
         return observation.failed
 
@@ -201,6 +204,7 @@ def plan(
     requested: Sequence[Arm],
     arms: Sequence[Arm],
     stable_knowledge: str | None,
+    repeats: int = 1,
 ) -> RunRecord:
     """The record of a run that has not begun. Each knowledge version is searched once, not once per arm."""
     pinned = [arm.pin.knowledge for arm in arms if arm.pin.knowledge]
@@ -214,4 +218,5 @@ def plan(
         requested_arms=tuple(requested),
         arms=tuple(arms),
         knowledge=tuple(dict.fromkeys(searched)),
+        repeats=repeats,
     )

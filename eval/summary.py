@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from eval.answer_scores import AnswerScorer
 from eval.arms import Arm
 from eval.cases import Case
+from eval.flips import Flips, count_flips
 from eval.metrics import FIVE, METRICS, Metric, headline
 from eval.observations import Observation
 from eval.record import RunData
-from eval.scorers import NotApplicable, Outcome, Score, ScoreFailure, Scoring, Subject
+from eval.scorers import NotApplicable, Outcome, Score, ScoreFailure, Scoring
 from eval.stats import (
     Interval,
     Pair,
@@ -135,6 +137,7 @@ class Summary:
     rankings: tuple[RankingResult, ...]
     arms: tuple[ArmResult, ...]
     comparisons: tuple[Comparison, ...]
+    flips: Flips
     #: Why this is too little to decide on; empty if it is enough.
     thin: tuple[str, ...]
     outcomes: Mapping[tuple[str, str], Mapping[str, Outcome]]
@@ -165,29 +168,17 @@ def summarise(data: RunData, scoring: Scoring, *, min_questions: int, resamples:
         rankings=tuple(_ranking_results(data)),
         arms=arms,
         comparisons=comparisons,
+        flips=count_flips(data, scoring),
         thin=tuple(_thin(arms, len(cases), min_questions)),
         outcomes=outcomes,
     )
 
 
 def score_all(data: RunData, scoring: Scoring) -> dict[tuple[str, str], dict[str, Outcome]]:
-    """Every outcome by (question, arm) and metric, for answers that came."""
-    arms = {arm.name: arm for arm in data.record.arms}
-    cases = {case.id: case for case in data.cases}
-    scored: dict[tuple[str, str], dict[str, Outcome]] = {}
-    for (case_id, name), seen in data.observations.items():
-        if seen.failed or name not in arms:
-            continue
-        arm = arms[name]
-        knowledge = arm.pin.knowledge or next(iter(data.record.knowledge), "")
-        subject = Subject(
-            case=cases[case_id],
-            seen=seen,
-            ranking=data.rankings.get((case_id, knowledge)),
-            retrieves=arm.retrieves,
-        )
-        scored[case_id, name] = {metric.name: metric.scorer(subject, scoring) for metric in METRICS}
-    return scored
+    """Every outcome by (question, arm) and metric, for first answers that came."""
+    scorer = AnswerScorer(data, scoring)
+    scored = {key: scorer.score(seen) for key, seen in data.observations.items()}
+    return {key: outcomes for key, outcomes in scored.items() if outcomes}
 
 
 Outcomes = Mapping[tuple[str, str], Mapping[str, Outcome]]

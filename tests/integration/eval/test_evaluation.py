@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,34 @@ def test_three_arms_five_metrics_and_a_record(
     }
     searches = [path for _, path, _ in served.gateway.requests if path == "/v1/search"]
     assert len(searches) == 40, "once per question, not once per arm"
+
+
+def test_repeats_show_what_changes_by_itself(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times: Counter[str] = Counter()
+
+    def wavering(question: str) -> CannedAnswer:
+        """Right at first, and wrong about four prices when it is asked again."""
+        times[question] += 1
+        turns = question.startswith("prices") and int(question.split()[-1]) < 4 and times[question] > 1
+        return CannedAnswer(answer=WRONG if turns else RIGHT)
+
+    served.gateway.answers = {TUNED: wavering}
+    folder = tmp_path / "run"
+    options = ["--arms", "rag_tuned", "--run", str(folder), "--json"]
+    assert run(served, tmp_path, questions, *options) == 0
+    assert json.loads(capsys.readouterr().out)["flips"] == {}
+    served.gateway.requests.clear()
+    assert run(served, tmp_path, questions, *options, "--repeats", "3") == 0, "an old run is asked again"
+    assert len(served.gateway.asked) == 80
+    report = json.loads(capsys.readouterr().out)
+    assert report["arms"]["rag_tuned"]["metrics"]["answer_right"]["k"] == 40, "metrics count the first answer"
+    assert (report["repeats"], report["flips"]["rag_tuned"]["answer_right"]["k"]) == (3, 4)
+    assert report["flips"]["rag_tuned"]["format_valid"]["k"] == 0
+    assert "4/40 10%" in (folder / "report.md").read_text()
+    assert run(served, tmp_path, questions, *options, "--repeats", "2") == 2
+    assert "asks 3 times already" in capsys.readouterr().err
 
 
 def test_staff_questions_are_asked_with_the_staff_key(

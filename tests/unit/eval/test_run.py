@@ -122,6 +122,30 @@ async def test_a_line_cut_off_by_a_crash_is_asked_again(folder: RunFolder) -> No
     assert len(data.observations) == 8
 
 
+async def test_repeats_come_after_everything_was_asked_once(folder: RunFolder) -> None:
+    folder.save(replace(folder.read().record, repeats=3))
+    gateway = Gateway()
+    data = await measure(folder, gateway, concurrency=1, out=io.StringIO())
+    once = [(f"q{n}", arm) for n in range(4) for arm in ("base", "tuned")]
+    assert gateway.asked == once * 3
+    assert len(gateway.searched) == 4, "a search is not repeated"
+    assert set(data.observations) == set(once)
+    assert set(data.repeated) == {(*key, repeat) for key in once for repeat in (1, 2)}
+    assert data.seen("q1", "base", 2) == replace(data.observations["q1", "base"], repeat=2)
+
+
+async def test_an_interrupted_repeat_goes_on_where_it_stopped(folder: RunFolder) -> None:
+    folder.save(replace(folder.read().record, repeats=2))
+    gateway = Gateway()
+    gateway.stop_after = 11
+    with pytest.raises(GatewayUnavailableError):
+        await measure(folder, gateway, concurrency=1, out=io.StringIO())
+    again = Gateway()
+    data = await measure(folder, again, concurrency=1, out=io.StringIO())
+    assert again.asked == [("q1", "tuned"), *((f"q{n}", arm) for n in (2, 3) for arm in ("base", "tuned"))]
+    assert len(data.observations) == len(data.repeated) == 8
+
+
 def test_changed_questions_are_noticed(folder: RunFolder) -> None:
     cases = folder.path / "cases.jsonl"
     cases.write_text(cases.read_text().replace("question 1", "another question"))
