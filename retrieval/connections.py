@@ -112,6 +112,9 @@ def translated(exc: psycopg.Error) -> RetrievalError:
     # psycopg counts a row that is too large among the troubles of operation. Nobody can wait for it to pass.
     if isinstance(exc, _TOO_LARGE):
         return StoreError(f"database: {line}")
+    # We stood still for longer than the server lets us: another connection may go on.
+    if isinstance(exc, psycopg.errors.IdleInTransactionSessionTimeout):
+        return StoreUnavailableError(f"database: {line}")
     if isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError)):
         return StoreUnavailableError(f"database: {line}")
     if isinstance(exc, _NOT_MIGRATED):

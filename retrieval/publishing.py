@@ -156,17 +156,23 @@ class Publisher:
     async def publish(self, publication: Publication) -> int:
         """Write it all or nothing; return the snapshot that is live afterwards."""
         async with self.entered() as conn:
+            await self._require_unmoved(conn, publication)
+            # Before the lock, so that what takes Python's time keeps no other publish waiting.
+            await self._stage(conn, publication)
             await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
             await conn.execute(QUERIES["lock_versions_shared"])
-            if await self._position(conn) != publication.position:
-                raise PublishConflictError
-            written = {target.number for target in publication.targets}
-            if written != {target.number for target in await _targets(conn)}:
-                raise PublishConflictError("an index version came or went meanwhile: run the ingest again")
+            await self._require_unmoved(conn, publication)
             number = await self._write(conn, publication)
         if len(publication.chunks) >= MANY_CHUNKS:
             await self._renew_statistics(len(publication.chunks))
         return number
+
+    async def _require_unmoved(self, conn: Connection, publication: Publication) -> None:
+        if await self._position(conn) != publication.position:
+            raise PublishConflictError
+        written = {target.number for target in publication.targets}
+        if written != {target.number for target in await _targets(conn)}:
+            raise PublishConflictError("an index version came or went meanwhile: run the ingest again")
 
     async def _renew_statistics(self, added: int) -> None:
         """Never fails: the publish is done."""
@@ -185,6 +191,7 @@ class Publisher:
         that has got chunks meanwhile keeps them.
         """
         async with self.entered() as conn:
+            await self._stage_chunks(conn, chunks)
             await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
             await conn.execute(QUERIES["lock_versions_shared"])
             # Once more: what was waited for may have been a publish with readers that nobody knew before.
@@ -193,7 +200,6 @@ class Publisher:
                 raise VersionRetiredError(
                     f"version: {target.version.id} was retired while it was being built"
                 )
-            await self._stage_chunks(conn, chunks)
             params = {"tenant": self._tenant, "new": 0}
             (lost,) = await row_of(conn, QUERIES["lost_vectors"], params)
             if lost:
@@ -217,7 +223,6 @@ class Publisher:
         await conn.execute(QUERIES["add_tenant"], params)
         await conn.execute(QUERIES["add_principals"], {"tenant": self._tenant, "names": sorted(names)})
         await conn.execute(STORE_QUERIES["enter_with_all_principals"])
-        await self._stage(conn, publication)
         if publication.moves_content:
             for step in _steps_before(publication):
                 await conn.execute(QUERIES[step], params)

@@ -12,10 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from retrieval.errors import StoreUnavailableError
 from retrieval.ingest import CACHE_BATCH
 from retrieval.jobs import Job, JobState, JobStore, Submission
+from retrieval.publishing import QUERIES, Publisher
 from retrieval.store import KnowledgeStore
 from tests.fakes.worker_process import Workers, kill
+from tests.integration.retrieval.conftest import Publish
 
 TENANT = "acme"
 DOCUMENTS = 5 * CACHE_BATCH
@@ -181,6 +184,26 @@ async def test_a_worker_that_only_slept_has_lost_its_job_and_publishes_nothing(
     last = await jobs.job(TENANT, later.id)
     assert (last.state, last.snapshot, last.attempts) == (JobState.DONE, 2, 1)
     assert len(set(workers.embedded())) == DOCUMENTS
+
+
+async def test_a_client_that_stands_still_keeps_no_publish_waiting_for_ever(
+    store: KnowledgeStore, publish: Publish
+) -> None:
+    """As a worker whose machine is suspended between two statements, with the lock of all who add vectors."""
+    await publish({"a": "The gate opens at nine."})
+    stands_still = asyncio.Event()
+
+    async def keep() -> None:
+        async with Publisher(store, TENANT).entered() as conn:
+            await conn.execute(QUERIES["lock_shared"], {"tenant": TENANT})
+            report = await publish({"a": "The gate opens at ten."})
+            assert report.snapshot == 2
+            stands_still.set()
+            await conn.execute(QUERIES["position"], {"tenant": TENANT})
+
+    with pytest.raises(StoreUnavailableError):
+        await keep()
+    assert stands_still.is_set()
 
 
 async def ended(jobs: JobStore, job: Job) -> bool:
