@@ -6,12 +6,14 @@ Wilson's and treat questions as independent: read differences, not overlaps.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import comb, exp, lgamma, log, log1p, sqrt
+from math import ceil, comb, exp, inf, lgamma, log, log1p, sqrt
+from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import beta
 
 _Z95 = 1.959963984540054
 
@@ -92,7 +94,9 @@ def exact_p(b: int, c: int) -> float:
     return min(1.0, 2 * sum(comb(n, i) for i in range(min(b, c) + 1)) / (1 << n))
 
 
-def cluster_interval(pairs: Sequence[Pair], *, resamples: int, seed: int) -> Interval | None:
+def cluster_interval(
+    pairs: Sequence[Pair], *, resamples: int, seed: int, level: float = 0.95
+) -> Interval | None:
     """Interval of the mean difference, second minus first, from draws of whole clusters; None below two."""
     sums: dict[Hashable, tuple[float, int]] = {}
     for pair in pairs:
@@ -104,8 +108,76 @@ def cluster_interval(pairs: Sequence[Pair], *, resamples: int, seed: int) -> Int
     counts = np.array([count for _, count in sums.values()])
     draws = np.random.default_rng(seed).integers(0, len(sums), size=(resamples, len(sums)))
     means = totals[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
+    tail = 50 * (1 - level)
+    low, high = np.percentile(means, (tail, 100 - tail))
     return Interval(float(low), float(high))
+
+
+def design_effect(pairs: Sequence[Pair]) -> float:
+    """How many times more questions are needed because those of a cluster move together; at least 1."""
+    differences = np.array([pair.second - pair.first for pair in pairs])
+    spread = float(differences.var()) * len(pairs)
+    if spread == 0:
+        return 1.0
+    sums: dict[Hashable, float] = {}
+    for pair, difference in zip(pairs, differences - differences.mean(), strict=True):
+        sums[pair.cluster] = sums.get(pair.cluster, 0.0) + float(difference)
+    return max(1.0, sum(value**2 for value in sums.values()) / spread)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Each p as it counts among all of them (Holm): below 0.05 in 5 % of families without any difference."""
+    adjusted: dict[str, float] = {}
+    floor = 0.0
+    for place, name in enumerate(sorted(p_values, key=lambda name: (p_values[name], name))):
+        floor = max(floor, min(1.0, (len(p_values) - place) * p_values[name]))
+        adjusted[name] = floor
+    return {name: adjusted[name] for name in p_values}
+
+
+def worst_difference(pairs: Sequence[Pair], *, resamples: int, seed: int, alpha: float = 0.05) -> float:
+    """The difference, second minus first, that lies below the true one 1 - alpha of the time (one-sided).
+
+    The lower of two bounds: Tango's score bound, which is not empty where no question moved, and the
+    bootstrap over clusters, which knows that questions move together. With few questions it is far below
+    zero, so that nothing is called "no worse" for want of data.
+    """
+    test = mcnemar(pairs)
+    bound = score_bound(test.only_first, test.only_second, test.n, alpha=alpha)
+    over_clusters = cluster_interval(pairs, resamples=resamples, seed=seed, level=1 - 2 * alpha)
+    return bound if over_clusters is None else min(bound, over_clusters.low)
+
+
+def score_bound(only_first: int, only_second: int, n: int, *, alpha: float = 0.05) -> float:
+    """Tango's one-sided lower bound of the difference of two shares of the same n questions."""
+    wanted = NormalDist().inv_cdf(1 - alpha)
+    low, high = -1.0, (only_second - only_first) / n
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _score_statistic(only_first, only_second, n, middle) > wanted:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _score_statistic(only_first: int, only_second: int, n: int, difference: float) -> float:
+    """How many standard errors the observed difference lies above this one (Tango 1998)."""
+    # The share that only the first arm passes, most likely under this difference: root of a x^2 + b x + c.
+    a = 2 * n
+    b = -only_first - only_second + (2 * n - only_second + only_first) * difference
+    c = -only_first * difference * (1 - difference)
+    share = (sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+    variance = n * (2 * share + difference * (1 - difference))
+    distance = only_second - only_first - n * difference
+    if variance <= 0:
+        return inf if distance > 0 else 0.0
+    return distance / sqrt(variance)
+
+
+def upper_bound(k: int, n: int, *, alpha: float = 0.05) -> float:
+    """The exact share (Clopper-Pearson, one-sided) that k of n leave possible: 3 % at 0 of 100."""
+    return 1.0 if k == n else float(beta.ppf(1 - alpha, k + 1, n - k))
 
 
 def power(n: int, gain: float, *, wrong_way: float = 0.04) -> float:
@@ -125,15 +197,65 @@ def power(n: int, gain: float, *, wrong_way: float = 0.04) -> float:
 
 
 @cache
-def _largest_rare(n: int) -> int | None:
-    """The largest smaller side of n discordant questions at which the exact test still says p < 0.05."""
+def _largest_rare(n: int, alpha: float = 0.05) -> int | None:
+    """The largest smaller side of n discordant questions at which the exact test still says p < alpha."""
     total, largest = 0, None
     for smaller in range(n // 2 + 1):
         total += comb(n, smaller)
-        if 2 * total / (1 << n) >= 0.05:
+        if 2 * total / (1 << n) >= alpha:
             break
         largest = smaller
     return largest
+
+
+def simulated_power(
+    n: int, *, gain: float, wrong_way: float, alpha: float = 0.05, draws: int = 2000, seed: int = 0
+) -> float:
+    """Chance that the exact test shows a true gain (p < alpha), by draws: fast for any n and alpha."""
+    both = min(1.0, gain + 2 * wrong_way)
+    random = np.random.default_rng(seed)
+    discordant = random.binomial(n, both, size=draws)
+    worse = random.binomial(discordant, wrong_way / both)
+    found = 0
+    for moved, lost in zip(discordant.tolist(), worse.tolist(), strict=True):
+        rare = _largest_rare(moved, alpha)
+        found += rare is not None and lost <= rare
+    return found / draws
+
+
+def noninferiority_power(
+    n: int, *, margin: float, moving: float, alpha: float = 0.05, draws: int = 500, seed: int = 0
+) -> float:
+    """Chance that `score_bound` stays above -margin between equal arms in which a share `moving` differs."""
+    random = np.random.default_rng(seed)
+    discordant = random.binomial(n, moving, size=draws)
+    worse = random.binomial(discordant, 0.5)
+    wanted = NormalDist().inv_cdf(1 - alpha)
+    return (
+        sum(
+            _score_statistic(lost, moved - lost, n, -margin) >= wanted
+            for moved, lost in zip(discordant.tolist(), worse.tolist(), strict=True)
+        )
+        / draws
+    )
+
+
+def questions_needed(
+    chance: Callable[[int], float], *, effect: float = 1.0, wanted: float = 0.8, most: int = 2000
+) -> int | None:
+    """The fewest questions, to one in twenty, at which `chance` is as wanted; None for more than `most`.
+
+    `effect` is the design effect: so many times more questions of clusters are needed than independent ones.
+    """
+    low, high = 1, 10
+    while chance(high) < wanted:
+        low, high = high, 2 * high
+        if low >= most:
+            return None
+    while high - low > max(1, low // 20):
+        middle = (low + high) // 2
+        low, high = (low, middle) if chance(middle) >= wanted else (middle, high)
+    return ceil(high * effect)
 
 
 def _binomial(k: int, n: int, share: float) -> float:

@@ -1,19 +1,31 @@
 from __future__ import annotations
 
+from math import log
+
+import numpy as np
 import pytest
+from scipy import optimize
 from scipy import stats as scipy_stats
 
 from eval.stats import (
     Pair,
     Rate,
     cluster_interval,
+    design_effect,
     exact_p,
+    holm,
     mcnemar,
     median,
     ndcg,
+    noninferiority_power,
     power,
+    questions_needed,
+    score_bound,
+    simulated_power,
     smallest_visible_gain,
+    upper_bound,
     wilson,
+    worst_difference,
 )
 
 
@@ -88,3 +100,84 @@ def test_ndcg() -> None:
     assert ndcg(["x", "a"], {"a": 1}, depth=10) == pytest.approx(0.6309, abs=1e-4)
     assert ndcg(["x", "y"], gold, depth=10) == 0.0
     assert ndcg(["x"] * 10 + ["a"], {"a": 1}, depth=10) == 0.0
+
+
+def test_holm_is_stricter_the_smaller_the_p() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert holm({"one": 0.04}) == {"one": 0.04}
+    assert holm({"a": 0.6, "b": 0.9}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(4, 4, 100), (0, 7, 60), (9, 2, 80), (1, 0, 30)])
+def test_the_score_bound_is_where_the_constrained_likelihood_says(b: int, c: int, n: int) -> None:
+    """The share of losses that the difference leaves most likely is found here by search, not by formula."""
+    bound = score_bound(b, c, n)
+
+    def unlikely(share: float) -> float:
+        cells = ((b, share), (c, share + bound), (n - b - c, 1 - 2 * share - bound))
+        return -sum(count * log(chance) for count, chance in cells if count)
+
+    low, high = max(0.0, -bound) + 1e-12, (1 - bound) / 2 - 1e-12
+    share = optimize.minimize_scalar(
+        unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-12}
+    ).x
+    spread = (2 * share + bound - bound**2) / n
+    assert ((c - b) / n - bound) / spread**0.5 == pytest.approx(scipy_stats.norm.ppf(0.95), abs=1e-3)
+
+
+def test_nothing_moved_is_no_proof_of_no_difference() -> None:
+    few = [Pair(cluster=n, first=1, second=1) for n in range(10)]
+    many = [Pair(cluster=n, first=1, second=1) for n in range(100)]
+    assert worst_difference(few, resamples=500, seed=1) == pytest.approx(-0.213, abs=0.001)
+    assert worst_difference(many, resamples=500, seed=1) == pytest.approx(-0.026, abs=0.001)
+
+
+def test_questions_that_move_together_leave_more_in_doubt() -> None:
+    moves = [*[-1] * 8, *[1] * 16, *[0] * 76]
+    apart = [Pair(cluster=n, first=0, second=move) for n, move in enumerate(moves)]
+    together = [Pair(cluster=n // 8, first=0, second=move) for n, move in enumerate(moves)]
+    alone = worst_difference(apart, resamples=2000, seed=1)
+    assert worst_difference(together, resamples=2000, seed=1) < alone - 0.02
+    assert design_effect(apart) == pytest.approx(1.0, abs=0.01)
+    assert design_effect(together) > 4
+    assert design_effect([Pair(cluster=n, first=1, second=1) for n in range(4)]) == 1.0
+
+
+def test_a_candidate_that_is_worse_by_the_margin_is_seldom_called_no_worse() -> None:
+    random = np.random.default_rng(5)
+    lost, gained, _ = random.multinomial(150, [0.09, 0.04, 0.87], size=2000).T
+    called = [score_bound(int(b), int(c), 150) >= -0.05 for b, c in zip(lost, gained, strict=True)]
+    assert np.mean(called) == pytest.approx(0.05, abs=0.02)
+
+
+def test_simulated_power_is_the_sum() -> None:
+    for n, gain in ((50, 0.2), (100, 0.1), (150, 0.1)):
+        assert simulated_power(n, gain=gain, wrong_way=0.04, draws=8000) == pytest.approx(
+            power(n, gain), abs=0.02
+        )
+    assert simulated_power(100, gain=0.1, wrong_way=0.04, alpha=0.025) < power(100, 0.1) - 0.03
+    assert simulated_power(100, gain=0.2, wrong_way=0.0) > 0.99
+
+
+def test_questions_needed_are_enough_and_not_many_more_than_that() -> None:
+    needed = questions_needed(lambda n: power(n, 0.1))
+    assert needed is not None
+    assert power(needed, 0.1) >= 0.8 > power(int(needed * 0.9), 0.1)
+    assert questions_needed(lambda n: power(n, 0.1), effect=2.0) == 2 * needed
+    assert questions_needed(lambda n: 0.1) is None
+
+
+def test_margins_need_questions_even_where_nothing_moves() -> None:
+    """z^2 (1 - m) / m: 52 questions at 5 points."""
+    needed = questions_needed(lambda n: noninferiority_power(n, margin=0.05, moving=0.0))
+    assert needed is not None
+    assert 52 <= needed <= 55
+    assert noninferiority_power(100, margin=0.05, moving=0.2) < 0.5
+
+
+def test_the_upper_bound_of_none_is_the_rule_of_three() -> None:
+    assert upper_bound(0, 50) == pytest.approx(0.058, abs=0.001)
+    assert upper_bound(0, 100) == pytest.approx(0.030, abs=0.001)
+    assert upper_bound(3, 3) == 1.0
+    assert scipy_stats.binom.cdf(2, 40, upper_bound(2, 40)) == pytest.approx(0.05)
