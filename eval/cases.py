@@ -1,8 +1,9 @@
 """Questions with what a right answer must hold, read from files and fingerprinted.
 
-Three formats: the demo's (`<topic>.jsonl` files in a folder, see deploy/demo/README.md), the public sets'
-(`queries.jsonl` with `qrels.tsv` beside it), and any other JSONL file of questions with their gold documents,
-as `twinrail knowledge fit` reads it. The last two name no facts, so some metrics do not apply to them.
+Four formats: question sets (`questions.jsonl` in a folder, see eval/sets/questions.py), the demo's (`<topic>.jsonl`
+files in a folder, see deploy/demo/README.md), the public sets' (`queries.jsonl` with `qrels.tsv` beside it), and any
+other JSONL file of questions with their gold documents, as `twinrail knowledge fit` reads it. The last two name no
+facts, so some metrics do not apply to them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,31 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from eval.errors import CaseFileError
+from eval.lines import Places, parse_line, read_lines
+from eval.sets.freezing import check_frozen
+from eval.sets.questions import Question, read_questions, set_file
+from eval.sets.questions import Status as QuestionStatus
 
 Status = Literal["answered", "abstained", "escalated"]
-_Row = TypeVar("_Row", bound=BaseModel)
+#: How a question of each status should end. A refusal is an answer that gives nothing, so it abstains.
+_ENDINGS: Mapping[QuestionStatus, Status] = {
+    "answerable": "answered",
+    "unanswerable": "abstained",
+    "must_refuse": "abstained",
+    "must_escalate": "escalated",
+}
+#: Kinds of the demo that must be refused; elsewhere the kind is the question's status.
+_REFUSED_KINDS = ("must_refuse", "abusive")
+_FORMAT_PAGE = "the format's README"
 #: The principal of what customers read.
 _EVERYBODY = "public"
 
@@ -50,6 +65,17 @@ class Case:
     history: tuple[tuple[str, str], ...] = ()
     #: Whether `facts` is a full list: an empty one then means that no fact is needed.
     facts_known: bool = True
+    #: What kind of work the question is, in the team's words.
+    task_type: str = ""
+    #: The day on which it was first asked, as an ISO date.
+    asked_at: str = ""
+
+    @property
+    def question_status(self) -> QuestionStatus | None:
+        """What the question is, where `status` is how its answer should end; None: nobody has said."""
+        if self.status == "abstained":
+            return "must_refuse" if self.kind in _REFUSED_KINDS else "unanswerable"
+        return {"answered": "answerable", "escalated": "must_escalate"}.get(self.status or "")  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +92,18 @@ class CaseSet:
         ordered = tuple(sorted(cases, key=lambda case: case.id))
         digest = hashlib.sha256()
         for case in ordered:
-            digest.update(orjson.dumps(asdict(case), option=orjson.OPT_SORT_KEYS))
+            digest.update(orjson.dumps(_digested(case), option=orjson.OPT_SORT_KEYS))
             digest.update(b"\n")
         return cls(name=name, cases=ordered, sha256=digest.hexdigest())
+
+
+def _digested(case: Case) -> dict[str, Any]:
+    """A field that is not filled in changes no digest: runs from before it was there can still be read."""
+    row = asdict(case)
+    for later in ("task_type", "asked_at"):
+        if not row[later]:
+            del row[later]
+    return row
 
 
 class _DemoRow(BaseModel):
@@ -123,20 +158,27 @@ class _LabelledRow(BaseModel):
     principals: list[str] | None = None
 
 
-def load_cases(path: Path) -> tuple[Case, ...]:
-    """All questions of a folder or file; nothing half-read: the first bad line is an error that names it."""
-    if path.is_dir() and (path / "queries.jsonl").is_file():
+def load_cases(path: Path, *, as_of: date | None = None) -> tuple[Case, ...]:
+    """All questions of a folder or file; nothing half-read: the first bad line is an error that names it.
+
+    Of a question set, the facts that hold on `as_of` (today) are expected. A frozen set that has changed is refused.
+    """
+    if (file := set_file(path)) is not None:
+        check_frozen(file.parent)
+        day = as_of or datetime.now(UTC).date()
+        cases = [case_of(question, day) for question in read_questions(file)]
+    elif path.is_dir() and (path / "queries.jsonl").is_file():
         cases = _load_queries(path / "queries.jsonl", path / "qrels.tsv")
     elif path.is_dir():
         files = sorted(path.glob("*.jsonl"))
         if not files:
             raise CaseFileError(file=path, what="no .jsonl file in it", fix="name a folder of question files")
-        seen = _Seen()
+        seen = Places()
         cases = [case for file in files for case in _load_demo(file, seen)]
     elif path.name == "queries.jsonl" and path.is_file():
         cases = _load_queries(path, path.with_name("qrels.tsv"))
     elif path.is_file():
-        cases = list(_load_demo(path, _Seen())) if _is_demo(path) else _load_labelled(path)
+        cases = list(_load_demo(path, Places())) if _is_demo(path) else _load_labelled(path)
     else:
         raise CaseFileError(file=path, what="does not exist", fix="name a question file or folder")
     if not cases:
@@ -214,47 +256,41 @@ def _spread(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
     return chosen
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        content = file.read_bytes()
-    except OSError as exc:
-        raise CaseFileError(file=file, what=exc.strerror or "cannot be read", fix="check the path") from exc
-    for number, line in enumerate(content.splitlines(), start=1):
-        if line.strip():
-            yield number, line
+def case_of(question: Question, day: date) -> Case:
+    """A question of a set as it is judged on a day."""
+    current = tuple(row for fact in question.facts if fact.holds_on(day) for row in fact.spellings())
+    right = {spelling for row in current for spelling in row}
+    over = [
+        value for fact in question.facts if fact.over_on(day) for row in fact.spellings() for value in row
+    ]
+    status = None if question.status is None else _ENDINGS[question.status]
+    return Case(
+        id=question.id,
+        topic=question.cluster or question.id,
+        split=question.split or "all",
+        text=question.text,
+        asker=question.asker,
+        kind=question.kind or question.status or "",
+        gold=tuple(dict.fromkeys(question.gold)),
+        facts=current,
+        stale_values=tuple(
+            dict.fromkeys((*question.stale_values, *(value for value in over if value not in right)))
+        ),
+        status=status,
+        intent=question.intent,
+        escalate=None if status is None else status == "escalated",
+        escalation_reason=question.escalation_reason,
+        history=tuple((said.role, said.text) for said in question.history),
+        # An answerable question without facts is one whose facts nobody has written down.
+        facts_known=bool(current) or question.status in ("unanswerable", "must_refuse", "must_escalate"),
+        task_type=question.task_type,
+        asked_at=question.asked_at.isoformat() if question.asked_at else "",
+    )
 
 
-def _parse(model: type[_Row], file: Path, number: int, line: bytes) -> _Row:
-    try:
-        return model.model_validate_json(line)
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        fix = "write one JSON object a line" if first["type"] == "json_invalid" else "see the format's README"
-        raise CaseFileError(file=file, line=number, field=field, what=first["msg"].lower(), fix=fix) from exc
-
-
-class _Seen:
-    """Where each id stood first, so that a duplicate names both places."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, str] = {}
-
-    def add(self, file: Path, number: int, case_id: str) -> None:
-        if case_id in self._places:
-            raise CaseFileError(
-                file=file,
-                line=number,
-                field="id",
-                what=f"{case_id!r} stands already at {self._places[case_id]}",
-                fix="give each question an id of its own",
-            )
-        self._places[case_id] = f"{file}:{number}"
-
-
-def _load_demo(file: Path, seen: _Seen) -> Iterator[Case]:
-    for number, line in _lines(file):
-        row = _parse(_DemoRow, file, number, line)
+def _load_demo(file: Path, seen: Places) -> Iterator[Case]:
+    for number, line in read_lines(file):
+        row = parse_line(_DemoRow, file, number, line, format_page=_FORMAT_PAGE)
         seen.add(file, number, row.id)
         for field, empty in (
             ("text", not row.text.strip()),
@@ -289,14 +325,14 @@ def _load_demo(file: Path, seen: _Seen) -> Iterator[Case]:
 
 def _is_demo(file: Path) -> bool:
     """By the first row: only the demo's rows have facts."""
-    return any(b'"facts"' in line for _, line in islice(_lines(file), 1))
+    return any(b'"facts"' in line for _, line in islice(read_lines(file), 1))
 
 
 def _load_labelled(file: Path) -> list[Case]:
-    seen = _Seen()
+    seen = Places()
     rows: dict[str, _LabelledRow] = {}
-    for number, line in _lines(file):
-        row = _parse(_LabelledRow, file, number, line)
+    for number, line in read_lines(file):
+        row = parse_line(_LabelledRow, file, number, line, format_page=_FORMAT_PAGE)
         if not row.text.strip():
             raise CaseFileError(file=file, line=number, field="text", what="is empty", fix="fill it in")
         case_id = row.id or f"{file.stem}-{number}"
@@ -328,10 +364,10 @@ def _load_labelled(file: Path) -> list[Case]:
 
 def _load_queries(file: Path, qrels: Path) -> list[Case]:
     gold = _load_qrels(qrels) if qrels.is_file() else {}
-    seen = _Seen()
+    seen = Places()
     rows: list[_QueryRow] = []
-    for number, line in _lines(file):
-        row = _parse(_QueryRow, file, number, line)
+    for number, line in read_lines(file):
+        row = parse_line(_QueryRow, file, number, line, format_page=_FORMAT_PAGE)
         seen.add(file, number, row.id)
         if not row.text.strip():
             raise CaseFileError(file=file, line=number, field="text", what="is empty", fix="fill it in")
@@ -355,7 +391,7 @@ def _load_queries(file: Path, qrels: Path) -> list[Case]:
 
 def _load_qrels(file: Path) -> dict[str, tuple[str, ...]]:
     gold: defaultdict[str, list[str]] = defaultdict(list)
-    for number, line in _lines(file):
+    for number, line in read_lines(file):
         parts = line.decode("utf-8", "replace").split("\t")
         if number == 1 and parts[0] == "query-id":
             continue

@@ -1,7 +1,7 @@
 """Whether an answer says a fact, in any accepted spelling, with numbers and units written in one way.
 
 Word order inside a spelling counts, words around it do not. A negation outside the spelling is not
-seen: write "no card", not "card".
+seen: write "no card", not "card". A spelling may be marked as a value (`number:$9`) or as a pattern (`regex:...`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+
+from serving.values import find_values, known_values
+
+#: What a spelling begins with that is compared as a value, or searched as a pattern.
+NUMBER_MARK, REGEX_MARK = "number:", "regex:"
 
 _NUMBERS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
@@ -65,6 +70,12 @@ def says(answer: str, spelling: str) -> bool:
 
     A spelling of signs alone (`~$`) is looked for as it is.
     """
+    if spelling.startswith(REGEX_MARK):
+        return re.search(spelling.removeprefix(REGEX_MARK), answer, re.IGNORECASE) is not None
+    if spelling.startswith(NUMBER_MARK):
+        wanted_values = find_values(spelling.removeprefix(NUMBER_MARK))
+        known = known_values([answer])
+        return bool(wanted_values) and all(known.hold(value) for value in wanted_values)
     wanted, given = tokens(spelling), tokens(answer)
     if not wanted:
         return bool(spelling.strip()) and spelling.strip() in answer

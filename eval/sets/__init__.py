@@ -1,0 +1,1 @@
+"""Question sets: imported, redacted, clustered, split, frozen, and drafted from documents."""
