@@ -1,9 +1,9 @@
 """Questions with what a right answer must hold, read from files and fingerprinted.
 
-Four formats: question sets (`questions.jsonl` in a folder, see eval/sets/questions.py), the demo's (`<topic>.jsonl`
-files in a folder, see deploy/demo/README.md), the public sets' (`queries.jsonl` with `qrels.tsv` beside it), and any
-other JSONL file of questions with their gold documents, as `twinrail knowledge fit` reads it. The last two name no
-facts, so some metrics do not apply to them.
+Four formats: question sets (`questions.jsonl` in a folder, see eval/sets/questions.py), the demo's
+(`<topic>.jsonl` files in a folder, see deploy/demo/README.md), the public sets' (`queries.jsonl` with
+`qrels.tsv` beside it), and any other JSONL file of questions with their gold documents, as
+`twinrail knowledge fit` reads it. The last two name no facts, so some metrics do not apply to them.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ class _LabelledRow(BaseModel):
 def load_cases(path: Path, *, as_of: date | None = None) -> tuple[Case, ...]:
     """All questions of a folder or file; nothing half-read: the first bad line is an error that names it.
 
-    Of a question set, the facts that hold on `as_of` (today) are expected. A frozen set that has changed is refused.
+    Of a question set, the facts that hold on `as_of` (today) are expected. A frozen one that has changed is
+    refused.
     """
     if (file := set_file(path)) is not None:
         check_frozen(file.parent)

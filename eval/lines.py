@@ -1,4 +1,4 @@
-"""Files of one JSON object a line, read so that each complaint names the file, the line, the field and the fix."""
+"""Files of one JSON object a line; a complaint names the file, the line, the field and the fix."""
 
 from __future__ import annotations
 

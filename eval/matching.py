@@ -1,7 +1,8 @@
 """Whether an answer says a fact, in any accepted spelling, with numbers and units written in one way.
 
 Word order inside a spelling counts, words around it do not. A negation outside the spelling is not
-seen: write "no card", not "card". A spelling may be marked as a value (`number:$9`) or as a pattern (`regex:...`).
+seen: write "no card", not "card". A spelling may be marked as a value (`number:$9`) or as a pattern
+(`regex:...`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A set that nobody changes any more: its fingerprint and counts in a read-only manifest, and who opened its holdout.
+"""A set that nobody changes any more: its fingerprint and counts, and who opened its holdout.
 
 The fingerprint is the SHA-256 of `questions.jsonl` as it stands, so `sha256sum` gives the same.
 """
@@ -79,7 +79,7 @@ def count(questions: Sequence[Question]) -> dict[str, dict[str, dict[str, int]]]
 
 
 def freeze(folder: Path, *, now: Callable[[], datetime] = _now) -> Manifest:
-    """Write the questions in their canonical order, and the manifest beside them. Freezing twice changes nothing."""
+    """Write the questions in canonical order, and the manifest beside them. Twice changes nothing."""
     if (known := check_frozen(folder)) is not None:
         return known
     questions = read_questions(folder / QUESTIONS)
@@ -109,14 +109,19 @@ def check_frozen(folder: Path) -> Manifest | None:
         return None
     try:
         manifest = Manifest(**orjson.loads(target.read_bytes()))
-        if manifest.format != _FORMAT:
-            raise ValueError(f"format {manifest.format}, not {_FORMAT}")
     except (OSError, ValueError, TypeError) as exc:
         raise CaseFileError(
             file=target,
             what=f"not a manifest ({exc})",
             fix="restore it, or delete it and freeze the set again under a new name",
         ) from exc
+    if manifest.format != _FORMAT:
+        raise CaseFileError(
+            file=target,
+            field="format",
+            what=f"is {manifest.format}, not {_FORMAT}",
+            fix="freeze the set again under a new name",
+        )
     found = _digest(folder / QUESTIONS)
     if found != manifest.sha256:
         raise CaseFileError(
@@ -141,7 +146,7 @@ def require_open(folder: Path) -> None:
 def log_opening(
     path: Path, split: str, who: str, version: str, *, now: Callable[[], datetime] = _now
 ) -> Opening | None:
-    """Note that a split was measured on. None where the questions are no question set: only sets are kept apart."""
+    """Note that a split was measured on. None where the questions are no set: only sets are kept apart."""
     file = set_file(path)
     if file is None:
         return None

@@ -34,7 +34,10 @@ _UNRELATED = ("The sky is blue today.", "Please call 0 or 17.", "Nein!", "a")
 _LONGEST_PATTERN = 500
 #: A fact of these words alone is said by nearly every answer.
 _EVERYWHERE = frozenset(
-    "a an and are be can for i in is it of on or our that the this to we will with you your".split()
+    (
+        *("a", "an", "and", "are", "be", "can", "for", "i", "in", "is", "it", "of", "on", "or", "our"),
+        *("that", "the", "this", "to", "we", "will", "with", "you", "your"),
+    )
 )
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -45,8 +48,8 @@ class GoldFact(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    #: exact: one of `values`, each an accepted spelling. number: one of them, compared as a value ($9.00 is $9).
-    #: regex: one of them finds something. set: all of them, in any order.
+    #: exact: one of `values`, each an accepted spelling. number: one of them, compared as a value ($9.00 is
+    #: $9). regex: one of them finds something. set: all of them, in any order.
     match: Match = "exact"
     values: tuple[Text, ...] = Field(min_length=1)
     #: The document that says it, if known.
@@ -102,7 +105,7 @@ def _check_number(value: str) -> None:
     found = find_values(value)
     if not any(letter.isdigit() for letter in value) or not found:
         raise ValueError(
-            f"number fact {value!r} holds no number and so matches nothing; write a number such as 14 days or $9"
+            f"number fact {value!r} holds no number and so matches nothing; write one such as 14 days or $9"
         )
     if len(found) > 1:
         raise ValueError(f"number fact {value!r} holds {len(found)} numbers; write one fact for each")
