@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from eval.errors import ArmError
 
@@ -14,19 +15,38 @@ POINTER_WORDS = ("stable", "canary", "previous", "fallback")
 KNOWLEDGE_WORDS = ("stable", "canary", "previous", "shadow")
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}\Z")
-_KEYS = ("knowledge", "model", "context")
+_KEYS = ("knowledge", "model", "context", "kind")
+#: Answers without retrieval.
+NO_CONTEXT = "none"
+#: The gold documents of each question are given instead of retrieved.
+GOLD_CONTEXT = "gold"
+
+
+class ArmKind(StrEnum):
+    """What an arm stands for when its failures are read and fixes are weighed."""
+
+    PROMPT = "prompt"
+    RAG = "rag"
+    RAG_PLUS = "rag_plus"
+    ORACLE = "oracle"
+    TUNED = "tuned"
+    HYBRID = "hybrid"
+
+
+#: Arms whose name says more than their pin does.
+_KINDS = {"rag": ArmKind.RAG, "rag_improved": ArmKind.RAG_PLUS, "rag_plus": ArmKind.RAG_PLUS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """What the gateway must use. `context="none"` answers without retrieval."""
+    """What the gateway must use."""
 
     knowledge: str | None = None
     model: str | None = None
     context: str | None = None
 
     def as_body(self) -> dict[str, str]:
-        """The pin as `POST /v1/answers` takes it."""
+        """The pin as `POST /v1/answers` takes it, but for gold documents: those are the question's."""
         fields = {"knowledge": self.knowledge, "model": self.model, "context": self.context}
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -37,11 +57,32 @@ class Arm:
 
     name: str
     pin: Pin
+    #: The kind that was written down; "" where name and pin say it.
+    stated: str = ""
 
     @property
     def retrieves(self) -> bool:
         """Whether retrieval takes part; without it retrieval metrics do not apply."""
         return self.pin.context is None
+
+    @property
+    def reads_knowledge(self) -> bool:
+        """Whether a knowledge version takes part: gold documents are of one, and so is what answers the
+        questions that have none."""
+        return self.pin.context != NO_CONTEXT
+
+    @property
+    def kind(self) -> ArmKind:
+        """What it stands for. The base model is known by the word `fallback`, so resolving an arm states it."""
+        if self.stated:
+            return ArmKind(self.stated)
+        if self.pin.context == GOLD_CONTEXT:
+            return ArmKind.ORACLE
+        if self.pin.context == NO_CONTEXT:
+            return ArmKind.PROMPT if self.pin.model == "fallback" else ArmKind.TUNED
+        if self.name in _KINDS:
+            return _KINDS[self.name]
+        return ArmKind.RAG if self.pin.model == "fallback" else ArmKind.HYBRID
 
 
 #: The arms of the first question everybody asks: does retrieval help, does tuning help?
@@ -50,44 +91,57 @@ DEFAULT_ARMS = (
     Arm(name="rag_base", pin=Pin(knowledge="stable", model="fallback")),
     Arm(name="rag_tuned", pin=Pin(knowledge="stable", model="stable")),
 )
+#: Arms that are asked by name only: each costs as much as any other.
+OTHER_ARMS = (
+    Arm(name="oracle", pin=Pin(knowledge="stable", model="fallback", context=GOLD_CONTEXT)),
+    Arm(name="tuned", pin=Pin(model="stable", context=NO_CONTEXT)),
+)
 
 
 def parse_arm(text: str) -> Arm:
-    """Read `name=knowledge:...,model:...,context:...`; a rail left out is its stable version."""
+    """Read `name=knowledge:...,model:...,context:...,kind:...`; a rail left out is its stable version."""
     name, equals, rest = text.partition("=")
     if not equals or not _NAME.match(name):
         raise ArmError(
-            f"--arm {text!r}: wants name=knowledge:ID,model:ID,context:none, "
+            f"--arm {text!r}: wants name=knowledge:ID,model:ID,context:none|gold,kind:KIND, "
             "with a name of small letters, digits, '_', '.' and '-'"
         )
     values: dict[str, str] = {}
     for part in filter(None, rest.split(",")):
         key, colon, value = part.partition(":")
         if key not in _KEYS or not colon or not value:
-            raise ArmError(f"--arm {name}: {part!r} is not one of knowledge:ID, model:ID, context:none")
+            raise ArmError(
+                f"--arm {name}: {part!r} is not one of knowledge:ID, model:ID, context:none|gold, kind:KIND"
+            )
         if key in values:
             raise ArmError(f"--arm {name}: {key} is given twice; keep one")
         values[key] = value
-    if values.get("context", "none") != "none":
-        raise ArmError(f"--arm {name}: context:{values['context']} is unknown; write none or leave it out")
-    if "context" in values and "knowledge" in values:
+    if values.get("context", NO_CONTEXT) not in (NO_CONTEXT, GOLD_CONTEXT):
+        raise ArmError(
+            f"--arm {name}: context:{values['context']} is unknown; write none or gold, or leave it out"
+        )
+    if "kind" in values and values["kind"] not in list(ArmKind):
+        raise ArmError(f"--arm {name}: kind:{values['kind']} is unknown; choose from {', '.join(ArmKind)}")
+    if values.get("context") == NO_CONTEXT and "knowledge" in values:
         raise ArmError(f"--arm {name}: context:none reads no knowledge; drop knowledge:{values['knowledge']}")
     return Arm(
         name=name,
         pin=Pin(knowledge=values.get("knowledge"), model=values.get("model"), context=values.get("context")),
+        stated=values.get("kind", ""),
     )
 
 
 def choose_arms(names: Sequence[str], written: Sequence[Arm]) -> tuple[Arm, ...]:
     """The default arms by name, then the written ones; a written arm replaces a default of its name."""
-    by_name = {arm.name: arm for arm in DEFAULT_ARMS}
+    by_name = {arm.name: arm for arm in (*DEFAULT_ARMS, *OTHER_ARMS)}
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise ArmError(f"--arms: no arm is called {unknown[0]!r}; use {', '.join(by_name)} or --arm")
     repeated = {arm.name for arm in written if [other.name for other in written].count(arm.name) > 1}
     if repeated:
         raise ArmError(f"--arm: {sorted(repeated)[0]!r} is given twice; give each arm a name of its own")
-    chosen = {name: by_name[name] for name in names or (() if written else by_name)}
+    default = () if written else [arm.name for arm in DEFAULT_ARMS]
+    chosen = {name: by_name[name] for name in names or default}
     chosen |= {arm.name: arm for arm in written}
     return tuple(chosen.values())
 
@@ -98,13 +152,14 @@ def resolve_arms(arms: Sequence[Arm], pointers: Mapping[str, Mapping[str, str | 
     `pointers` maps a rail to its pointer words and ids.
     """
     resolved = tuple(
-        Arm(
-            name=arm.name,
+        replace(
+            arm,
             pin=Pin(
-                knowledge=_resolve(arm, "knowledge", pointers) if arm.retrieves else None,
+                knowledge=_resolve(arm, "knowledge", pointers) if arm.reads_knowledge else None,
                 model=_resolve(arm, "model", pointers),
                 context=arm.pin.context,
             ),
+            stated=arm.kind,
         )
         for arm in arms
     )

@@ -6,14 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import orjson
 
-from eval.arms import KNOWLEDGE_WORDS, POINTER_WORDS, Arm
+from eval.arms import GOLD_CONTEXT, KNOWLEDGE_WORDS, POINTER_WORDS, Arm
 from eval.cases import Case
+from eval.documents import DocumentHistory, PastVersion, snapshot_of
 from eval.errors import AnswerFailedError, GatewayRefusedError, GatewayUnavailableError
 from eval.observations import Citation, Draft, Evidence, Observation, Ranking
 from serving.prompting import Passage
@@ -25,6 +27,10 @@ _CONNECT_TIMEOUT_S = 10.0
 _LONGEST_PAUSE_S = 30.0
 _HISTORY_MESSAGES = 40
 _MESSAGE_CHARACTERS = 8_000
+#: What one pinned passage and one pin may hold.
+_PASSAGE_CHARACTERS = 20_000
+_TITLE_CHARACTERS = 300
+_PINNED_PASSAGES = 20
 #: Most turns that one request lists.
 _TURNS_A_PAGE = 200
 
@@ -51,6 +57,7 @@ class GatewayClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
         self._attempts = attempts
         self._first_pause_s = first_pause_s
+        self._documents: dict[str, DocumentHistory] = {}
 
     @property
     def askers(self) -> frozenset[str]:
@@ -71,17 +78,48 @@ class GatewayClient:
 
     async def answer(self, case: Case, arm: Arm) -> Observation:
         """Ask one question in one arm and read back its turn. An error on it is an observation too."""
-        started = time.monotonic()
-        question: dict[str, Any] = {"question": case.text, "pin": arm.pin.as_body()}
-        if history := _history(case):
-            question["history"] = history
         try:
+            given = await self._gold(case, arm)
+            question: dict[str, Any] = {"question": case.text, "pin": _pin(arm, given)}
+            if history := _history(case):
+                question["history"] = history
+            started = time.monotonic()
             body = await self._call("POST", "/v1/answers", asker=case.asker, body=question)
             wall_ms = (time.monotonic() - started) * 1000
             turn = await self._call("GET", f"/v1/turns/{body['id']}", asker=case.asker, may_lag=True)
-            return read_observation(body, turn, case=case, arm=arm, wall_ms=wall_ms)
+            seen = read_observation(body, turn, case=case, arm=arm, wall_ms=wall_ms)
+            return _named(seen, given) if given else seen
         except AnswerFailedError as exc:
             return Observation(case_id=case.id, arm=arm.name, error=str(exc))
+
+    async def document(self, document_id: str) -> DocumentHistory:
+        """All that a document ever said, read once; without versions where no key can read it."""
+        if document_id not in self._documents:
+            rows = {}
+            for asker in sorted(self._keys):
+                path = f"/v1/documents/{quote(document_id)}?history=true"
+                try:
+                    rows[asker] = await self._call("GET", path, asker=asker, may_miss=True)
+                except _NotThereError:
+                    continue
+            row = next(iter(rows.values()), {"id": document_id, "head": 0, "versions": []})
+            self._documents[document_id] = DocumentHistory.from_json({**row, "readers": sorted(rows)})
+        return self._documents[document_id]
+
+    async def _gold(self, case: Case, arm: Arm) -> tuple[tuple[str, PastVersion], ...]:
+        """The gold documents as the arm's snapshot holds them; else as they were last, because how a model
+        uses the right text can be asked also of a text that is gone."""
+        if arm.pin.context != GOLD_CONTEXT:
+            return ()
+        snapshot = snapshot_of(arm.pin.knowledge or "")
+        found = []
+        for document_id in case.gold:
+            history = await self.document(document_id)
+            if not history.versions:
+                raise AnswerFailedError(f"{document_id}: no such document; correct gold of {case.id}")
+            shown = history.at(history.head if snapshot is None else snapshot)
+            found.append((document_id, shown or history.versions[-1]))
+        return tuple(found)
 
     async def search(
         self, case: Case, knowledge: str, *, depth: int, filters: Mapping[str, Any] | None = None
@@ -137,8 +175,10 @@ class GatewayClient:
         asker: str,
         body: Mapping[str, Any] | None = None,
         may_lag: bool = False,
+        may_miss: bool = False,
     ) -> dict[str, Any]:
-        """Try until the gateway answers. With `may_lag`, 404 means that the record is still being written."""
+        """Try until the gateway answers. With `may_lag`, 404 means that the record is still being written,
+        with `may_miss` that there is none."""
         problem = ""
         for attempt in range(1, self._attempts + 1):
             retry_after, of_this_question = None, False
@@ -154,6 +194,8 @@ class GatewayClient:
                 if reply.status < 300:
                     return _object(reply.content, path)
                 problem, retry_after = f"{method} {path}: {reply.status} {reply.detail}", reply.retry_after
+                if may_miss and reply.status == 404:
+                    raise _NotThereError(problem)
                 lagging = may_lag and reply.status == 404
                 if not lagging and reply.status not in _BUSY:
                     raise _refusal(reply, problem)
@@ -196,6 +238,46 @@ class Recorded:
     conversation_id: str
     question: str
     filters: Mapping[str, Any]
+
+
+class _NotThereError(AnswerFailedError):
+    """The gateway has no such thing for this key."""
+
+
+def _pin(arm: Arm, given: Sequence[tuple[str, PastVersion]]) -> dict[str, Any]:
+    """The arm's pin; of an arm with gold documents, for a question without any, retrieval as usual."""
+    body: dict[str, Any] = arm.pin.as_body()
+    if arm.pin.context == GOLD_CONTEXT:
+        del body["context"]
+        if given:
+            body.pop("knowledge", None)
+            body["context"] = [passage for _, passage in _passages(given)]
+    return body
+
+
+def _passages(given: Sequence[tuple[str, PastVersion]]) -> list[tuple[str, dict[str, str]]]:
+    """Documents as pinned passages, each with its document, as many as a pin may hold."""
+    return [
+        (
+            document_id,
+            {
+                "title": version.title[:_TITLE_CHARACTERS],
+                "text": version.text[start : start + _PASSAGE_CHARACTERS],
+            },
+        )
+        for document_id, version in given
+        for start in range(0, len(version.text), _PASSAGE_CHARACTERS)
+    ][:_PINNED_PASSAGES]
+
+
+def _named(seen: Observation, given: Sequence[tuple[str, PastVersion]]) -> Observation:
+    """Pinned passages have no document on the wire; here it is known."""
+    documents = {n: document for n, (document, _) in enumerate(_passages(given), start=1)}
+    return replace(
+        seen,
+        packed=tuple(replace(item, document_id=documents.get(item.passage.n, "")) for item in seen.packed),
+        citations=tuple(replace(item, document_id=documents.get(item.n, "")) for item in seen.citations),
+    )
 
 
 def _history(case: Case) -> list[dict[str, str]]:
@@ -266,9 +348,11 @@ def read_observation(
         timings_ms=body.get("timings_ms") or {},
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
+        cached_tokens=usage.get("cached_tokens"),
         confidence=(body.get("confidence") or {}).get("retrieval"),
         corrected=any(item.get("corrected_answer") for item in feedback) if feedback else None,
         trace_id=body.get("trace_id") or "",
+        asked_at=turn.get("created_at") or "",
         wall_ms=wall_ms,
     )
 
@@ -278,7 +362,11 @@ def _read_draft(drafts: Sequence[Mapping[str, Any]], arm: Arm) -> Draft | None:
     first = next((draft for draft in drafts if arm.pin.model in (None, draft.get("model"))), None)
     if first is None:
         return None
-    return Draft(text=first.get("text") or "", failure=first.get("failure") or "")
+    return Draft(
+        text=first.get("text") or "",
+        failure=first.get("failure") or "",
+        finish_reason=first.get("finish_reason") or "",
+    )
 
 
 def read_evidence(rows: Sequence[Mapping[str, Any]]) -> tuple[Evidence, ...]:

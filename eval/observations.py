@@ -35,6 +35,8 @@ class Draft:
     text: str
     #: Why the gateway did not use it as it was: `unsupported`, `schema`, `engine` ...; "" if it did.
     failure: str = ""
+    #: Why the engine stopped: `stop`, or `length` at the limit of tokens.
+    finish_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +66,14 @@ class Observation:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    #: Of the prompt tokens, those that the engine had computed before.
+    cached_tokens: int | None = None
     confidence: float | None = None
     #: What a reviewer said of this turn: True if the answer was corrected, None if nobody looked.
     corrected: bool | None = None
     trace_id: str = ""
+    #: When the gateway got the question: an ISO time.
+    asked_at: str = ""
     #: Milliseconds as the evaluation saw them.
     wall_ms: float = 0.0
 

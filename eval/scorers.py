@@ -44,8 +44,9 @@ class NotApplicable:
 
 Outcome = Score | ScoreFailure | NotApplicable
 
-#: Broken parts of a sentence against passages: values or claims without support; empty if it stands.
-Unsupported = Callable[[str, Sequence[Passage]], Sequence[str]]
+#: Broken parts of a sentence against passages: values or claims without support; empty if it stands. What the
+#: question says may be repeated.
+Unsupported = Callable[[str, Sequence[Passage], str], Sequence[str]]
 #: Names of the tone rules that a text breaks.
 BrokenToneRules = Callable[[str], Sequence[str]]
 
@@ -200,7 +201,7 @@ def score_hallucination_served(subject: Subject, scoring: Scoring) -> Outcome:
 
 def _hallucination(text: str, subject: Subject, scoring: Scoring) -> Outcome:
     context: Sequence[Evidence] = subject.seen.packed
-    if not subject.retrieves:
+    if not subject.retrieves and not context:
         if subject.ranking is None or subject.ranking.error:
             return ScoreFailure("no search result to hold the answer against")
         context = subject.ranking.hits[:_HITS_TO_HOLD_AGAINST]
@@ -209,7 +210,7 @@ def _hallucination(text: str, subject: Subject, scoring: Scoring) -> Outcome:
     passages = [item.passage for item in context]
     for span in sentences(text):
         sentence = text[span.start : span.end]
-        broken = scoring.unsupported(sentence, passages)
+        broken = scoring.unsupported(sentence, passages, subject.case.text)
         if broken:
             return Score(1.0, f"{', '.join(broken)} in: {sentence}")
     return Score(0.0)

@@ -22,8 +22,8 @@ class _Grounding:
 
     fixed: tuple[str, ...]
 
-    def __call__(self, sentence: str, passages: Sequence[Passage]) -> tuple[str, ...]:
-        support = check_sentence(sentence, passages, fixed=self.fixed)
+    def __call__(self, sentence: str, passages: Sequence[Passage], question: str) -> tuple[str, ...]:
+        support = check_sentence(sentence, passages, question=question, fixed=self.fixed)
         if support.supported:
             return ()
         return support.unsupported or ("no passage says this",)

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from retrieval.connections import Connection, borrowed
 from retrieval.documents import Access, MetadataValue
@@ -43,6 +43,36 @@ class StoredDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Snapshots that show a document version: from `born` until before `died`."""
+
+    born: int
+    died: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastVersion:
+    """What a document said, and when it was to be found."""
+
+    version: int
+    title: str
+    text: str
+    effective_from: date | None
+    effective_to: date | None
+    releases: tuple[Release, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """All that a document ever said, oldest first, whether it is live or not."""
+
+    id: str
+    #: The snapshot that is live now.
+    head: int
+    versions: tuple[PastVersion, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """What one document version holds."""
 
@@ -71,6 +101,18 @@ class DocumentStore:
         ):
             await cursor.execute(QUERIES["documents"], {"tenant": access.tenant, "ids": list(ids)})
             return await cursor.fetchall()
+
+    async def history(self, access: Access, document_id: str) -> History:
+        """Every version that there ever was, of a document that these eyes may see."""
+        params = {"tenant": access.tenant, "id": document_id}
+        async with self._entered(access) as conn, conn.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(QUERIES["history"], params)
+            rows = await cursor.fetchall()
+        if not rows:
+            raise UnknownDocumentError(f"id: there never was a document {document_id!r}")
+        return History(
+            id=document_id, head=rows[0]["head"], versions=tuple(_past_version(row) for row in rows)
+        )
 
     async def contents(
         self, access: Access, versions: Sequence[tuple[str, int]]
@@ -117,3 +159,15 @@ class DocumentStore:
             await conn.execute(STORE_QUERIES["enter"], params)
             await conn.execute(QUERIES["enter_with_principals"], params)
             yield conn
+
+
+def _past_version(row: Mapping[str, Any]) -> PastVersion:
+    releases = zip(row["born"] or (), row["died"] or (), strict=True)
+    return PastVersion(
+        version=row["version"],
+        title=row["title"],
+        text=row["text"],
+        effective_from=row["effective_from"],
+        effective_to=row["effective_to"],
+        releases=tuple(Release(born=born, died=died) for born, died in releases),
+    )

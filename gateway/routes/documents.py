@@ -8,7 +8,15 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from gateway.access import ApiKey, Scope
 from gateway.erasing import purge_document
-from gateway.schemas.documents import BatchBody, DocumentId, DocumentView, JobView, PutBody, Source
+from gateway.schemas.documents import (
+    BatchBody,
+    DocumentId,
+    DocumentView,
+    HistoryView,
+    JobView,
+    PutBody,
+    Source,
+)
 from gateway.schemas.erasing import PurgeView
 from gateway.state import Caller, State
 from retrieval.documents import Access
@@ -17,6 +25,8 @@ from retrieval.jobs import Job, Submission
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 Writer = Annotated[ApiKey, Depends(Caller(Scope.INGEST))]
+#: Evaluation reads what a right answer could have been made from.
+Reader = Annotated[ApiKey, Depends(Caller(Scope.INGEST, Scope.EVAL))]
 IdInPath = Annotated[DocumentId, Path(description="May hold slashes.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -92,9 +102,18 @@ async def delete_document(
 
 
 @router.get("/{document_id:path}")
-async def read_document(document_id: IdInPath, key: Writer, state: State) -> DocumentView:
+async def read_document(
+    document_id: IdInPath,
+    key: Reader,
+    state: State,
+    history: Annotated[
+        bool, Query(description="All versions that there ever were, also of one that is gone.")
+    ] = False,
+) -> DocumentView | HistoryView:
     """The live version of a document that the key may read."""
     access = Access(tenant=key.tenant, principals=key.principals)
+    if history:
+        return HistoryView.of(await state.documents.history(access, document_id))
     return DocumentView.of(await state.documents.document(access, document_id))
 
 

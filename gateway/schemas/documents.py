@@ -19,7 +19,7 @@ from pydantic import (
 from gateway.schemas.fields import Body, ShortText
 from retrieval.documents import LONGEST_ID
 from retrieval.jobs import Job
-from retrieval.stored import StoredDocument
+from retrieval.stored import History, StoredDocument
 
 #: Documents that one request may write and take away.
 MAX_BATCH = 1_000
@@ -205,3 +205,34 @@ class DocumentView(BaseModel):
     def of(cls, document: StoredDocument) -> Self:
         """What a caller sees of a document."""
         return cls.model_validate(document, from_attributes=True)
+
+
+class ReleaseView(BaseModel):
+    """Snapshots that show a version."""
+
+    born: int
+    died: int | None = Field(description="The first snapshot without it; null: still there.")
+
+
+class PastVersionView(BaseModel):
+    """A version of a document, live or not."""
+
+    version: int
+    title: str
+    text: str
+    effective_from: date | None
+    effective_to: date | None
+    releases: list[ReleaseView] = Field(description="Empty: taken in and never published.")
+
+
+class HistoryView(BaseModel):
+    """All that a document ever said, oldest first."""
+
+    id: str
+    head: int = Field(description="The snapshot that is live now.")
+    versions: list[PastVersionView]
+
+    @classmethod
+    def of(cls, history: History) -> Self:
+        """What a caller sees of a history."""
+        return cls.model_validate(history, from_attributes=True)

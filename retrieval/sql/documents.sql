@@ -24,6 +24,19 @@ JOIN retrieval.document_version v
 WHERE d.tenant = %(tenant)s AND d.id = ANY (%(ids)s::text[])
 ORDER BY array_position(%(ids)s::text[], d.id)
 
+-- name: history
+-- Every version that these eyes may see, oldest first, with the snapshots that showed it.
+SELECT v.number AS version, v.title, v.body AS text, v.effective_from, v.effective_to,
+       array_agg(r.born ORDER BY r.born) FILTER (WHERE r.born IS NOT NULL) AS born,
+       array_agg(r.died ORDER BY r.born) FILTER (WHERE r.born IS NOT NULL) AS died,
+       (SELECT h.snapshot FROM retrieval.snapshot_head h WHERE h.tenant = %(tenant)s) AS head
+FROM retrieval.document_version v
+LEFT JOIN retrieval.document_release r
+    ON r.tenant = v.tenant AND r.document_id = v.document_id AND r.document_version = v.number
+WHERE v.tenant = %(tenant)s AND v.document_id = %(id)s
+GROUP BY v.number, v.title, v.body, v.effective_from, v.effective_to
+ORDER BY v.number
+
 -- name: contents
 SELECT v.document_id, v.number, v.body, v.metadata
 FROM unnest(%(ids)s::text[], %(numbers)s::int[]) AS asked (document_id, number)

@@ -245,3 +245,27 @@ async def test_too_large_and_another_sources_documents(gateway: Gateway, key: st
         assert "'help'" in problem["detail"]
     status, _, _ = await send(gateway, "PUT", "/v1/documents/refunds", key, {"text": "x", "source": "help"})
     assert status == 202
+
+
+async def test_evaluation_reads_all_that_a_document_ever_said(
+    gateway: Gateway, key: str, worker: None
+) -> None:
+    for text, since in (("Vaults keep files for 5 years.", "2025-01-01"), ("For 7 years.", "2026-01-01")):
+        status, job, _ = await send(
+            gateway, "PUT", "/v1/documents/vaults", key, {"text": text, "effective_from": since}
+        )
+        assert status == 202, job
+        await ended(gateway, key, job["id"])
+    _, job, _ = await send(gateway, "DELETE", "/v1/documents/vaults", key)
+    await ended(gateway, key, job["id"])
+
+    path = "/v1/documents/vaults?history=true"
+    status, found, _ = await send(gateway, "GET", path, gateway.keys.evaluation)
+    assert status == 200, found
+    first, second = found["versions"]
+    assert (first["text"], first["effective_from"]) == ("Vaults keep files for 5 years.", "2025-01-01")
+    assert second["text"] == "For 7 years."
+    assert [release["died"] for release in second["releases"]] == [found["head"]], "gone since the last one"
+    for path, key_of in (("vaults", key), ("goodwill?history=true", gateway.keys.evaluation)):
+        status, _, _ = await send(gateway, "GET", f"/v1/documents/{path}", key_of)
+        assert status == 404, path

@@ -35,7 +35,8 @@ def test_reads_a_written_arm() -> None:
         "a=model",
         "a=model:",
         "a=model:x,model:y",
-        "a=context:gold",
+        "a=context:silver",
+        "a=kind:best",
         "a=context:none,knowledge:k",
     ],
 )

@@ -23,7 +23,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def unsupported(sentence: str, passages: Sequence[Passage]) -> Sequence[str]:
+def unsupported(sentence: str, passages: Sequence[Passage], question: str) -> Sequence[str]:
     """Every `$` price must stand in a passage."""
     known = " ".join(passage.text for passage in passages)
     return [word for word in sentence.replace(".", " ").split() if word.startswith("$") and word not in known]

@@ -24,7 +24,7 @@ ARMS = (
 PLUS = Evidence(document_id="plus", passage=Passage(n=1, title="Plus", text="Plus is $9.", start=0, end=11))
 
 
-def no_fault(sentence: str, passages: Sequence[Passage]) -> Sequence[str]:
+def no_fault(sentence: str, passages: Sequence[Passage], question: str) -> Sequence[str]:
     return ()
 
 
