@@ -116,6 +116,7 @@ def _record_generation(turn: TurnDraft, result: DraftResult) -> None:
     turn.usage = Usage(
         prompt_tokens=turn.usage.prompt_tokens + result.usage.input_tokens,
         completion_tokens=turn.usage.completion_tokens + result.usage.output_tokens,
+        cached_tokens=turn.usage.cached_tokens + result.usage.cached_tokens,
     )
     turn.add_time("generation", result.generation_s)
     turn.add_time("verify", result.checking_s)

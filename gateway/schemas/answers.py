@@ -154,6 +154,9 @@ class Usage(BaseModel):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = Field(
+        default=0, description="Prompt tokens that the engine had computed before, where it says so."
+    )
 
 
 class AnswerBody(BaseModel):
