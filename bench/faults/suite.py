@@ -1,0 +1,240 @@
+"""Puts every fault in, asks, labels, and counts: the questions are those that are answered right without any."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench.faults.articles import WORLDS, Articles
+from bench.faults.seeds import HITS, PLAIN, SOUND, STABLE, Seed
+from bench.faults.stack import Stack, World, running_stack
+from bench.faults.writing import FINISH_REASONS, WRITINGS, both, leak
+from eval.arms import Arm, Pin
+from eval.cases import Case, CaseSet, load_cases
+from eval.observations import Observation
+from eval.record import RunData, RunFolder
+from eval.run import measure, plan
+from eval.scorers import Score, Scoring
+from eval.scoring import build_scoring
+from eval.summary import score_all
+from retrieval.embedding import Embedder
+from serving.versions import SCHEMAS
+from serving.wording import load_wording
+from tests.fakes.digest_embedding import DigestEmbedder
+from tests.fakes.responder import AnswerKey, Responder, Writing
+
+DEMO = Path(__file__).parents[2] / "deploy" / "demo"
+#: The arm that every fault is seen in, and the one beside it whose model has none.
+ARM, BESIDE = "faulty", "beside"
+#: What a right answer scores, by metrics that know nothing of labels.
+_RIGHT = {
+    "answer_right": 1,
+    "format_valid": 1,
+    "hallucination_draft": 0,
+    "tone_kept": 1,
+    "citations_valid": 1,
+}
+_SMALL_CHUNK_WORDS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A seed on one question, as it was answered."""
+
+    seed: Seed
+    case: Case
+    seen: Observation
+    #: A fault may meet a question that it cannot harm, such as one whose answer stands elsewhere too.
+    taken: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Suite:
+    """A running stack, and what was seen on it."""
+
+    stack: Stack
+    folder: Path
+    articles: Articles
+    scoring: Scoring
+    sound: World
+    cases: Mapping[str, Case]
+    concurrency: int
+    worlds: dict[str, World] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    indexes: dict[str, str] = field(default_factory=dict)
+    #: Without a fault, by case.
+    baseline: dict[str, Observation] = field(default_factory=dict)
+
+    async def passing(self, cases: Sequence[Case]) -> list[Case]:
+        """Those that are answered right on the sound articles, by a model without a fault."""
+        seed = Seed(name=SOUND, label=None)  # type: ignore[arg-type]  # there is no fault
+        data = await self._ask(seed, self.sound, cases)
+        outcomes = score_all(data, self.scoring)
+        self.baseline = {case_id: seen for (case_id, _), seen in data.observations.items()}
+        return [
+            case
+            for case in data.cases
+            if (case.id, ARM) in outcomes
+            and all(
+                not isinstance(outcome := outcomes[case.id, ARM].get(name), Score) or outcome.value == right
+                for name, right in _RIGHT.items()
+            )
+        ]
+
+    async def put_in(self, seed: Seed, cases: Sequence[Case]) -> list[Fault]:
+        """One seed on its questions."""
+        data = await self._ask(seed, await self._world(seed, cases), cases)
+        return [
+            Fault(
+                seed=seed,
+                case=case,
+                seen=data.observations[case.id, ARM],
+                taken=self._taken(seed, case, data),
+            )
+            for case in data.cases
+        ]
+
+    def run_folder(self, seed: Seed) -> RunFolder:
+        """The run of a seed, as labelling reads it."""
+        return RunFolder(self.folder / "runs" / seed.name)
+
+    async def retire_indexes(self) -> None:
+        """Later worlds need not be written into faulty index versions."""
+        for version in self.indexes.values():
+            await self.stack.retire(version)
+        self.indexes.clear()
+
+    def _taken(self, seed: Seed, case: Case, data: RunData) -> bool:
+        """Whether each part of the seed did harm: a model without a fault answers otherwise than on sound ground,
+        and the faulty one otherwise than that."""
+        seen, before = data.observations[case.id, ARM], self.baseline[case.id]
+        beside = data.observations.get((case.id, BESIDE), before if seed.is_written else seen)
+        ground_harms = not seed.is_grounded or (beside.status, beside.answer) != (
+            before.status,
+            before.answer,
+        )
+        return ground_harms and (not seed.is_written or _draft(seen) != _draft(beside))
+
+    async def _ask(self, seed: Seed, world: World, cases: Sequence[Case]) -> RunData:
+        client = self.stack.client(world, hits=seed.hits)
+        stable = (await client.pointers())["knowledge"]["stable"]
+        assert stable is not None
+        snapshot = stable.partition("@")[2]
+        knowledge = stable if seed.index == STABLE else f"{await self._index(seed.index)}@{snapshot}"
+        arms = [Arm(name=ARM, pin=Pin(knowledge=knowledge, model=await self._model(seed.writing)))]
+        if seed.is_grounded and seed.is_written:
+            arms.append(Arm(name=BESIDE, pin=Pin(knowledge=knowledge, model=self.stack.plain)))
+        chosen = CaseSet.of(seed.name, cases)
+        record = plan(
+            run_id=seed.name,
+            gateway_url="",
+            cases=chosen,
+            selection={},
+            requested=arms,
+            arms=arms,
+            stable_knowledge=stable,
+        )
+        folder = self.run_folder(seed)
+        folder.create(record, chosen)
+        return await measure(folder, client, concurrency=self.concurrency, out=io.StringIO())
+
+    async def _world(self, seed: Seed, cases: Sequence[Case]) -> World:
+        """Each seed that changes documents has a tenant of its own."""
+        if seed.world == SOUND:
+            return self.sound
+        name = seed.name.replace("+", "-")
+        articles = WORLDS[seed.world](self.articles, cases)
+        return await self.stack.add_world(name, articles.write(self.folder / "worlds" / name))
+
+    async def _model(self, writing: str) -> str:
+        if writing not in self.models:
+            self.models[writing] = await self.stack.add_model(
+                writing.replace("+", "-"),
+                self._writing(writing),
+                finish_reason=FINISH_REASONS.get(writing, "stop"),
+            )
+        return self.models[writing]
+
+    def _writing(self, name: str) -> Writing:
+        if name == "leak":
+            return leak(self.articles.internal_sentences())
+        first, plus, second = name.partition("+")
+        return both(first, second) if plus else WRITINGS[first]
+
+    async def _index(self, name: str) -> str:
+        if name not in self.indexes:
+            noise = self.stack.embedders[1]
+            changes: dict[str, dict[str, Any]] = {
+                "noise-vectors": {"embedder": noise.id, "dims": noise.dims, "dense_weight": 1.0},
+                "small-chunks": {"chunker": f"structure-{_SMALL_CHUNK_WORDS}"},
+                "words-alone": {"dense_weight": 0.0},
+            }
+            self.indexes[name] = await self.stack.add_index(name, **changes[name])
+        return self.indexes[name]
+
+
+@asynccontextmanager
+async def open_suite(
+    database_url: str,
+    folder: Path,
+    embedder: Embedder,
+    *,
+    documents: Sequence[str] = (),
+    hits: Sequence[int] = (HITS, 1),
+    concurrency: int = 4,
+) -> AsyncIterator[Suite]:
+    """Start the stack and take in the demo's articles as they are, or only some `documents`."""
+    responder = Responder(answer_keys(DEMO / "questions"), load_wording())
+    async with running_stack(
+        database_url,
+        folder,
+        embedders=(embedder, DigestEmbedder(name="noise", dims=32)),
+        responder=responder,
+        hits=hits,
+    ) as stack:
+        articles = Articles.read(DEMO / "articles")
+        if documents:
+            articles = articles.only(documents)
+        yield Suite(
+            stack=stack,
+            folder=folder,
+            articles=articles,
+            scoring=build_scoring(schema=SCHEMAS / "support_answer.json"),
+            sound=await stack.add_world(SOUND, articles.write(folder / "worlds" / SOUND)),
+            cases={case.id: case for case in load_cases(DEMO / "questions")},
+            concurrency=concurrency,
+            models={PLAIN: stack.plain},
+        )
+
+
+def _draft(seen: Observation) -> str | None:
+    return seen.draft.text if seen.draft else None
+
+
+def answer_keys(questions: Path) -> list[AnswerKey]:
+    """The demo's questions with their wanted answers."""
+    rows = [
+        orjson.loads(line)
+        for file in sorted(questions.glob("*.jsonl"))
+        for line in file.read_bytes().splitlines()
+        if line.strip()
+    ]
+    return [
+        AnswerKey(
+            question=row["text"],
+            facts=tuple(tuple(fact) for fact in row["facts"]),
+            stale_values=tuple(row["stale_values"]),
+            status=row["status"],
+            answer=row["answer"],
+            intent=row["intent"],
+            escalate=row["escalate"],
+            escalation_reason=row["escalation_reason"],
+        )
+        for row in rows
+    ]
