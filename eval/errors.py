@@ -34,6 +34,14 @@ class StorageError(EvalError):
     retryable = True
 
 
+class GateRulesError(EvalError):
+    """The rules of a gate, or the arms that it is asked about, cannot be used."""
+
+    def __init__(self, *, file: Path, field: str, what: str) -> None:
+        place = f"{file}: {field}" if field else str(file)
+        super().__init__(f"{place}: {what}; docs/evaluation.md lists what a rules file may hold")
+
+
 class GatewayRefusedError(EvalError):
     """The gateway refused a request that cannot succeed by trying again: key, scope or address."""
 
@@ -46,3 +54,11 @@ class GatewayUnavailableError(EvalError):
 
 class AnswerFailedError(EvalError):
     """The gateway answered one question with an error; the run goes on without that answer."""
+
+
+class TeamFileError(EvalError):
+    """The team file of `twinrail advise` cannot be used."""
+
+
+class NotEnoughQuestionsError(EvalError):
+    """A question set is too small for what is asked of it."""
