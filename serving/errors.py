@@ -1,7 +1,8 @@
 """Everything that can go wrong on the model rail.
 
 ServingError
-├── TaskSchemaError, PromptFileError, PromptBudgetError, ExampleError, WeightsError, WordingError   bad input
+├── TaskSchemaError, PromptFileError, PromptBudgetError, ExampleError, WeightsError, WordingError,
+│   EntailmentError                                                                             bad input
 ├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, NothingToUndoError,
 │                  WeightError, CanaryError, PointerMovedError, VersionConflictError, RegistryUnavailableError
 ├── AdapterError: AdapterNotFoundError, AdapterExistsError
@@ -49,6 +50,10 @@ class WeightsError(ServingError):
 
 class WordingError(ServingError):
     """The file of fixed wordings cannot be used."""
+
+
+class EntailmentError(ServingError):
+    """The entailment model cannot be used."""
 
 
 # ---- registry and pointer ------------------------------------------------------------------------

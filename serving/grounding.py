@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from serving.binding import misplaced_values
 from serving.claims import only_asks, unknown_deeds
 from serving.prompting import Passage
-from serving.reading import Polarity, Reading, WordPlaces, parts, polarity, read, read_question
+from serving.reading import Page, Polarity, Reading, WordPlaces, parts, polarity, read, read_question
 from serving.sentences import STOPWORDS, content_stems, stem
 from serving.values import Value, find_values
 
@@ -70,6 +71,43 @@ class Support:
     unsupported: tuple[str, ...] = ()
 
 
+class Entailment(Protocol):
+    """Reads a sentence beside passages. `id` names the exact model."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a claim counts as supported."""
+
+    def probability(self, sentence: str, passages: Sequence[Passage], signs: Signs) -> float | None:
+        """How probable it is that the passages support the sentence, 0 to 1; None: could not tell in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What words and values say of one sentence."""
+
+    #: Share of the sentence's weighted words that stand together in the passages, 0 to 1.
+    overlap: float
+    #: Share of a clause whose contrary the passages say.
+    contradicted: float
+    #: Values and names that stand in no passage, or beside something else only, and deeds that none reports.
+    missing: tuple[str, ...]
+
+    @property
+    def score(self) -> float:
+        """The signs as one score, 0 to 1: what decides where no model is asked."""
+        denied = _NEGATION_COST * self.contradicted
+        return max(0.0, self.overlap - denied) * _PENALTY ** len(self.missing)
+
+
+def word_signs(sentence: str, passages: Sequence[Passage], *, question: str = "") -> Signs:
+    """The signs of a sentence by themselves."""
+    return _look(" ".join(sentence.split()), read(passages), read_question(question)).signs
+
+
 def check_sentence(
     sentence: str,
     passages: Sequence[Passage],
@@ -77,15 +115,51 @@ def check_sentence(
     question: str = "",
     fixed: Sequence[str] = (),
     threshold: float = THRESHOLD,
+    entailment: Entailment | None = None,
 ) -> Support:
     """Check one sentence against the passages that the model was shown.
 
     Values and names that the customer used in the `question` may be repeated; `fixed` wordings claim nothing.
+    With `entailment` its probability and its threshold decide, and missing values still refuse; without it,
+    and where it runs out of time, the words' score and `threshold` do.
     """
     bare = " ".join(sentence.split())
     if any(bare and bare in wording for wording in fixed):
         return Support(supported=True, score=1.0, is_claim=False, is_fixed=True)
-    seen, said = read(passages), read_question(question)
+    seen = read(passages)
+    look = _look(bare, seen, read_question(question))
+    signs, place = look.signs, look.place
+    if place is None:
+        return Support(
+            supported=not look.is_claim, score=0.0, is_claim=look.is_claim, unsupported=signs.missing
+        )
+    score = signs.score
+    # Where words alone refuse, they have named what is wrong, and no model talks it away.
+    if entailment is not None and look.is_claim:
+        probability = entailment.probability(bare, seen.passages, signs)
+        if probability is not None:
+            score, threshold = probability, entailment.threshold
+    return Support(
+        supported=not look.is_claim or (not signs.missing and score >= threshold),
+        score=score,
+        is_claim=look.is_claim,
+        n=place.passage.n,
+        start=place.passage.start + place.start,
+        end=place.passage.start + place.end,
+        unsupported=signs.missing,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one sentence says and where that stands."""
+
+    signs: Signs
+    place: _Place | None
+    is_claim: bool
+
+
+def _look(bare: str, seen: Reading, said: Page) -> _Look:
     values = find_values(bare)
     missing = tuple(
         value.text for value in values if not (seen.values.hold(value) or said.values.hold(value))
@@ -95,30 +169,25 @@ def check_sentence(
         missing += misplaced_values(bare, values, seen.places, said=said.values)
     missing += unknown_deeds(bare, [passage.text for passage in seen.passages])
     wanted = set(content_stems(bare))
-    is_claim = bool(missing) or (bool(wanted - _GENERIC) and not only_asks(bare))
     place = _best_place(bare, wanted, seen)
-    if place is None:
-        return Support(supported=not is_claim, score=0.0, is_claim=is_claim, unsupported=missing)
-    score = place.score * _PENALTY ** len(missing)
-    return Support(
-        supported=not is_claim or (not missing and score >= threshold),
-        score=score,
-        is_claim=is_claim,
-        n=place.passage.n,
-        start=place.passage.start + place.start,
-        end=place.passage.start + place.end,
-        unsupported=missing,
+    signs = Signs(
+        overlap=place.score if place else 0.0,
+        contradicted=place.contradicted if place else 0.0,
+        missing=missing,
     )
+    return _Look(signs, place, bool(missing) or (bool(wanted - _GENERIC) and not only_asks(bare)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
     """A run of units in one passage; offsets count in the passage's text."""
 
+    #: Share of the wanted words, less what a long place costs.
     score: float
     passage: Passage
     start: int
     end: int
+    contradicted: float = 0.0
 
 
 def _best_place(sentence: str, wanted: set[str], seen: Reading) -> _Place | None:
@@ -151,8 +220,7 @@ def _best_place(sentence: str, wanted: set[str], seen: Reading) -> _Place | None
     best = _best_run(seen, held, titles, share, (1 - _NEAR) * share(anywhere))
     if best is not None and held != agreeing:
         contradicted = _contradicted(said, bits, held, agreeing, share)
-        if contradicted:
-            best = replace(best, score=max(0.0, best.score - _NEGATION_COST * contradicted))
+        best = replace(best, contradicted=contradicted)
     return best
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from serving.grounding import check_sentence
+from serving.grounding import Signs, check_sentence, word_signs
 from serving.prompting import Passage
 from serving.wording import load_wording
 
@@ -172,3 +174,57 @@ def test_a_span_begins_and_ends_with_what_the_sentence_says() -> None:
     assert support.end is not None
     shown = text[support.start - 100 : support.end - 100]
     assert shown == "Refunds are paid within 30 days. Ask the owner first."
+
+
+class Believer:
+    """An entailment model that always says the same and remembers what it was asked."""
+
+    id = "believer"
+    threshold = 0.5
+
+    def __init__(self, probability: float | None) -> None:
+        self._probability = probability
+        self.asked: list[str] = []
+
+    def probability(self, sentence: str, passages: Sequence[Passage], signs: Signs) -> float | None:
+        self.asked.append(sentence)
+        return self._probability
+
+
+def test_the_model_decides_what_words_cannot() -> None:
+    sentence = "Your money comes back when the yearly plan was renewed by mistake last week."
+    assert not check_sentence(sentence, PASSAGES).supported
+    support = check_sentence(sentence, PASSAGES, entailment=Believer(0.9))
+    assert (support.supported, support.score) == (True, 0.9)
+    assert support.n == 2
+    doubted = check_sentence("Monthly renewals are not refunded.", PASSAGES, entailment=Believer(0.2))
+    assert not doubted.supported
+
+
+def test_no_model_talks_a_missing_value_away() -> None:
+    support = check_sentence("Team costs $15 per user a month.", PASSAGES, entailment=Believer(1.0))
+    assert not support.supported
+    assert support.unsupported == ("$15",)
+
+
+def test_a_model_out_of_time_leaves_the_decision_to_the_words() -> None:
+    for sentence in ("Monthly renewals are not refunded.", "Monthly renewals are refunded.", "Cats sleep."):
+        late = check_sentence(sentence, PASSAGES, entailment=Believer(None))
+        assert late == check_sentence(sentence, PASSAGES)
+
+
+def test_the_model_is_not_asked_about_what_claims_nothing() -> None:
+    model = Believer(0.0)
+    fixed = ("I can't find that in the help centre.",)
+    assert check_sentence("Is that all right?", PASSAGES, entailment=model).supported
+    assert check_sentence(fixed[0], PASSAGES, fixed=fixed, entailment=model).supported
+    assert check_sentence("You are welcome.", PASSAGES, entailment=model).supported
+    assert model.asked == []
+
+
+def test_the_signs_say_what_words_and_values_found() -> None:
+    signs = word_signs("Monthly renewals are refunded for $15.", PASSAGES)
+    assert signs.missing == ("$15",)
+    assert signs.contradicted > 0.5
+    assert signs.overlap > 0.5
+    assert word_signs("Monthly renewals are not refunded.", PASSAGES).contradicted == 0.0

@@ -1,0 +1,75 @@
+"""How much a logit is believed follows from held rows, and never against a sign's direction."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from serving.entailment import Weights
+from serving.entailment_calibration import auroc, calibrate, fit
+from serving.entailment_rows import ANSWER, Row
+from serving.grounding import Signs
+
+EVIDENCE = "Yearly renewals are refunded in full within 30 days. Monthly renewals are not refunded."
+
+
+def row(claim: str, *, supported: bool, kind: str = "right", source: str = "demo answers") -> Row:
+    return Row(set=source, kind=kind, fold=0, claim=claim, evidence=EVIDENCE, supported=supported)
+
+
+def rows(count: int) -> list[Row]:
+    kinds = [("right", True), ("negation", False)]
+    return [
+        row("Yearly renewals are refunded.", supported=supported, kind=kind)
+        for kind, supported in (kinds * count)[:count]
+    ]
+
+
+def test_a_telling_logit_is_believed_and_a_telling_overlap_is_not_turned_round() -> None:
+    chance = random.Random(0)
+    made = rows(200)
+    logits = np.array([(1.0 if one.supported else -1.0) + chance.gauss(0, 1) for one in made])
+    # Here more overlap goes with less support; the weight must not become negative for it.
+    signs = [Signs(overlap=0.4 if one.supported else 0.8, contradicted=0.0, missing=()) for one in made]
+    found = fit(made, logits, signs)
+    assert found.logit > 0.5
+    assert found.overlap == 0.0
+    assert found.contradicted >= 0.0
+    assert found.missing >= 0.0
+
+
+def test_every_sign_moves_the_probability_its_own_way() -> None:
+    weights = Weights(bias=0.0, logit=1.0, overlap=1.0, contradicted=2.0, missing=3.0)
+    plain = Signs(overlap=0.5, contradicted=0.0, missing=())
+    middle = weights.probability(0.0, plain)
+    assert weights.probability(1.0, plain) > middle
+    assert weights.probability(0.0, Signs(overlap=0.9, contradicted=0.0, missing=())) > middle
+    assert weights.probability(0.0, Signs(overlap=0.5, contradicted=0.5, missing=())) < middle
+    assert weights.probability(0.0, Signs(overlap=0.5, contradicted=0.0, missing=("$9",))) < middle
+    assert 0.0 < weights.probability(-1e9, plain) < weights.probability(1e9, plain) < 1.0
+
+
+def test_the_threshold_refuses_no_more_right_answers_than_words_do() -> None:
+    answers = [row("Yearly renewals are refunded in full.", supported=True, kind=ANSWER)] * 20
+    stray = row("Cats sleep all day long.", supported=True, kind=ANSWER)  # words refuse this one
+    made = rows(60)
+
+    def logit_of(one: Row) -> float:
+        return 2.0 if one.supported else -2.0
+
+    found = calibrate([*answers, stray, *made], logit_of)
+    refused = found.figures["right answers refused"]
+    assert isinstance(refused, dict)
+    assert refused["words and values"] == pytest.approx(1 / 21, abs=1e-4)
+    assert refused["both"] <= refused["words and values"]
+    assert 0.0 < found.threshold <= 0.9
+
+
+def test_auroc_is_the_chance_to_rank_right_before_wrong() -> None:
+    supported = np.array([True, True, False, False])
+    assert auroc(np.array([0.9, 0.8, 0.2, 0.1]), supported) == 1.0
+    assert auroc(np.array([0.5, 0.5, 0.5, 0.5]), supported) == 0.5
+    assert auroc(np.array([0.9, 0.1, 0.5, 0.0]), supported) == 0.75
+    assert auroc(np.array([0.9]), np.array([True])) is None
