@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from eval.cases import CaseSet, choose_cases
 from eval.client import GatewayClient
 from eval.connecting import open_client
 from eval.errors import EvalError, GatewayUnavailableError, RunError
+from eval.gating import command as gating
 from eval.metrics import FIVE, headline
 from eval.record import RunData, RunFolder, RunRecord
 from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
@@ -63,6 +64,13 @@ def main(argv: Sequence[str] | None = None, *, settings: EvalSettings | None = N
     return result
 
 
+def _awaited(
+    work: Callable[[argparse.Namespace, EvalSettings], Coroutine[Any, Any, int]],
+) -> Callable[[argparse.Namespace, EvalSettings], int]:
+    """A command of another module as `main` calls it."""
+    return lambda options, settings: asyncio.run(work(options, settings))
+
+
 def _complain(message: str, code: int) -> int:
     print(f"twinrail eval: {message}", file=sys.stderr)
     return code
@@ -70,7 +78,7 @@ def _complain(message: str, code: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="twinrail eval", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run|score|compare|versions")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
         help="ask questions in several arms and print the five metrics",
@@ -120,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     against.add_argument("second", metavar="RUN:ARM")
     _add_shared(against)
     add_versions(commands).set_defaults(command=_versions)
+    gating.add_parser(commands).set_defaults(command=_awaited(gating.run))
     return parser
 
 

@@ -157,15 +157,61 @@ class GatewayClient:
                     continue
                 left -= 1
                 turn = await self._call("GET", f"/v1/turns/{row['id']}", asker=asker, may_lag=True)
+                used = turn.get("used") or {}
+                hits = used.get("hits") or ()
                 yield Recorded(
                     id=str(turn["id"]),
                     conversation_id=turn["conversation_id"],
                     question=turn["question"],
-                    filters=(turn.get("used") or {}).get("filters") or {},
+                    filters=used.get("filters") or {},
+                    asked_at=turn.get("created_at") or "",
+                    answer=(turn.get("answer") or {}).get("answer") or "",
+                    documents=tuple(dict.fromkeys(hit["document_id"] for hit in hits)),
                 )
             if len(page["turns"]) < _TURNS_A_PAGE:
                 return
             before = f"&before={page['turns'][-1]['id']}"
+
+    async def put_labels(
+        self, turn_id: str, label: Mapping[str, Any], *, asker: str = "customer"
+    ) -> dict[str, Any]:
+        """Say why a turn failed, or that it passed (`label` null); as it is stored.
+
+        `label` is the body of the call: label, sub, rule, contributing, checks, criteria, source, and where
+        they are known cluster, reviewer and note. The asker's key must see the turn.
+        """
+        path = f"/v1/turns/{quote(turn_id, safe='')}/labels"
+        return await self._call("PUT", path, asker=asker, body=label, may_lag=True)
+
+    async def put_scores(
+        self, turn_id: str, scores: Sequence[Mapping[str, Any]], *, asker: str = "customer"
+    ) -> None:
+        """Store measures of a turn, each `{name, value, detail, version}`; null is not 0."""
+        path = f"/v1/turns/{quote(turn_id, safe='')}/scores"
+        await self._call("PUT", path, asker=asker, body={"scores": list(scores)}, may_lag=True)
+
+    async def put_report(
+        self, name: str, *, kind: str, content: Mapping[str, Any], asker: str = "customer"
+    ) -> str:
+        """Store a report (`run`, `gate`, `advice` or `pilot`); its digest, by which a verdict names it."""
+        path, body = f"/v1/reports/{quote(name, safe='')}", {"kind": kind, "content": content}
+        return str((await self._call("PUT", path, asker=asker, body=body))["sha256"])
+
+    async def put_verdict(
+        self,
+        rail: str,
+        version: str,
+        *,
+        gate: str,
+        verdict: str,
+        report: str,
+        sha256: str,
+        asker: str = "customer",
+    ) -> None:
+        """Store what a gate says of a version (`pass`, `refused`, `not_enough`), which a promotion asks."""
+        path = f"/v1/rails/{quote(rail, safe='')}/versions/{quote(version, safe='')}/verdict"
+        body = {"gate": gate, "verdict": verdict, "report": report, "sha256": sha256}
+        await self._call("PUT", path, asker=asker, body=body)
 
     async def _call(
         self,
@@ -238,6 +284,12 @@ class Recorded:
     conversation_id: str
     question: str
     filters: Mapping[str, Any]
+    #: When it was asked, ISO 8601.
+    asked_at: str = ""
+    #: What was answered; "" for none.
+    answer: str = ""
+    #: Documents that it found, best first.
+    documents: tuple[str, ...] = ()
 
 
 class _NotThereError(AnswerFailedError):

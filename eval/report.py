@@ -39,10 +39,10 @@ def markdown_report(summary: Summary) -> str:
     parts = [f"# Evaluation {record.id}", _question_line(summary)]
     if summary.thin:
         parts.append("**Not enough evidence:** " + "; ".join(summary.thin) + ".")
-    parts += [f"## {table.title}\n\n{_as_markdown(table)}" for table in _tables(summary)]
+    parts += [f"## {table.title}\n\n{as_markdown(table)}" for table in _tables(summary)]
     if summary.comparisons:
         sentences = "\n".join(f"- {sentence}" for sentence in _sentences(summary.comparisons))
-        table = _as_markdown(_comparison_table(summary.comparisons))
+        table = as_markdown(_comparison_table(summary.comparisons))
         parts.append(f"## Arms against each other, same questions\n\n{table}\n\n{sentences}")
     parts += [f"## Failures to read: {arm.arm.name}\n\n{_examples(arm, summary)}" for arm in summary.arms]
     parts.append(_HOW_TO_READ)
@@ -271,7 +271,7 @@ def as_text(table: Table) -> str:
     return "\n".join([table.title, *lines])
 
 
-def _as_markdown(table: Table) -> str:
+def as_markdown(table: Table) -> str:
     lines = [table.header, ("---",) * len(table.header), *table.rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+import orjson
 from aiohttp import web
 
 CUSTOMER_KEY = "tw_customer"
@@ -51,6 +53,9 @@ class FakeGateway:
     turns: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Documents that a version finds for a question, best first; each version finds the one article if None.
     finds: Callable[[str, str], list[str]] | None = None
+    #: Reports by name, and verdicts by rail and version, oldest first.
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verdicts: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
 
     def app(self) -> web.Application:
         """The application to serve."""
@@ -60,6 +65,8 @@ class FakeGateway:
         app.router.add_post("/v1/search", self._search)
         app.router.add_get("/v1/turns", self._turns)
         app.router.add_get("/v1/turns/{id}", self._turn)
+        app.router.add_put("/v1/reports/{name}", self._put_report)
+        app.router.add_put("/v1/rails/{rail}/versions/{version}/verdict", self._put_verdict)
         return app
 
     @property
@@ -214,6 +221,21 @@ class FakeGateway:
                 ]
             }
         )
+
+    async def _put_report(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name = request.match_info["name"]
+        digest = sha256(orjson.dumps(body["content"], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        self.reports[name] = {"kind": body["kind"], "sha256": digest, "content": body["content"]}
+        return web.json_response({"name": name, "kind": body["kind"], "sha256": digest})
+
+    async def _put_verdict(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if self.reports.get(body["report"], {}).get("sha256") != body["sha256"]:
+            return _problem(422, "no report with this digest", field="sha256")
+        of_version = request.match_info["rail"], request.match_info["version"]
+        self.verdicts.setdefault(of_version, []).append(body)
+        return web.json_response(body)
 
     async def _turn(self, request: web.Request) -> web.Response:
         if self.turn_lag:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,38 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from eval.cli import main
 from eval.settings import EvalSettings
 from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, STAFF_KEY, TUNED, CannedAnswer, FakeGateway
+from tests.fakes.gateway_thread import Served
 
 RIGHT = "Sync Plus is $9 a month."
 WRONG = "Sync Plus is $7 a month."
-
-
-class Served:
-    """A gateway on a port of its own, in a thread of its own: `main` runs an event loop itself."""
-
-    def __init__(self, gateway: FakeGateway) -> None:
-        self.gateway = gateway
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._runner = web.AppRunner(gateway.app())
-        self._wait(self._runner.setup())
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        self._wait(site.start())
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    def _wait(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
-
-    def close(self) -> None:
-        self._wait(self._runner.cleanup())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
-        self._loop.close()
 
 
 def tuned(question: str) -> CannedAnswer:
