@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any, Self
 
 from eval.errors import ArmError
 
@@ -60,6 +61,15 @@ class Arm:
     #: The kind that was written down; "" where name and pin say it.
     stated: str = ""
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The arm that `as_json` wrote."""
+        return cls(name=row["name"], pin=Pin(**row["pin"]), stated=row["stated"])
+
     @property
     def retrieves(self) -> bool:
         """Whether retrieval takes part; without it retrieval metrics do not apply."""
@@ -73,7 +83,7 @@ class Arm:
 
     @property
     def kind(self) -> ArmKind:
-        """What it stands for. The base model is known by the word `fallback`, so resolving an arm states it."""
+        """What it stands for. The base model is known by the word `fallback`: resolving an arm states it."""
         if self.stated:
             return ArmKind(self.stated)
         if self.pin.context == GOLD_CONTEXT:

@@ -60,6 +60,8 @@ class Scoring:
     schema: Mapping[str, Any]
     #: Texts of the deployment that claim nothing, verbatim.
     wordings: tuple[str, ...] = ()
+    #: Names the output checks and their thresholds: what was judged by others is judged again.
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +183,7 @@ def score_hallucination_draft(subject: Subject, scoring: Scoring) -> Outcome:
     draft = subject.seen.draft
     if draft is None:
         return _NO_DRAFT
-    text = _draft_answer(draft.text, scoring.schema)
+    text = draft_answer(draft.text, scoring.schema)
     if text is None and draft.failure == "unsupported" and subject.retrieves:
         return Score(1.0, "stopped by the gateway at an unsupported sentence")
     if text is None:
@@ -194,7 +196,7 @@ def score_hallucination_served(subject: Subject, scoring: Scoring) -> Outcome:
 
     The text decides, not the status: an abstention in the model's own words is checked like any answer.
     """
-    if _spaced(subject.seen.answer) in map(_spaced, scoring.wordings):
+    if spaced(subject.seen.answer) in map(spaced, scoring.wordings):
         return Score(0.0, "fixed wording")
     return _hallucination(subject.seen.answer, subject, scoring)
 
@@ -216,11 +218,12 @@ def _hallucination(text: str, subject: Subject, scoring: Scoring) -> Outcome:
     return Score(0.0)
 
 
-def _spaced(text: str) -> str:
+def spaced(text: str) -> str:
+    """A text with single blanks: how texts of the deployment are compared."""
     return " ".join(text.split())
 
 
-def _draft_answer(text: str, schema: Mapping[str, Any]) -> str | None:
+def draft_answer(text: str, schema: Mapping[str, Any]) -> str | None:
     """The `answer` of a draft; the whole text if the task has none; None if it cannot be read."""
     if "answer" not in schema.get("properties", {}):
         return text or None
@@ -304,17 +307,17 @@ def score_escalation_recall(subject: Subject, _: Scoring) -> Outcome:
     """Of the questions that a person must get: whether it passed them on."""
     if subject.case.status != "escalated":
         return NotApplicable("nothing to pass on")
-    return Score(float(_passed_on(subject.seen)), subject.seen.status)
+    return Score(float(passed_on(subject.seen)), subject.seen.status)
 
 
 def score_escalation_precision(subject: Subject, _: Scoring) -> Outcome:
     """Of the questions that it passed on: whether a person must get them."""
-    if subject.case.status is None or not _passed_on(subject.seen):
+    if subject.case.status is None or not passed_on(subject.seen):
         return NotApplicable("not passed on")
     return Score(float(subject.case.status == "escalated"), subject.case.status)
 
 
-def _passed_on(seen: Observation) -> bool:
+def passed_on(seen: Observation) -> bool:
     """Passed to a person for its own sake; "not in the help centre" is abstaining and counted there."""
     reason = seen.fields.get("escalation_reason")
     return seen.status == "escalated" or (

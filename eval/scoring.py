@@ -9,7 +9,7 @@ from pathlib import Path
 from eval.errors import RunError
 from eval.scorers import Scoring
 from serving.errors import ServingError
-from serving.grounding import check_sentence
+from serving.grounding import THRESHOLD, check_sentence
 from serving.prompting import Passage
 from serving.tone import check_tone
 from serving.versions import load_task_schema
@@ -36,4 +36,10 @@ def build_scoring(*, schema: Path, wording: Path | None = None) -> Scoring:
         fixed = load_wording(wording or DEFAULT_WORDING).all()
     except ServingError as exc:
         raise RunError(f"--schema {schema}: {exc}") from exc
-    return Scoring(unsupported=_Grounding(fixed), broken_tone_rules=check_tone, schema=loaded, wordings=fixed)
+    return Scoring(
+        unsupported=_Grounding(fixed),
+        broken_tone_rules=check_tone,
+        schema=loaded,
+        wordings=fixed,
+        version=f"words-{THRESHOLD}",
+    )

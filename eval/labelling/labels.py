@@ -1,4 +1,4 @@
-"""What labelling says of a turn: checks, findings and the record of both. Values only; who decides is in `rules`."""
+"""What labelling says of a turn: checks, findings and the record of both. Values only; `rules` decides."""
 
 from __future__ import annotations
 

@@ -1,0 +1,76 @@
+"""What labelling asks of the gateway: articles and internal look-ups, and re-runs of failed questions."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from eval.arms import Arm
+from eval.cases import Case
+from eval.client import GatewayClient
+from eval.labelling.corpus import CorpusFile, look_up
+from eval.labelling.counterfactuals import Rerun, RerunFile, Reruns, wanted_reruns
+from eval.labelling.evidence import unsupported_sentences
+from eval.labelling.labels import Outcome
+from eval.labelling.records import label_run, turns_of
+from eval.record import RunData, RunFolder
+from eval.run import Job, Progress, drain
+from eval.scorers import Scoring
+
+
+async def add_documents(
+    folder: RunFolder, data: RunData, scoring: Scoring, client: GatewayClient, *, at_once: int
+) -> None:
+    """Read every gold article once, and look up with the staff's key what no passage supports."""
+    file = CorpusFile(folder.path)
+    known = file.read()
+    turns = turns_of(data, scoring, known)
+    corpus = await look_up(
+        client,
+        known,
+        documents=[document for turn in turns for document in turn.subject.case.gold],
+        sentences=[sentence for turn in turns for sentence in unsupported_sentences(turn)],
+        knowledge=next(iter(data.record.knowledge), ""),
+        at_once=at_once,
+    )
+    if corpus != known:
+        file.write(corpus)
+
+
+async def add_reruns(
+    folder: RunFolder,
+    data: RunData,
+    scoring: Scoring,
+    client: GatewayClient,
+    *,
+    at_once: int,
+    out: TextIO,
+) -> None:
+    """Ask failed questions again with one thing changed; nothing that is there is asked twice."""
+    file = RerunFile(folder.path)
+    reruns = Reruns.of(data, file.read())
+    records = label_run(data, scoring, CorpusFile(folder.path).read(), reruns, at="")
+    fallback = (await client.pointers()).get("model", {}).get("fallback")
+    cases = {case.id: case for case in data.cases}
+    arms = {arm.name: arm for arm in data.record.arms}
+    jobs = [
+        _job(cases[record.case_id], arm, client, file)
+        for record in records
+        if record.outcome is Outcome.FAILED and cases[record.case_id].asker in client.askers
+        for arm in wanted_reruns(cases[record.case_id], arms[record.arm], reruns, fallback=fallback)
+    ]
+    if not jobs:
+        return
+    progress = Progress(out=out, total=len(jobs))
+    try:
+        await drain(jobs, workers=at_once, progress=progress)
+    finally:
+        progress.close()
+
+
+def _job(case: Case, arm: Arm, client: GatewayClient, file: RerunFile) -> Job:
+    async def job() -> bool:
+        seen = await client.answer(case, arm)
+        file.add(Rerun(arm=arm, seen=seen))
+        return seen.failed
+
+    return job

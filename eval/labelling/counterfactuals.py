@@ -1,0 +1,190 @@
+"""Re-runs with one thing changed: what a question gets from the gold documents, another index or model.
+
+Arms of one run are each other's re-runs where they differ in one thing only. What is missing is asked on
+demand and kept in a file of its own, because a re-run is no arm and counts in no metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import orjson
+
+from eval.arms import GOLD_CONTEXT, NO_CONTEXT, Arm
+from eval.cases import Case
+from eval.errors import RunError
+from eval.labelling.checks import check
+from eval.labelling.corpus import Corpus
+from eval.labelling.knowledge import knowledge_checks
+from eval.labelling.labels import Check
+from eval.observations import Observation
+from eval.record import RunData
+from eval.scorers import Score, Scoring, Subject, score_answer
+
+_FILE = "reruns.jsonl"
+#: Stands between the arm's name and what was changed; no arm's name can hold it.
+_CHANGED = "+"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """The same question in another arm."""
+
+    arm: Arm
+    seen: Observation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reruns:
+    """Everything that can be set beside the answers of a run."""
+
+    arms: Mapping[str, Arm]
+    seen: Mapping[tuple[str, str], Observation] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: RunData, extra: Iterable[Rerun] = ()) -> Reruns:
+        """The run's own arms, and what was asked beside them."""
+        more = list(extra)
+        return cls(
+            arms={arm.name: arm for arm in data.record.arms} | {rerun.arm.name: rerun.arm for rerun in more},
+            seen=dict(data.observations)
+            | {(rerun.seen.case_id, rerun.arm.name): rerun.seen for rerun in more},
+        )
+
+    def beside(self, case_id: str, arm: Arm) -> Iterator[Rerun]:
+        """The other answers to a question, those with the same model first."""
+        others = sorted(self.arms.values(), key=lambda other: (other.pin.model != arm.pin.model, other.name))
+        for other in others:
+            seen = self.seen.get((case_id, other.name))
+            if other.name != arm.name and seen is not None and not seen.failed:
+                yield Rerun(arm=other, seen=seen)
+
+
+def gold_arm(arm: Arm) -> Arm:
+    """The arm with the gold documents in its prompt."""
+    return replace(
+        arm, name=f"{arm.name}{_CHANGED}gold", pin=replace(arm.pin, context=GOLD_CONTEXT), stated="oracle"
+    )
+
+
+def base_arm(arm: Arm, fallback: str) -> Arm:
+    """The arm with the base model and its strong prompt."""
+    return replace(arm, name=f"{arm.name}{_CHANGED}base", pin=replace(arm.pin, model=fallback), stated="rag")
+
+
+def rerun_checks(
+    case: Case, arm: Arm, reruns: Reruns, *, scoring: Scoring, corpus: Corpus
+) -> Iterator[Check]:
+    """What the re-runs of one answer say. A kind of re-run that nobody made is no check."""
+    beside = [rerun for rerun in reruns.beside(case.id, arm) if _right(case, rerun, scoring) is not None]
+    if arm.pin.context != GOLD_CONTEXT and case.gold:
+        golden = [rerun for rerun in beside if rerun.arm.pin.context == GOLD_CONTEXT]
+        if golden:
+            yield _gold_check(case, arm, golden[0], scoring, corpus)
+    for name, others in (
+        ("right_with_other_index", [rerun for rerun in beside if _other_index(arm, rerun.arm)]),
+        ("right_with_other_model", [rerun for rerun in beside if _other_model(arm, rerun.arm)]),
+    ):
+        if others:
+            right = [rerun.arm.name for rerun in others if _right(case, rerun, scoring)]
+            yield check(
+                name,
+                bool(right),
+                f"right in {', '.join(right)}" if right else f"wrong in {_names(others)} too",
+                checker=scoring.version,
+            )
+
+
+def _gold_check(case: Case, arm: Arm, golden: Rerun, scoring: Scoring, corpus: Corpus) -> Check:
+    note = "" if golden.arm.pin.model == arm.pin.model else f", whose model is {golden.seen.model_version}"
+    if _right(case, golden, scoring):
+        return check("right_with_gold", True, f"right in {golden.arm.name}{note}", checker=scoring.version)
+    subject = Subject(case=case, seen=golden.seen, ranking=None, retrieves=False)
+    shown = next(
+        (each.value for each in knowledge_checks(subject, golden.arm, corpus) if each.name == "in_context"),
+        None,
+    )
+    if shown:
+        return check(
+            "right_with_gold", False, f"wrong in {golden.arm.name} too{note}", checker=scoring.version
+        )
+    return check(
+        "right_with_gold",
+        None,
+        f"wrong in {golden.arm.name}, but not every fact fitted into its prompt",
+        checker=scoring.version,
+    )
+
+
+def _right(case: Case, rerun: Rerun, scoring: Scoring) -> bool | None:
+    """Whether the answer key says so; None where it says nothing."""
+    outcome = score_answer(
+        Subject(case=case, seen=rerun.seen, ranking=None, retrieves=rerun.arm.retrieves), scoring
+    )
+    return outcome.value > 0 if isinstance(outcome, Score) else None
+
+
+def _other_index(arm: Arm, other: Arm) -> bool:
+    return (
+        arm.retrieves
+        and other.retrieves
+        and other.pin.model == arm.pin.model
+        and other.pin.knowledge != arm.pin.knowledge
+    )
+
+
+def _other_model(arm: Arm, other: Arm) -> bool:
+    return (
+        other.pin.model != arm.pin.model
+        and other.pin.context == arm.pin.context
+        and (other.pin.knowledge == arm.pin.knowledge or arm.pin.context == NO_CONTEXT)
+    )
+
+
+def _names(reruns: Iterable[Rerun]) -> str:
+    return ", ".join(rerun.arm.name for rerun in reruns)
+
+
+def wanted_reruns(case: Case, arm: Arm, reruns: Reruns, *, fallback: str | None) -> Iterator[Arm]:
+    """What should be asked about a failed answer and was not: gold documents first, then the base model."""
+    beside = [rerun.arm for rerun in reruns.beside(case.id, arm) if rerun.arm.pin.model == arm.pin.model]
+    golden = any(other.pin.context == GOLD_CONTEXT for other in beside)
+    if case.gold and arm.pin.context != GOLD_CONTEXT and not golden:
+        yield gold_arm(arm)
+    if fallback and arm.retrieves and arm.pin.model != fallback:
+        others = [rerun.arm for rerun in reruns.beside(case.id, arm)]
+        if not any(_other_model(arm, other) and other.pin.model == fallback for other in others):
+            yield base_arm(arm, fallback)
+
+
+class RerunFile:
+    """`reruns.jsonl` of a run's folder: a line as each answer comes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _FILE
+
+    def read(self) -> list[Rerun]:
+        """What was asked so far; of repeated lines the last counts."""
+        if not self._path.exists():
+            return []
+        found: dict[tuple[str, str], Rerun] = {}
+        for number, line in enumerate(self._path.read_bytes().splitlines(), start=1):
+            try:
+                row = orjson.loads(line)
+                rerun = Rerun(arm=Arm.from_json(row["arm"]), seen=Observation.from_json(row["seen"]))
+            except orjson.JSONDecodeError:
+                continue  # cut off when the process went down: it is asked for again
+            except (KeyError, TypeError) as exc:
+                raise RunError(
+                    f"{self._path}:{number}: not a line of this version ({exc}); delete the file and rerun"
+                ) from exc
+            found[rerun.seen.case_id, rerun.arm.name] = rerun
+        return list(found.values())
+
+    def add(self, rerun: Rerun) -> None:
+        """Keep an answer at once."""
+        row = {"arm": rerun.arm.as_json(), "seen": rerun.seen.as_json()}
+        with self._path.open("ab") as file:
+            file.write(orjson.dumps(row) + b"\n")

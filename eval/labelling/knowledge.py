@@ -1,0 +1,203 @@
+"""How far the knowledge came: stored, in force, found, and in the prompt. Each step is a check of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from eval.arms import NO_CONTEXT, Arm
+from eval.cases import Case
+from eval.documents import DocumentHistory, PastVersion, snapshot_of
+from eval.labelling.checks import check
+from eval.labelling.corpus import Corpus
+from eval.labelling.labels import Check
+from eval.matching import missing_facts, stale_values_in, tokens
+from eval.observations import Evidence, Observation, Ranking
+from eval.scorers import Subject
+
+#: A fact of so many words may stand in an article in another order; a price or a name may not.
+_REWORDED_FROM = 3
+Facts = tuple[tuple[str, ...], ...]
+
+
+def knowledge_checks(subject: Subject, arm: Arm, corpus: Corpus) -> Iterator[Check]:
+    """From the corpus to the prompt, for questions whose articles are known."""
+    case, seen = subject.case, subject.seen
+    given = arm.pin.context != NO_CONTEXT
+    yield check(
+        "given", given, "documents in the prompt" if given else "this arm answers from the prompt alone"
+    )
+    if not case.gold:
+        return
+    context = _context(case, seen) if given else None
+    histories = corpus.histories(case.gold)
+    if context is not None and context.value:
+        # What stood in the prompt was stored, in force and found.
+        yield check("known", True, "it stood in the prompt")
+        yield check("current", True, "it stood in the prompt")
+    else:
+        yield from _corpus(case, seen, arm, histories)
+    if context is None:
+        return
+    yield check("shown", bool(seen.packed), f"{len(seen.packed)} passages in the prompt")
+    yield context
+    old = _stale_passages(case, seen.packed)
+    yield check("old_in_context", bool(old), "; ".join(old) or "no superseded value in the prompt")
+    if not context.value and arm.retrieves:
+        yield from _retrieval(case, subject, histories)
+
+
+# ---- the corpus --------------------------------------------------------------------------------
+
+
+def _corpus(
+    case: Case, seen: Observation, arm: Arm, histories: Sequence[DocumentHistory] | None
+) -> Iterator[Check]:
+    if histories is None:
+        for name in ("stored", "known", "current", "old_live"):
+            yield check(name, None, "the articles were not read; label with the gateway")
+        return
+    snapshot = snapshot_of(seen.knowledge_version or arm.pin.knowledge or "")
+    heads = [history.live for history in histories]
+    searched = [history.at(history.head if snapshot is None else snapshot) for history in histories]
+    gone = [history.id for history, version in zip(histories, heads, strict=True) if version is None]
+    yield check("stored", not gone, f"not in the corpus: {', '.join(gone)}" if gone else "every article")
+    hidden = [history.id for history in histories if history.readers and case.asker not in history.readers]
+    yield check("readable", not hidden, f"hidden from whoever asks: {', '.join(hidden)}" if hidden else "yes")
+    yield _stated("known", case, [version for history in histories for version in history.versions], "stored")
+    day = (seen.asked_at or case.asked_at)[:10]
+    in_force = [version for version in searched if version and (not day or version.holds_on(day))]
+    now = _stated("live_now", case, [version for version in heads if version], "live")
+    yield now
+    then = _stated("current", case, in_force, "searched and in force")
+    late = [version for version in searched if version and day and not version.holds_on(day)]
+    yield check("in_force", not late, _dates(late) if late else "yes")
+    yield then
+    yield _old_live(case, seen, histories, searched)
+
+
+def _stated(name: str, case: Case, versions: Sequence[PastVersion], what: str) -> Check:
+    """Whether the versions state every fact; None where the words are there in another order."""
+    if not case.facts:
+        return check(name, bool(versions), f"{len(versions)} {what}; the set names no facts")
+    missing = _missing(case.facts, [version.words for version in versions])
+    if not missing:
+        return check(name, True, f"{what}: every fact")
+    told = ", ".join(fact[0] for fact in missing)
+    if all(_reworded(fact, versions) for fact in missing):
+        return check(name, None, f"{what}, perhaps in other words: {told}")
+    return check(name, False, f"in no version that is {what}: {told}")
+
+
+def _missing(facts: Facts, texts: Iterable[str]) -> Facts:
+    whole = "\n\n".join(texts)
+    return tuple(fact for fact in facts if missing_facts(whole, [fact]))
+
+
+def _reworded(fact: Sequence[str], versions: Sequence[PastVersion]) -> bool:
+    wanted = [set(tokens(spelling)) for spelling in fact]
+    lines = [set(tokens(line)) for version in versions for line in version.words.splitlines()]
+    return any(len(words) >= _REWORDED_FROM and any(words <= line for line in lines) for words in wanted)
+
+
+def _old_live(
+    case: Case,
+    seen: Observation,
+    histories: Sequence[DocumentHistory],
+    searched: Sequence[PastVersion | None],
+) -> Check:
+    """Whether something that is no longer true stands where the current text should stand."""
+    for history, version in zip(histories, searched, strict=True):
+        if version is None:
+            continue
+        if old := stale_values_in(version.words, case.stale_values):
+            return check("old_live", True, f"{history.id} still says {', '.join(old)}")
+        newer = [
+            other.version
+            for other in history.versions
+            if other.effective_from > version.effective_from and not _missing(case.facts, [other.words])
+        ]
+        if case.facts and newer and _missing(case.facts, [version.words]):
+            return check(
+                "old_live", True, f"{history.id}: version {version.version} took the place of {newer[-1]}"
+            )
+    passages = _stale_passages(case, seen.packed)
+    if passages:
+        return check("old_live", True, "; ".join(passages))
+    return check("old_live", False, "no superseded value in its place")
+
+
+def _stale_passages(case: Case, packed: Iterable[Evidence]) -> list[str]:
+    return [
+        f"[{item.passage.n}] {item.document_id} says {', '.join(old)}"
+        for item in packed
+        if item.document_id not in case.gold
+        and (old := stale_values_in(f"{item.passage.title}\n{item.passage.text}", case.stale_values))
+    ]
+
+
+def _dates(versions: Sequence[PastVersion]) -> str:
+    return "; ".join(
+        f"{version.title}: from {version.effective_from or '-'} to {version.effective_to or '-'}"
+        for version in versions
+    )
+
+
+# ---- from the corpus to the prompt -------------------------------------------------------------
+
+
+def _context(case: Case, seen: Observation) -> Check:
+    if not case.facts:
+        shown = [item.document_id for item in seen.packed if item.document_id in case.gold]
+        return check("in_context", bool(shown), ", ".join(dict.fromkeys(shown)) or "no article of the answer")
+    missing = _missing(case.facts, _texts(seen.packed, case.gold))
+    if not missing:
+        return check("in_context", True, "every fact")
+    told = ", ".join(fact[0] for fact in missing)
+    others = _texts([item for item in seen.packed if item.document_id not in case.gold], None)
+    if any(not _missing(missing, [text]) for text in others):
+        # The same words in another article can be the answer or a coincidence: "$9" is in many price lists.
+        return check("in_context", None, f"only in an article that is not known to answer this: {told}")
+    return check("in_context", False, f"not in the prompt: {told}")
+
+
+def _texts(items: Iterable[Evidence], documents: Sequence[str] | None) -> list[str]:
+    return [
+        f"{item.passage.title}\n{item.passage.text}"
+        for item in items
+        if documents is None or item.document_id in documents
+    ]
+
+
+def _retrieval(case: Case, subject: Subject, histories: Sequence[DocumentHistory] | None) -> Iterator[Check]:
+    seen, ranking = subject.seen, subject.ranking
+    missing = _missing(case.facts, _texts(seen.packed, case.gold))
+    wanted = _holders(case, missing, histories)
+    unfound = [document for document in wanted if document not in seen.retrieved]
+    yield check("found", not unfound, f"not found: {', '.join(unfound)}" if unfound else ", ".join(wanted))
+    if ranking is None or ranking.error:
+        return
+    absent = [document for document in wanted if document not in ranking.documents]
+    yield check(
+        "findable", not absent, f"not found: {', '.join(absent)}" if absent else _ranks(wanted, ranking)
+    )
+    if case.facts:
+        unhit = _missing(missing, _texts(ranking.hits, case.gold))
+        yield check(
+            "fact_found",
+            not unhit,
+            f"in no hit: {', '.join(fact[0] for fact in unhit)}" if unhit else "in a hit",
+        )
+
+
+def _holders(case: Case, missing: Facts, histories: Sequence[DocumentHistory] | None) -> list[str]:
+    """The gold articles that hold what was missing; all of them where that is not known."""
+    holding = [
+        history.id
+        for history in histories or ()
+        if any(not _missing((fact,), [version.words]) for fact in missing for version in history.versions)
+    ]
+    return holding or list(case.gold)
+
+
+def _ranks(documents: Sequence[str], ranking: Ranking) -> str:
+    return ", ".join(f"{document} comes {ranking.documents.index(document) + 1}." for document in documents)

@@ -1,0 +1,213 @@
+"""Labels as tables for a terminal and for `report.md`, and as JSON, with the same numbers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.labelling.labels import Label, LabelRecord, Outcome
+from eval.labelling.records import AUTO, HUMAN, Changes
+from eval.report import Table, as_markdown, as_text, bullets, counts, rate, rate_json
+from eval.stats import Rate
+
+HEADING = "## Failures by cause"
+_EXAMPLES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmLabels:
+    """The failures of one arm by primary label."""
+
+    arm: str
+    #: Answers that were judged: without those that the machinery lost.
+    judged: int
+    lost: int
+    labels: Mapping[Label, int]
+    subs: Mapping[str, int]
+    #: Labels that stand beside a primary one.
+    contributing: Mapping[Label, int]
+    #: Failures whose cause is open.
+    open: Rate | None
+
+    def rate(self, label: Label) -> Rate | None:
+        """How many of the judged answers failed for this cause; None without any."""
+        return Rate(k=self.labels.get(label, 0), n=self.judged) if self.judged else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Everything that a labelling shows."""
+
+    run: str
+    criteria: str
+    arms: tuple[ArmLabels, ...]
+    #: Failures by cluster, the most first, and label.
+    clusters: tuple[tuple[str, Mapping[Label, int]], ...]
+    changes: Changes
+    human: int
+    examples: tuple[str, ...]
+
+
+def count_labels(records: Sequence[LabelRecord], changed: Changes) -> Labels:
+    """The rules' labels, counted. People's own are counted apart: they judge a choice, not all."""
+    auto = [record for record in records if record.source == AUTO]
+    failed = [record for record in auto if record.primary is not None]
+    clusters: defaultdict[str, Counter[Label]] = defaultdict(Counter)
+    for record in failed:
+        clusters[record.cluster][_primary(record)] += 1
+    return Labels(
+        run=auto[0].run if auto else "",
+        criteria=auto[0].criteria if auto else "",
+        arms=tuple(
+            _arm(arm, [record for record in auto if record.arm == arm])
+            for arm in dict.fromkeys(record.arm for record in auto)
+        ),
+        clusters=tuple(sorted(clusters.items(), key=lambda item: (-sum(item[1].values()), item[0]))),
+        changes=changed,
+        human=sum(record.source == HUMAN for record in records),
+        examples=tuple(_examples(failed)),
+    )
+
+
+def _primary(record: LabelRecord) -> Label:
+    return record.primary.label if record.primary else Label.UNDETERMINED
+
+
+def _arm(arm: str, records: Sequence[LabelRecord]) -> ArmLabels:
+    judged = [record for record in records if record.outcome is not Outcome.RUN_ERROR]
+    failed = [record for record in judged if record.primary is not None]
+    labels = Counter(_primary(record) for record in failed)
+    return ArmLabels(
+        arm=arm,
+        judged=len(judged),
+        lost=len(records) - len(judged),
+        labels=labels,
+        subs=Counter(
+            f"{record.primary.label}.{record.primary.sub}"
+            for record in failed
+            if record.primary and record.primary.sub
+        ),
+        contributing=Counter(finding.label for record in judged for finding in record.contributing),
+        open=Rate(k=labels[Label.UNDETERMINED], n=len(failed)) if failed else None,
+    )
+
+
+def _examples(failed: Sequence[LabelRecord]) -> Iterable[str]:
+    """A few failures of each label, with what the label rests on."""
+    for label in Label:
+        for record in [record for record in failed if _primary(record) is label][:_EXAMPLES]:
+            assert record.primary is not None
+            rests_on = [check for name in record.primary.evidence if (check := record.check(name))]
+            why = "; ".join(
+                f"{check.name} {_word(check.value)} ({check.detail[:120]})"
+                for check in rests_on
+                if check.name not in ("answerable", "given")
+            )
+            sub = f".{record.primary.sub}" if record.primary.sub else ""
+            yield f"{label}{sub} (rule {record.primary.rule}): {record.case_id} in {record.arm}: {why}"
+
+
+def _word(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "open"}[value]
+
+
+# ---- tables ------------------------------------------------------------------------------------
+
+
+def text_labels(labels: Labels) -> str:
+    """For a terminal."""
+    parts = [_line(labels), *(as_text(table) for table in _tables(labels))]
+    return "\n\n".join([*parts, bullets("Examples with their evidence", labels.examples)]) + "\n"
+
+
+def markdown_labels(labels: Labels) -> str:
+    """A section of the run's report."""
+    parts = [HEADING, _line(labels)]
+    parts += [f"### {table.title}\n\n{as_markdown(table)}" for table in _tables(labels)]
+    if labels.examples:
+        parts.append("### Examples with their evidence\n\n" + bullets("", labels.examples).strip())
+    return "\n\n".join(parts) + "\n"
+
+
+def json_labels(labels: Labels) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "run": labels.run,
+        "criteria": labels.criteria,
+        "arms": {
+            arm.arm: {
+                "judged": arm.judged,
+                "run_errors": arm.lost,
+                "labels": {
+                    label.value: rate_json(arm.rate(label)) for label in Label if arm.labels.get(label)
+                },
+                "subs": dict(sorted(arm.subs.items())),
+                "contributing": {
+                    label.value: arm.contributing[label] for label in Label if arm.contributing.get(label)
+                },
+                "undetermined_share": rate_json(arm.open),
+            }
+            for arm in labels.arms
+        },
+        "clusters": {
+            cluster: {label.value: counted[label] for label in Label if counted.get(label)}
+            for cluster, counted in labels.clusters
+        },
+        "changes": {
+            "new": labels.changes.new,
+            "changed": labels.changes.changed,
+            "reopened": labels.changes.reopened,
+            "gone": labels.changes.gone,
+        },
+        "labelled_by_people": labels.human,
+    }
+
+
+def _line(labels: Labels) -> str:
+    changed = labels.changes
+    again = f" ({changed.reopened} of them opened again by other criteria)" if changed.reopened else ""
+    return (
+        f"Criteria {labels.criteria}: {changed.new} rows new, {changed.changed} changed{again}; "
+        f"{labels.human} by people."
+    )
+
+
+def _tables(labels: Labels) -> Iterable[Table]:
+    if not labels.arms:
+        return
+    header = ("", *(arm.arm for arm in labels.arms))
+    shown = [label for label in Label if any(arm.labels.get(label) for arm in labels.arms)]
+    rows = [(label.value, *(_cell(arm.rate(label)) for arm in labels.arms)) for label in shown]
+    rows.append(("cause open, of the failures", *(_cell(arm.open) for arm in labels.arms)))
+    rows.append(
+        (
+            "beside another cause",
+            *(counts({label.value: n for label, n in arm.contributing.items()}) for arm in labels.arms),
+        )
+    )
+    rows.append(("lost by the machinery", *(str(arm.lost) for arm in labels.arms)))
+    yield Table(title="Failures by primary label, k/n and 95 % interval", header=header, rows=tuple(rows))
+    subs = sorted({sub for arm in labels.arms for sub in arm.subs})
+    yield Table(
+        title="Finer causes",
+        header=header,
+        rows=tuple((sub, *(str(arm.subs.get(sub, 0)) for arm in labels.arms)) for sub in subs),
+    )
+    yield Table(
+        title="Failures by cluster, all arms",
+        header=("", *(label.value for label in shown), "all"),
+        rows=tuple(
+            (
+                cluster,
+                *(str(counted.get(label, 0) or "-") for label in shown),
+                str(sum(counted.values())),
+            )
+            for cluster, counted in labels.clusters
+        ),
+    )
+
+
+def _cell(shown: Rate | None) -> str:
+    return rate(shown) if shown else "-"

@@ -1,0 +1,189 @@
+"""The labels of a run: every answer judged, and `labels.jsonl` in the run's folder.
+
+What people said is kept beside what the rules say, never in its place. A row that comes out as it was keeps
+its line and its time, so that labelling again changes nothing where nothing has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import orjson
+
+from eval.arms import Arm
+from eval.cases import Case
+from eval.errors import RunError, StorageError
+from eval.labelling.checks import KINDS
+from eval.labelling.corpus import Corpus
+from eval.labelling.counterfactuals import Reruns, rerun_checks
+from eval.labelling.evidence import Turn, collect_checks
+from eval.labelling.labels import LabelRecord
+from eval.labelling.rules import COVERAGE_GAP, DRAFT_FAILS, FAILS, RULES, Decision, decide
+from eval.observations import Observation
+from eval.record import RunData
+from eval.scorers import Scoring, Subject
+
+#: Rises when the criteria change in a way that people should hear of.
+CRITERIA_NUMBER = 1
+AUTO, HUMAN = "auto", "human"
+_FILE = "labels.jsonl"
+
+
+def criteria_of(scoring: Scoring) -> str:
+    """The name of everything that decides: rules, checks and the checkers behind them."""
+    rules = [
+        [
+            rule.id,
+            rule.label,
+            rule.sub,
+            {name: wanted.value for name, wanted in rule.when.items()},
+            rule.holds_up,
+        ]
+        for rule in (*RULES, COVERAGE_GAP)
+    ]
+    checks = {name: kind.version for name, kind in KINDS.items()}
+    plain = orjson.dumps([rules, FAILS, DRAFT_FAILS, checks, scoring.version], option=orjson.OPT_SORT_KEYS)
+    return f"c{CRITERIA_NUMBER}-{hashlib.sha256(plain).hexdigest()[:8]}"
+
+
+def turns_of(data: RunData, scoring: Scoring, corpus: Corpus) -> list[Turn]:
+    """The first answers of a run with what they are judged by, in the order of questions and arms."""
+    arms = {arm.name: arm for arm in data.record.arms}
+    return [
+        Turn(subject=_subject(case, arm, data, seen), arm=arm, scoring=scoring, corpus=corpus)
+        for case in data.cases
+        for arm in arms.values()
+        if (seen := data.observations.get((case.id, arm.name))) is not None
+    ]
+
+
+def _subject(case: Case, arm: Arm, data: RunData, seen: Observation) -> Subject:
+    knowledge = arm.pin.knowledge or next(iter(data.record.knowledge), "")
+    return Subject(
+        case=case, seen=seen, ranking=data.rankings.get((case.id, knowledge)), retrieves=arm.retrieves
+    )
+
+
+def label_run(
+    data: RunData,
+    scoring: Scoring,
+    corpus: Corpus,
+    reruns: Reruns,
+    *,
+    before: Sequence[LabelRecord] = (),
+    at: str,
+) -> tuple[LabelRecord, ...]:
+    """A record for each answer, and the people's own after them. `at` stamps what is new or changed."""
+    criteria = criteria_of(scoring)
+    known = {(record.case_id, record.arm): record for record in before if record.source == AUTO}
+    records = []
+    for turn in turns_of(data, scoring, corpus):
+        record = _record(turn, reruns, run=data.record.id, criteria=criteria, at=at)
+        earlier = known.get((record.case_id, record.arm))
+        same = earlier is not None and replace(record, at=earlier.at) == earlier
+        records.append(earlier if same and earlier is not None else record)
+    return (*records, *(record for record in before if record.source == HUMAN))
+
+
+def _record(turn: Turn, reruns: Reruns, *, run: str, criteria: str, at: str) -> LabelRecord:
+    case, seen = turn.subject.case, turn.subject.seen
+    checks = collect_checks(turn)
+    decision: Decision = decide(checks)
+    if decision.primary is not None:
+        # Only what failed is asked again, so only there re-runs are evidence.
+        checks = (
+            *checks,
+            *rerun_checks(case, turn.arm, reruns, scoring=turn.scoring, corpus=turn.corpus),
+        )
+        decision = decide(checks)
+    return LabelRecord(
+        run=run,
+        turn_id=seen.turn_id,
+        case_id=case.id,
+        arm=turn.arm.name,
+        cluster=case.topic,
+        task_type=case.task_type or case.intent or case.kind,
+        outcome=decision.outcome,
+        primary=decision.primary,
+        contributing=decision.contributing,
+        checks=checks,
+        criteria=criteria,
+        source=AUTO,
+        at=at,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What labelling again did to the rows of before."""
+
+    new: int
+    changed: int
+    #: Of those that changed: rows of other criteria, which are open to review again.
+    reopened: int
+    gone: int
+
+
+def changes(before: Sequence[LabelRecord], after: Sequence[LabelRecord]) -> Changes:
+    """By question, arm, source and reviewer."""
+    old, new = _by_key(before), _by_key(after)
+    changed = [key for key in old.keys() & new.keys() if old[key] != new[key]]
+    return Changes(
+        new=len(new.keys() - old.keys()),
+        changed=len(changed),
+        reopened=sum(old[key].criteria != new[key].criteria for key in changed),
+        gone=len(old.keys() - new.keys()),
+    )
+
+
+def _by_key(records: Iterable[LabelRecord]) -> Mapping[tuple[str, ...], LabelRecord]:
+    return {
+        (record.case_id, record.arm, record.source, record.reviewer, record.turn_id): record
+        for record in records
+    }
+
+
+class LabelFile:
+    """`labels.jsonl` of a run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / _FILE
+
+    @property
+    def exists(self) -> bool:
+        """Whether the run was labelled."""
+        return self.path.is_file()
+
+    def read(self) -> tuple[LabelRecord, ...]:
+        """All records; none before the first labelling."""
+        if not self.exists:
+            return ()
+        records = []
+        for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
+            try:
+                records.append(LabelRecord.from_json(orjson.loads(line)))
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
+                raise RunError(
+                    f"{self.path}:{number}: no label of this version ({exc}); delete the file, label again"
+                ) from exc
+        return tuple(records)
+
+    def write(self, records: Iterable[LabelRecord]) -> None:
+        """Replace the file as a whole."""
+        draft = self.path.with_name(f".{_FILE}.new")
+        try:
+            draft.write_bytes(b"".join(orjson.dumps(record.as_json()) + b"\n" for record in records))
+            draft.replace(self.path)
+        except OSError as exc:
+            raise StorageError(f"{self.path}: {exc.strerror}; free space, then label again") from exc
+
+
+def missing_documents(data: RunData, corpus: Corpus) -> bool:
+    """Whether a gold article of an answered question was not read yet."""
+    asked = {case_id for case_id, _ in data.observations}
+    return any(
+        document not in corpus.documents for case in data.cases if case.id in asked for document in case.gold
+    )
