@@ -66,6 +66,7 @@ CODES: dict[type[BaseException], int] = {
     knowledge_errors.MassRemovalError: REFUSED,
     knowledge_errors.TooFewPairsError: THIN,
     knowledge_errors.NothingToUndoError: REFUSED,
+    knowledge_errors.NothingLeftError: REFUSED,
     knowledge_errors.VersionInReachError: REFUSED,
     knowledge_errors.BuildRunningError: REFUSED,
     knowledge_errors.CanaryError: REFUSED,
@@ -86,6 +87,7 @@ UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 PROGRAMS = {
     "serve": "Run the gateway in this process.",
     "eval": "Measure a running gateway (`eval run --help`).",
+    "advise": "Say what to fix, from the labels of a run (`advise --help`).",
 }
 #: Evaluation's own command, found where versions are: it compares them over HTTP as it does everything.
 COMPARE = "compare"
@@ -167,7 +169,8 @@ def _forward(name: str, arguments: list[str]) -> int:
         return code
     from eval.cli import main as evaluate
 
-    return evaluate(arguments, settings=eval_settings())
+    ours = arguments if name == "eval" else [name, *arguments]
+    return evaluate(ours, settings=eval_settings())
 
 
 def eval_settings() -> EvalSettings:

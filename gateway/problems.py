@@ -127,6 +127,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     kn.ParsingProcessError: Kind(503, "reader-unavailable", "Documents cannot be read at the moment"),
     kn.CanaryError: Kind(409, "canary", "The canary cannot be set"),
     kn.NothingToUndoError: Kind(409, "nothing-to-undo", "There is nothing to undo"),
+    kn.NothingLeftError: Kind(409, "nothing-left", "Nothing would be left to find"),
     kn.PointerMovedError: Kind(409, "pointer-moved", "Somebody else moved the pointer"),
     kn.VersionRetiredError: Kind(409, "version-retired", "The version is retired"),
     kn.VersionInReachError: Kind(409, "version-in-reach", "Traffic can reach the version"),

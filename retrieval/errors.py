@@ -11,7 +11,7 @@ RetrievalError
 ├── TooFewPairsError                                                      a fit that cannot be made
 ├── UnknownVersionError: NoStableVersionError, VersionNotReadyError, VersionRetiredError
 ├── ChunkerError                                                          what cuts text
-├── CanaryError, NothingToUndoError, PointerMovedError                    the pointer
+├── CanaryError, NothingToUndoError, NothingLeftError, PointerMovedError  the pointer
 ├── VersionInReachError, BuildRunningError, UnknownChunkerError           the life of a version
 ├── EmbeddingError: EmbedderUnavailableError, EmbedderMismatchError, EmbeddingRefusedError
 ├── RerankError: RerankerUnavailableError                                 what orders the hits anew
@@ -169,6 +169,10 @@ class CanaryError(RetrievalError):
 
 class NothingToUndoError(RetrievalError):
     """Nothing has moved on the knowledge rail that could be undone."""
+
+
+class NothingLeftError(RetrievalError):
+    """The undo would take away all that the tenant has published."""
 
 
 class PointerMovedError(RetrievalError):

@@ -17,6 +17,7 @@ from retrieval.connections import Connection, Pool, borrowed, row_of
 from retrieval.errors import (
     CanaryError,
     NoStableVersionError,
+    NothingLeftError,
     NothingToUndoError,
     PointerMovedError,
     UnknownVersionError,
@@ -182,14 +183,16 @@ class VersionStore:
         *,
         expected_revision: int | None = None,
         expected_snapshot: int | None = None,
+        may_empty: bool = True,
     ) -> Undone:
         """Take back the tenant's last publish or the pointer's last move; None is whichever came last.
 
         With what the caller saw as `expected_...`, a call that is sent again after it went through is refused
-        and not done twice.
+        and not done twice. Unless it `may_empty` the rail, the first publish of all is not taken back.
         """
         expected = {
             "tenant": tenant,
+            "may_empty": may_empty,
             "expected_revision": expected_revision,
             "expected_snapshot": expected_snapshot,
         }
@@ -251,6 +254,14 @@ async def _undo_publish(conn: Connection, expected: Mapping[str, object]) -> Und
     row = await undone.fetchone()
     if row is None:
         await _require_unmoved(conn, expected)
+        async with conn.transaction():
+            await conn.execute(SESSION["enter"], expected)
+            (would_empty,) = await row_of(conn, QUERIES["would_empty"], expected)
+        if would_empty:
+            raise NothingLeftError(
+                f"tenant {expected['tenant']!r} has one publish, and without it no document: every question would "
+                "be abstained from; publish what is right, or take it back with `force`"
+            )
         raise NothingToUndoError(f"nothing to undo: tenant {expected['tenant']!r} has published nothing")
     return Undone(what="publish", before=str(row[1]), after=str(row[0]))
 

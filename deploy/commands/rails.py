@@ -113,7 +113,8 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="move although no engine serves the model version yet, or the gateway lacks the embedder",
+        help="move although no engine serves the model version yet, or the gateway lacks the embedder, or an "
+        "undo leaves the tenant without documents",
     )
 
 

@@ -184,6 +184,7 @@ async def undo(rail: Rail, key: Releaser, state: State, body: UndoBody | None = 
             wanted.what,
             expected_revision=wanted.expected_revision,
             expected_snapshot=wanted.expected_snapshot,
+            may_empty=wanted.force,
         )
         moved = {"what": undone.what, "before": undone.before, "after": undone.after}
     else:

@@ -98,9 +98,14 @@ SELECT stable, canary, canary_weight_bp FROM retrieval.before_last_move
 -- name: undo_publish
 UPDATE retrieval.snapshot_head
 SET snapshot = previous, previous = snapshot, moved_seq = nextval('retrieval.move_seq')
-WHERE tenant = %(tenant)s AND previous IS NOT NULL AND snapshot = coalesce(%(expected_snapshot)s, snapshot)
+WHERE tenant = %(tenant)s AND snapshot = coalesce(%(expected_snapshot)s, snapshot)
+  AND previous >= CASE WHEN %(may_empty)s THEN 0 ELSE 1 END
   AND (%(expected_revision)s::bigint IS NULL OR %(expected_revision)s = (SELECT revision FROM retrieval.pointer))
 RETURNING snapshot, previous
+
+-- name: would_empty
+-- Whether an undo leads to before the first publish.
+SELECT EXISTS (SELECT FROM retrieval.snapshot_head WHERE tenant = %(tenant)s AND previous = 0)
 
 -- name: moves
 -- What could be undone, and when it moved.

@@ -21,7 +21,7 @@ def test_undo_knowledge_takes_the_publish_back_and_leaves_the_model(stack: Stack
     assert stack.twinrail("undo", "knowledge", "--publish", "--dry-run").code == 0
     assert rails(stack) == before
     try:
-        assert stack.twinrail("undo", "knowledge", "--publish").code == 0
+        assert stack.twinrail("undo", "knowledge", "--publish", "--force").code == 0
         after = rails(stack)
         assert after["knowledge"]["snapshot"] < before["knowledge"]["snapshot"]
         assert after["model"] == before["model"]
@@ -30,7 +30,7 @@ def test_undo_knowledge_takes_the_publish_back_and_leaves_the_model(stack: Stack
         # Nothing was published before the first publish.
         assert found.code == (0 if after["knowledge"]["snapshot"] else 4)
     finally:
-        assert stack.twinrail("undo", "knowledge", "--publish").code == 0
+        assert stack.twinrail("undo", "knowledge", "--publish", "--force").code == 0
     assert rails(stack)["knowledge"]["snapshot"] == before["knowledge"]["snapshot"]
     assert stack.twinrail("search", QUESTION).code == 0
 

@@ -82,7 +82,11 @@ async def test_an_undo_that_is_sent_again_is_refused(gateway: Gateway) -> None:
     _, rails = await gateway.get("/v1/rails", key=key)
     knowledge, model = rails["rails"]
     assert model["stable"] == gateway.stable
-    body = {"expected_revision": knowledge["revision"], "expected_snapshot": knowledge["snapshot"]}
+    body = {
+        "expected_revision": knowledge["revision"],
+        "expected_snapshot": knowledge["snapshot"],
+        "force": True,
+    }
     status, undone, _ = await gateway.post("/v1/rails/knowledge:undo", body, key=key)
     assert (status, undone["undone"]) == (200, {"what": "publish", "before": "1", "after": "0"})
     status, problem, _ = await gateway.post("/v1/rails/knowledge:undo", body, key=key)
@@ -155,7 +159,7 @@ async def test_undo_of_one_rail_under_load_changes_nothing_on_the_other(gateway:
     knowledge = {body["versions"]["knowledge"] for _, body in model_only}
     assert len(knowledge) == 1
 
-    status, undone, _ = await gateway.post("/v1/rails/knowledge:undo", {}, key=key)
+    status, undone, _ = await gateway.post("/v1/rails/knowledge:undo", {"force": True}, key=key)
     assert (status, undone["undone"]["what"]) == (200, "publish")
     marks = len(seen)
     await gateway.until(lambda: any(body["status"] == "abstained" for _, body in seen[marks:]))
@@ -169,3 +173,16 @@ async def test_undo_of_one_rail_under_load_changes_nothing_on_the_other(gateway:
     assert {body["status"] for _, body in model_only} == {"answered"}
     since_undo = [body["versions"]["model"] for _, body in seen[marks:]]
     assert set(since_undo) == {gateway.stable}
+
+
+async def test_the_only_publish_is_taken_back_by_force_alone(gateway: Gateway) -> None:
+    """A wrong key at night must not leave every question without an answer."""
+    key, path = gateway.keys.release, "/v1/rails/knowledge:undo"
+    status, problem, _ = await gateway.post(path, {"what": "publish"}, key=key)
+    assert (status, problem["type"]) == (409, "urn:twinrail:problem:nothing-left")
+    assert "one publish" in problem["detail"]
+    status, undone, _ = await gateway.post(path, {"what": "publish", "force": True}, key=key)
+    assert (status, undone["undone"]) == (200, {"what": "publish", "before": "1", "after": "0"})
+    # Twice is redo.
+    status, undone, _ = await gateway.post(path, {"what": "publish"}, key=key)
+    assert (status, undone["undone"]["after"]) == (200, "1")
