@@ -259,8 +259,8 @@ async def _undo_publish(conn: Connection, expected: Mapping[str, object]) -> Und
             (would_empty,) = await row_of(conn, QUERIES["would_empty"], expected)
         if would_empty:
             raise NothingLeftError(
-                f"tenant {expected['tenant']!r} has one publish, and without it no document: every question would "
-                "be abstained from; publish what is right, or take it back with `force`"
+                f"tenant {expected['tenant']!r} has one publish, and without it no document: every question "
+                "would be abstained from; publish what is right, or take it back with `force`"
             )
         raise NothingToUndoError(f"nothing to undo: tenant {expected['tenant']!r} has published nothing")
     return Undone(what="publish", before=str(row[1]), after=str(row[0]))
