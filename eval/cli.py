@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from eval.advice import command as advising
 from eval.arms import Arm, choose_arms, parse_arm, resolve_arms
 from eval.cases import CaseSet, choose_cases
 from eval.client import GatewayClient
@@ -129,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_shared(against)
     add_versions(commands).set_defaults(command=_versions)
     gating.add_parser(commands).set_defaults(command=_awaited(gating.run))
+    advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
     return parser
 
 

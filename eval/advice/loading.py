@@ -1,0 +1,117 @@
+"""Reads the logs of a run from its folder: the labels, the report's figures, and what each answer took."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from eval.advice.evidence import ArmLog, CaseUsage, Logs, MetricFigure, settle
+from eval.errors import RunError
+from eval.labelling.labels import LabelRecord
+from eval.observations import Observation
+from eval.record import RunData, RunFolder
+from serving.pricing import TokenCounts
+
+LABELS_FILE = "labels.jsonl"
+_REPORT_FILE = "report.json"
+_RETRIEVAL_STAGES = ("retrieval",)
+_HANDED_OFF = ("escalated", "fallback")
+
+
+def read_logs(folder: RunFolder) -> Logs:
+    """The logs of a run that was labelled. The report is optional: without it no metric is shown."""
+    data = folder.read()
+    path = folder.path / LABELS_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as exc:
+        raise RunError(f"{path}: not there; run `twinrail eval label {folder.path}` first") from exc
+    settled = settle(_records(path, content))
+    if not settled.rows:
+        raise RunError(f"{path}: holds no label; run `twinrail eval label {folder.path}` again")
+    metrics = _metrics(folder.path / _REPORT_FILE)
+    known = {arm.name for arm in data.record.arms}
+    unknown = sorted(settled.rows.keys() - known)
+    if unknown:
+        raise RunError(f"{path}: arm {unknown[0]!r} is not one of the run; label the run again")
+    return Logs(
+        run=data.record.id,
+        question_set_sha256=data.record.question_set_sha256,
+        labels_sha256=hashlib.sha256(content).hexdigest(),
+        criteria=settled.criteria,
+        agreement=settled.agreement,
+        arms=tuple(
+            ArmLog(
+                name=arm.name,
+                kind=arm.kind,
+                model=arm.pin.model or "",
+                rows=settled.rows[arm.name],
+                metrics=metrics.get(arm.name, {}),
+                usage=tuple(_usage(data, arm.name)),
+            )
+            for arm in data.record.arms
+            if arm.name in settled.rows
+        ),
+    )
+
+
+def _records(path: Path, content: bytes) -> Iterable[LabelRecord]:
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield LabelRecord.from_json(orjson.loads(line))
+        except (ValueError, KeyError, TypeError) as exc:
+            raise RunError(f"{path}:{number}: not a label record ({exc}); label the run again") from exc
+
+
+def _metrics(path: Path) -> dict[str, dict[str, MetricFigure]]:
+    if not path.exists():
+        return {}
+    try:
+        arms: Mapping[str, Any] = orjson.loads(path.read_bytes())["arms"]
+        return {
+            arm: {name: _metric(name, row) for name, row in found["metrics"].items()}
+            for arm, found in arms.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise RunError(f"{path}: not a report of this version ({exc}); run `twinrail eval score`") from exc
+
+
+def _metric(name: str, row: Mapping[str, Any]) -> MetricFigure:
+    return MetricFigure(
+        name=name,
+        title=row["title"],
+        group=row["group"],
+        higher_is_better=row["higher_is_better"],
+        k=row["k"],
+        n=row["n"],
+        low=row.get("low"),
+        high=row.get("high"),
+    )
+
+
+def _usage(data: RunData, arm: str) -> Iterable[CaseUsage]:
+    for (case_id, name), seen in sorted(data.observations.items()):
+        if name == arm and not seen.failed:
+            yield usage_of(case_id, seen)
+
+
+def usage_of(case_id: str, seen: Observation) -> CaseUsage:
+    """What one answer took. An abstention before generation took no tokens, which is known, not missing."""
+    prompt, completion, cached = seen.prompt_tokens, seen.completion_tokens, seen.cached_tokens
+    spent = [seen.timings_ms[stage] for stage in _RETRIEVAL_STAGES if stage in seen.timings_ms]
+    tokens = None
+    if prompt is not None and completion is not None:
+        tokens = TokenCounts(prompt=prompt, cached=min(cached or 0, prompt), completion=completion)
+    return CaseUsage(
+        case_id=case_id,
+        tokens=tokens,
+        cached_known=cached is not None,
+        retrieval_ms=sum(spent) if spent else None,
+        handed_off=seen.status in _HANDED_OFF,
+    )
