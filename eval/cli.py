@@ -21,6 +21,7 @@ from eval.client import GatewayClient
 from eval.connecting import open_client
 from eval.errors import EvalError, GatewayUnavailableError, RunError
 from eval.gating import command as gating
+from eval.labelling import command as labelling
 from eval.metrics import FIVE, headline
 from eval.record import RunData, RunFolder, RunRecord
 from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add_versions(commands).set_defaults(command=_versions)
     gating.add_parser(commands).set_defaults(command=_awaited(gating.run))
     advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
+    labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
     return parser
 
 

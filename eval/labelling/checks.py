@@ -21,6 +21,9 @@ class Kind:
     version: int = 1
 
 
+#: What is shown of a check; the whole answer stands beside it.
+_DETAIL_CHARACTERS: Final = 600
+
 KINDS: Final[dict[str, Kind]] = {
     "ran": Kind("the question was answered without an error of the machinery"),
     "answerable": Kind("the help centre is meant to answer this question"),
@@ -69,5 +72,8 @@ def check(name: str, value: bool | None, detail: str, *, checker: str = "") -> C
     """A check of a known kind. `checker` names what outside this package decided."""
     version = f"{name}-{KINDS[name].version}"
     return Check(
-        name=name, value=value, detail=detail, version=f"{version}+{checker}" if checker else version
+        name=name,
+        value=value,
+        detail=detail[:_DETAIL_CHARACTERS],
+        version=f"{version}+{checker}" if checker else version,
     )

@@ -53,6 +53,11 @@ class FakeGateway:
     turns: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Documents that a version finds for a question, best first; each version finds the one article if None.
     finds: Callable[[str, str], list[str]] | None = None
+    #: What documents ever said, oldest first; the last is live. Those of `hidden` only staff can read.
+    documents: dict[str, list[str]] = field(default_factory=lambda: {"plus": [ARTICLE]})
+    hidden: frozenset[str] = frozenset()
+    #: Labels by turn, oldest first.
+    labels: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     #: Reports by name, and verdicts by rail and version, oldest first.
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
@@ -65,6 +70,8 @@ class FakeGateway:
         app.router.add_post("/v1/search", self._search)
         app.router.add_get("/v1/turns", self._turns)
         app.router.add_get("/v1/turns/{id}", self._turn)
+        app.router.add_get("/v1/documents/{id}", self._document)
+        app.router.add_put("/v1/turns/{id}/labels", self._put_label)
         app.router.add_put("/v1/reports/{name}", self._put_report)
         app.router.add_put("/v1/rails/{rail}/versions/{version}/verdict", self._put_verdict)
         return app
@@ -151,7 +158,8 @@ class FakeGateway:
         if body["question"] in self.refused:
             return _problem(422, "too long", field="question")
         canned = self.answers[pin["model"]](body["question"])
-        retrieves = pin.get("context") != "none"
+        given = pin["context"] if isinstance(pin.get("context"), list) else None
+        retrieves = pin.get("context") != "none" and given is None
         turn_id = str(UUID(int=len(self.turns) + 1))
         answer = {
             "id": turn_id,
@@ -200,7 +208,7 @@ class FakeGateway:
             "answer": answer,
             "used": {
                 "hits": [_hit()] if retrieves else [],
-                "passages": [{"n": 1, **_hit()}] if retrieves else [],
+                "passages": _pinned(given) if given else [{"n": 1, **_hit()}] if retrieves else [],
                 "drafts": [
                     {"attempt": "first", "model": pin["model"], "text": draft, "failure": canned.failure}
                 ],
@@ -221,6 +229,33 @@ class FakeGateway:
                 ]
             }
         )
+
+    async def _document(self, request: web.Request) -> web.Response:
+        document_id = request.match_info["id"]
+        key = request.headers["Authorization"].removeprefix("Bearer ")
+        texts = self.documents.get(document_id)
+        if texts is None or (document_id in self.hidden and key != STAFF_KEY):
+            return _problem(404, "no such document", field="id")
+        versions = [
+            {
+                "version": number,
+                "title": "Sync Plus",
+                "text": text,
+                "effective_from": None,
+                "effective_to": None,
+                "releases": [{"born": number, "died": number + 1 if number < len(texts) else None}],
+            }
+            for number, text in enumerate(texts, start=1)
+        ]
+        return web.json_response({"id": document_id, "head": 3, "versions": versions})
+
+    async def _put_label(self, request: web.Request) -> web.Response:
+        turn_id = request.match_info["id"]
+        if turn_id not in self.turns:
+            return _problem(404, "no such turn")
+        body = await request.json()
+        self.labels.setdefault(turn_id, []).append(body)
+        return web.json_response(body)
 
     async def _put_report(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -262,6 +297,13 @@ def _hit(document_id: str = "plus", rank: int = 1) -> dict[str, Any]:
         "rerank_score": None,
         "metadata": {},
     }
+
+
+def _pinned(given: list[dict[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"n": n, "document_id": "", "start": 0, "end": len(passage["text"]), **passage}
+        for n, passage in enumerate(given, start=1)
+    ]
 
 
 def _draft(canned: CannedAnswer) -> str:

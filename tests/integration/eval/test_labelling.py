@@ -1,0 +1,283 @@
+"""`twinrail eval label` on the fake gateway: what it writes, asks and sends, and that twice changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.cli import main
+from eval.labelling.labels import Label, LabelRecord
+from eval.labelling.records import LabelFile
+from eval.settings import EvalSettings
+from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, STAFF_KEY, TUNED, CannedAnswer, FakeGateway
+from tests.fakes.gateway_thread import Served
+
+RIGHT = "Sync Plus is $9 a month."
+INVENTED = "Sync Plus is $7 a month."
+INTERNAL = "Agents may waive the sticker fee of Sync Plus partners."
+FOUND_NOTHING = (
+    "I can't find that in our help centre, so I won't guess. "
+    "I've passed your question to a colleague who will reply by email."
+)
+
+
+def tuned(question: str) -> CannedAnswer:
+    """Fails in one way for each question."""
+    number = int(question.split()[-1])
+    return [
+        CannedAnswer(answer=RIGHT),
+        CannedAnswer(answer=INVENTED),
+        CannedAnswer(answer=FOUND_NOTHING, status="abstained"),
+        CannedAnswer(answer=f"{RIGHT[:-1]}!"),
+        CannedAnswer(answer="A colleague will reply.", status="fallback", draft="Sure!", failure="schema"),
+        CannedAnswer(answer="The trial lasts 14 days."),
+        CannedAnswer(answer=INTERNAL),
+    ][number]
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    server = Served(
+        FakeGateway(
+            answers={BASE: lambda question: CannedAnswer(answer=RIGHT), TUNED: tuned},
+            documents={"plus": ["Sync Plus is $9 a month. The trial lasts 14 days."], "notes": [INTERNAL]},
+            hidden=frozenset({"notes"}),
+            finds=lambda version, question: ["notes"] if question == INTERNAL else ["plus"],
+        )
+    )
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def settings(served: Served, tmp_path: Path) -> EvalSettings:
+    return EvalSettings.model_validate(
+        {
+            "gateway_url": served.url,
+            "api_key": CUSTOMER_KEY,
+            "staff_api_key": STAFF_KEY,
+            "attempts": 2,
+            "timeout_s": 20,
+            "min_questions": 5,
+            "resamples": 200,
+        }
+    )
+
+
+@pytest.fixture
+def folder(settings: EvalSettings, tmp_path: Path) -> Path:
+    """A run over seven questions with one article."""
+    questions = tmp_path / "plans.jsonl"
+    rows = [
+        {
+            "id": f"plans-{n:02d}",
+            "topic": "plans",
+            "split": "dev",
+            "text": f"what is plus, question {n}",
+            "asker": "customer",
+            "kind": "answerable",
+            "gold": ["plus"],
+            "facts": [["$9"]],
+            "stale_values": ["$8"],
+            "status": "answered",
+            "intent": "billing",
+            "escalate": False,
+            "escalation_reason": "none",
+            "answer": RIGHT,
+            "follow_up": "",
+        }
+        for n in range(7)
+    ]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = tmp_path / "run"
+    ended = main(
+        ["run", "--questions", str(questions), "--run", str(run), "--arms", "rag_base,oracle,rag_tuned"],
+        settings=settings,
+    )
+    assert ended == 0
+    return run
+
+
+def labels_of(folder: Path, arm: str) -> list[str]:
+    found = {record.case_id: record for record in LabelFile(folder).read() if record.arm == arm}
+    return [_name(found[case_id]) for case_id in sorted(found)]
+
+
+def _name(record: LabelRecord) -> str:
+    primary = record.primary
+    return "" if primary is None else f"{primary.label}.{primary.sub}"
+
+
+def test_each_failure_gets_the_label_of_its_cause(
+    folder: Path, settings: EvalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["label", str(folder), "--json"], settings=settings) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert labels_of(folder, "rag_tuned") == [
+        "",
+        "hallucination.wrong_fact",
+        "weak_reasoning.over_abstain",
+        "wrong_tone.",
+        "bad_format.schema",
+        "weak_reasoning.wrong_passage",
+        "policy_violation.internal",
+    ]
+    assert set(labels_of(folder, "rag_base")) == set(labels_of(folder, "oracle")) == {""}
+    tuned_arm = report["arms"]["rag_tuned"]
+    assert (tuned_arm["labels"]["weak_reasoning"]["k"], tuned_arm["labels"]["weak_reasoning"]["n"]) == (2, 7)
+    assert tuned_arm["undetermined_share"]["k"] == 0
+    assert report["clusters"]["plans"]["hallucination"] == 1
+    section = (folder / "report.md").read_text().partition("## Failures by cause")[2]
+    assert "weak_reasoning" in section
+    assert "(rule 6b)" in section
+    (abstained,) = [
+        record for record in LabelFile(folder).read() if _name(record) == "weak_reasoning.over_abstain"
+    ]
+    assert abstained.primary is not None
+    rests_on = {name: abstained.check(name) for name in abstained.primary.evidence}
+    assert all(check is not None and check.detail and check.version for check in rests_on.values())
+    gold = abstained.check("right_with_gold")
+    assert gold is not None
+    assert (gold.value, BASE in gold.detail) == (True, True), (
+        "the oracle arm is the re-run of every other arm"
+    )
+
+
+def test_labelling_again_changes_nothing_and_asks_nothing(
+    served: Served, folder: Path, settings: EvalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["label", str(folder)], settings=settings)
+    files = {name: (folder / name).read_bytes() for name in ("labels.jsonl", "documents.jsonl")}
+    asked = len(served.gateway.requests)
+    capsys.readouterr()
+    assert main(["label", str(folder), "--offline", "--json"], settings=settings) == 0
+    assert json.loads(capsys.readouterr().out)["changes"] == {
+        "new": 0,
+        "changed": 0,
+        "reopened": 0,
+        "gone": 0,
+    }
+    assert files == {name: (folder / name).read_bytes() for name in files}
+    assert main(["label", str(folder)], settings=settings) == 0
+    assert len(served.gateway.requests) == asked, "what the folder holds is not asked for again"
+    assert (folder / "report.md").read_text().count("## Failures by cause") == 1
+
+
+def test_other_criteria_open_rows_again_and_people_keep_theirs(
+    folder: Path, settings: EvalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["label", str(folder)], settings=settings)
+    file = LabelFile(folder)
+    records = [json.loads(line) for line in file.path.read_text().splitlines()]
+    of_old = [{**record, "criteria": "c0-00000000"} for record in records]
+    by_hand = {**records[-1], "source": "human", "reviewer": "ana", "note": "not internal at all"}
+    file.path.write_text("".join(json.dumps(row) + "\n" for row in (*of_old, by_hand)))
+    capsys.readouterr()
+    assert main(["label", str(folder), "--offline", "--json"], settings=settings) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["changes"] == {"new": 0, "changed": 21, "reopened": 21, "gone": 0}
+    assert report["labelled_by_people"] == 1
+    assert [record.reviewer for record in file.read() if record.source == "human"] == ["ana"]
+
+
+def test_missing_reruns_are_asked_once(served: Served, folder: Path, settings: EvalSettings) -> None:
+    assert main(["label", str(folder), "--rerun"], settings=settings) == 0
+    again = [body for _, path, body in served.gateway.requests if path == "/v1/answers"][21:]
+    assert len(again) == 6, "six failed turns of the tuned arm; the base model answered each already"
+    assert all(body["pin"]["model"] == TUNED for body in again)
+    assert all(body["pin"]["context"][0]["text"].startswith("Sync Plus is $9") for body in again)
+    over_abstain = next(
+        record
+        for record in LabelFile(folder).read()
+        if record.primary and record.primary.sub == "over_abstain"
+    )
+    gold = over_abstain.check("right_with_gold")
+    assert gold is not None
+    assert gold.value is False, "its own model abstains with the gold documents too"
+    assert main(["label", str(folder), "--rerun"], settings=settings) == 0
+    assert len([path for _, path, _ in served.gateway.requests if path == "/v1/answers"]) == 27
+
+
+def test_labels_are_sent_for_turns_that_were_judged(
+    served: Served, folder: Path, settings: EvalSettings
+) -> None:
+    assert main(["label", str(folder), "--send"], settings=settings) == 0
+    sent = [body for rows in served.gateway.labels.values() for body in rows]
+    assert len(sent) == 21
+    assert sorted(body["label"] for body in sent if body["label"]) == [
+        Label.BAD_FORMAT,
+        Label.HALLUCINATION,
+        Label.POLICY_VIOLATION,
+        Label.WEAK_REASONING,
+        Label.WEAK_REASONING,
+        Label.WRONG_TONE,
+    ]
+    assert {body["source"] for body in sent} == {"auto"}
+
+
+def test_an_article_that_nobody_can_read_is_missing_and_one_that_customers_cannot_is_not(
+    served: Served, folder: Path, settings: EvalSettings, tmp_path: Path
+) -> None:
+    served.gateway.documents = {}
+    served.gateway.finds = lambda version, question: []
+    questions = tmp_path / "other.jsonl"
+    row = {"id": "q-1", "text": "what is plus, question 2", "gold": ["plus"]}
+    questions.write_text(json.dumps(row) + "\n")
+    run = tmp_path / "gone"
+    main(
+        ["run", "--questions", str(questions), "--run", str(run), "--arms", "oracle,rag_tuned"],
+        settings=settings,
+    )
+    assert main(["label", str(run)], settings=settings) == 4, "one question is not enough evidence"
+    (lost, abstained) = LabelFile(run).read()
+    assert lost.outcome == "run_error"
+    assert "no such document; correct gold of q-1" in lost.checks[0].detail
+    assert abstained.primary is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--offline", "--send"], "--offline: asks nothing"),
+        (["--offline", "--rerun"], "--offline: asks nothing"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    folder: Path,
+    settings: EvalSettings,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    assert main(["label", str(folder), *arguments], settings=settings) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_broken_file_is_named_with_its_line(
+    folder: Path, settings: EvalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["label", str(folder)], settings=settings)
+    path = folder / "labels.jsonl"
+    path.write_text(path.read_text().replace('"primary"', '"first"', 1))
+    assert main(["label", str(folder), "--offline"], settings=settings) == 2
+    assert f"{path}:1" in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(folder: Path, settings: EvalSettings) -> None:
+    before: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(["label", str(folder), "--dry-run", "--offline"], settings=settings) == 0
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_gateway_that_is_gone_is_told_and_keeps_the_labels(
+    served: Served, folder: Path, settings: EvalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served.gateway.gone = True
+    assert main(["label", str(folder)], settings=settings.model_copy(update={"attempts": 1})) == 3
+    assert "gateway" in capsys.readouterr().err
+    assert not (folder / "labels.jsonl").exists()
