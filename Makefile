@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 ARGS ?=
 # Parts of benchmarks that are none by themselves.
-NO_BENCH := $(addprefix bench/,__init__.py confidence_transfer.py corpora.py fresh_rail.py load.py machine.py \
+NO_BENCH := $(addprefix bench/,__init__.py advice_logs.py confidence_transfer.py corpora.py fresh_rail.py load.py machine.py \
 	question_sets.py upstream.py)
 
 .DEFAULT_GOAL := help

@@ -68,6 +68,8 @@ class Diagnosed:
     groups: tuple[GroupCount, ...]
     labels: tuple[LabelCount, ...]
     clusters: tuple[ClusterCount, ...]
+    #: Questions that were rightly not answered, because no document says it: to be read by the content owner.
+    coverage_gaps: int
     #: By which differences a rung was left for the next.
     steps: tuple[Difference, ...]
     oracle: Difference | None
@@ -246,6 +248,7 @@ def _diagnosed(found: Diagnosis) -> Diagnosed:
         groups=tuple(found.groups.values()),
         labels=label_counts(found.end),
         clusters=cluster_counts(found.end),
+        coverage_gaps=sum(row.coverage_gap for row in found.end.decided),
         steps=found.steps,
         oracle=found.oracle,
         tuned=found.tuned,

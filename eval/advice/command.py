@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from eval.advice.effects import Basis, Effect
 from eval.advice.loading import read_logs
 from eval.advice.page import advice_page
 from eval.advice.team import read_team
+from eval.connecting import open_client
 from eval.record import RunFolder
 from eval.settings import EvalSettings
 
 DONE, THIN = 0, 4
 JSON_FILE, PAGE_FILE = "advice.json", "advice.html"
+#: As the gateway takes it.
+_LONGEST_NAME = 120
 
 _EXAMPLE = """example:
   twinrail advise ~/.twinrail/runs/20260301-120000 --team team.toml
@@ -39,7 +43,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("--team", type=Path, required=True, metavar="FILE", help="team file (TOML)")
-    parser.add_argument("--dry-run", action="store_true", help="write no file")
+    parser.add_argument("--send", action="store_true", help="store the advice in the gateway as a report")
+    parser.add_argument("--url", help="address of the gateway [EVAL_GATEWAY_URL]")
+    parser.add_argument("--dry-run", action="store_true", help="write no file, send nothing")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
@@ -56,8 +62,16 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
         folder.write(JSON_FILE, text + "\n")
         page = folder.write(PAGE_FILE, advice_page(plain))
         sys.stderr.write(f"twinrail advise: {page}\n")
+        if options.send:
+            await _send(f"advice-{advice.run}", plain, options.url or settings.gateway_url, settings)
     sys.stdout.write((text if options.json else advice_text(advice)) + "\n")
     return THIN if advice.verdict is Verdict.NOT_ENOUGH else DONE
+
+
+async def _send(name: str, content: Mapping[str, Any], url: str, settings: EvalSettings) -> None:
+    async with open_client(settings, url=url, concurrency=1) as client:
+        await client.put_report(name[:_LONGEST_NAME], kind="advice", content=content)
+    sys.stderr.write(f"twinrail advise: stored at {url} as {name[:_LONGEST_NAME]}\n")
 
 
 def advice_text(advice: Advice) -> str:

@@ -10,7 +10,7 @@ from eval.advice.counts import Difference, Draws, Share, share_of
 from eval.advice.eligibility import Standing
 from eval.advice.evidence import ArmLog, Row
 from eval.advice.facts import Diagnosis
-from eval.advice.layers import FIX_TEXTS, Fix, Layer, code_of, fix_of, layer_of
+from eval.advice.layers import FIX_TEXTS, Fix, Layer, behaviour_of, code_of, fix_of, layer_of
 from eval.arms import ArmKind
 from eval.stats import Pair
 
@@ -60,7 +60,7 @@ def candidate_fixes(found: Diagnosis, draws: Draws) -> tuple[CandidateFix, ...]:
     for row in arm.decided:
         layer = layer_of(row, arm.kind)
         fix = fix_of(layer, arm.kind) if layer else None
-        if layer is Layer.BEHAVIOUR and code_of(row) in eligible:
+        if layer is Layer.BEHAVIOUR and behaviour_of(row) in eligible:
             # What is eligible has survived the prompts that were searched.
             fix = Fix.TUNE
         if fix is not None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from eval.advice.counts import FLOOR_QUESTIONS, SERIOUS_ABOVE, SMALL_BELOW, Share, missing_questions, share_of
 from eval.advice.evidence import ArmLog, Row
-from eval.advice.layers import Layer, code_of, layer_of
+from eval.advice.layers import TRUNCATED, Layer, behaviour_of, layer_of
 from eval.advice.team import Tried
 from eval.arms import ArmKind
 from eval.labelling.labels import Label
@@ -71,7 +71,7 @@ class Trial:
 
 def behaviours(arm: ArmLog) -> tuple[str, ...]:
     """Codes of the behaviours that fail in an arm, most frequent first."""
-    codes = [code_of(row) for row in arm.decided if layer_of(row, arm.kind) is Layer.BEHAVIOUR]
+    codes = [behaviour_of(row) for row in arm.decided if layer_of(row, arm.kind) is Layer.BEHAVIOUR]
     return tuple(sorted(set(codes), key=lambda code: (-codes.count(code), code)))
 
 
@@ -80,7 +80,8 @@ def judge(behaviour: str, trial: Trial) -> Eligibility:
     share = _share(trial.arm, behaviour)
     conditions = (
         *_frequent(share),
-        *((_constrained(trial.tried),) if behaviour.startswith(Label.BAD_FORMAT.value) else ()),
+        *((_LIMIT,) if behaviour == TRUNCATED else ()),
+        *((_constrained(trial.tried),) if behaviour == Label.BAD_FORMAT else ()),
         _prompts(behaviour, trial),
         _oracle(behaviour, trial),
     )
@@ -96,9 +97,17 @@ def judge(behaviour: str, trial: Trial) -> Eligibility:
 
 
 #: Conditions whose failing names a cheaper fix; the others ask for more evidence.
-_CHEAPER = ("constrained decoding", "searched prompts")
+_CHEAPER = ("limit of tokens", "constrained decoding", "searched prompts")
 _ORACLE = "gold documents given"
 _QUESTIONS, _FREQUENCY = "questions", "frequency"
+
+
+_LIMIT = Condition(
+    name="limit of tokens",
+    met=False,
+    evidence="the draft was cut there",
+    otherwise="raise the limit of tokens or ask for shorter answers",
+)
 
 
 def _standing(conditions: Sequence[Condition]) -> Standing:
@@ -129,7 +138,7 @@ def _by_cost(conditions: Sequence[Condition]) -> list[Condition]:
 
 def _share(arm: ArmLog, behaviour: str) -> Share:
     def counts(row: Row) -> bool:
-        return code_of(row) == behaviour and layer_of(row, arm.kind) is Layer.BEHAVIOUR
+        return behaviour_of(row) == behaviour and layer_of(row, arm.kind) is Layer.BEHAVIOUR
 
     return share_of(arm.decided, counts)
 

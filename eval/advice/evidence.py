@@ -16,6 +16,8 @@ from serving.pricing import TokenCounts
 #: From the cheapest to the most elaborate system without training. Advice climbs it and stops where it may.
 LADDER = (ArmKind.PROMPT, ArmKind.RAG, ArmKind.RAG_PLUS)
 
+_COVERAGE_GAP = "coverage_gap"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -29,6 +31,8 @@ class Row:
     label: Label | None = None
     sub: str = ""
     contributing: tuple[Label, ...] = ()
+    #: Rightly not answered, since no document says it: something for the content owner to read.
+    coverage_gap: bool = False
 
     @property
     def decided(self) -> bool:
@@ -177,5 +181,6 @@ def _row(case_id: str, records: Sequence[LabelRecord]) -> Row:
         outcome=outcome,
         label=label,
         sub=sub,
-        contributing=tuple(dict.fromkeys(finding.label for finding in shown.contributing)),
+        contributing=tuple(dict.fromkeys(finding.label for finding in shown.contributing)) if label else (),
+        coverage_gap=any(finding.sub == _COVERAGE_GAP for finding in shown.contributing),
     )

@@ -51,11 +51,15 @@ _GROUP_OF = {
 
 #: Sub-codes of behaviour inside labels that are otherwise something else: the model had what it needed.
 _BEHAVIOUR_SUBS = {
-    Label.HALLUCINATION: frozenset({"citation", "unanswerable", "answered_unanswerable"}),
-    Label.WEAK_REASONING: frozenset({"over_abstain", "wrong_passage"}),
+    Label.HALLUCINATION: frozenset({"citation", "unanswerable"}),
+    Label.WEAK_REASONING: frozenset(
+        {"not_abstained", "over_abstain", "over_clarify", "wrong_passage", "wrong_status"}
+    ),
 }
-#: What training may be advised for. Never a label of knowledge, retrieval or policy.
-TUNABLE = frozenset({Label.BAD_FORMAT, Label.WRONG_TONE, *_BEHAVIOUR_SUBS})
+#: A draft that was cut at the limit of tokens: a setting, whatever was learned.
+TRUNCATED = "bad_format.truncated"
+#: Not looking anything up, a model can neither abstain too much nor read the wrong passage.
+_NEEDS_CONTEXT = frozenset({"over_abstain", "over_clarify", "wrong_passage"})
 
 
 class Fix(StrEnum):
@@ -149,10 +153,10 @@ def layer_of(row: Row, kind: ArmKind) -> Layer | None:
         case Label.BAD_FORMAT | Label.WRONG_TONE:
             return Layer.BEHAVIOUR
         case Label.HALLUCINATION if without_context:
-            return Layer.BEHAVIOUR if row.sub.endswith("unanswerable") else Layer.KNOWLEDGE
+            return Layer.BEHAVIOUR if row.sub == "unanswerable" else Layer.KNOWLEDGE
         case Label.HALLUCINATION:
             return Layer.BEHAVIOUR if behaves else Layer.GROUNDING
-        case Label.WEAK_REASONING if without_context and row.sub in ("over_abstain", "wrong_passage"):
+        case Label.WEAK_REASONING if without_context and row.sub in _NEEDS_CONTEXT:
             return Layer.KNOWLEDGE
         case Label.WEAK_REASONING:
             return Layer.BEHAVIOUR if behaves else Layer.REASONING
@@ -180,3 +184,11 @@ def code_of(row: Row) -> str:
     if row.label is None:
         return ""
     return f"{row.label}.{row.sub}" if row.sub else row.label.value
+
+
+def behaviour_of(row: Row) -> str:
+    """What would be trained: a label, or its sub-code where the label holds other things as well."""
+    code = code_of(row)
+    if row.label in _BEHAVIOUR_SUBS or code == TRUNCATED:
+        return code
+    return row.label.value if row.label else ""

@@ -11,26 +11,24 @@ import orjson
 
 from eval.advice.evidence import ArmLog, CaseUsage, Logs, MetricFigure, settle
 from eval.errors import RunError
-from eval.labelling.labels import LabelRecord
+from eval.labelling.records import LabelFile
 from eval.observations import Observation
 from eval.record import RunData, RunFolder
 from serving.pricing import TokenCounts
 
-LABELS_FILE = "labels.jsonl"
 _REPORT_FILE = "report.json"
-_RETRIEVAL_STAGES = ("retrieval",)
+_RETRIEVAL = "retrieval"
 _HANDED_OFF = ("escalated", "fallback")
 
 
 def read_logs(folder: RunFolder) -> Logs:
     """The logs of a run that was labelled. The report is optional: without it no metric is shown."""
     data = folder.read()
-    path = folder.path / LABELS_FILE
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as exc:
-        raise RunError(f"{path}: not there; run `twinrail eval label {folder.path}` first") from exc
-    settled = settle(_records(path, content))
+    labels = LabelFile(folder.path)
+    path = labels.path
+    if not labels.exists:
+        raise RunError(f"{path}: not there; run `twinrail eval label {folder.path}` first")
+    settled = settle(labels.read())
     if not settled.rows:
         raise RunError(f"{path}: holds no label; run `twinrail eval label {folder.path}` again")
     metrics = _metrics(folder.path / _REPORT_FILE)
@@ -41,7 +39,7 @@ def read_logs(folder: RunFolder) -> Logs:
     return Logs(
         run=data.record.id,
         question_set_sha256=data.record.question_set_sha256,
-        labels_sha256=hashlib.sha256(content).hexdigest(),
+        labels_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         criteria=settled.criteria,
         agreement=settled.agreement,
         arms=tuple(
@@ -57,16 +55,6 @@ def read_logs(folder: RunFolder) -> Logs:
             if arm.name in settled.rows
         ),
     )
-
-
-def _records(path: Path, content: bytes) -> Iterable[LabelRecord]:
-    for number, line in enumerate(content.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield LabelRecord.from_json(orjson.loads(line))
-        except (ValueError, KeyError, TypeError) as exc:
-            raise RunError(f"{path}:{number}: not a label record ({exc}); label the run again") from exc
 
 
 def _metrics(path: Path) -> dict[str, dict[str, MetricFigure]]:
@@ -104,7 +92,6 @@ def _usage(data: RunData, arm: str) -> Iterable[CaseUsage]:
 def usage_of(case_id: str, seen: Observation) -> CaseUsage:
     """What one answer took. An abstention before generation took no tokens, which is known, not missing."""
     prompt, completion, cached = seen.prompt_tokens, seen.completion_tokens, seen.cached_tokens
-    spent = [seen.timings_ms[stage] for stage in _RETRIEVAL_STAGES if stage in seen.timings_ms]
     tokens = None
     if prompt is not None and completion is not None:
         tokens = TokenCounts(prompt=prompt, cached=min(cached or 0, prompt), completion=completion)
@@ -112,6 +99,6 @@ def usage_of(case_id: str, seen: Observation) -> CaseUsage:
         case_id=case_id,
         tokens=tokens,
         cached_known=cached is not None,
-        retrieval_ms=sum(spent) if spent else None,
+        retrieval_ms=seen.timings_ms.get(_RETRIEVAL),
         handed_off=seen.status in _HANDED_OFF,
     )

@@ -139,6 +139,16 @@ def _failures(found: Figures) -> Iterable[Markup]:
             ],
         )
     )
+    if diagnosed.value["coverage_gaps"]:
+        parts.append(
+            tag(
+                "p",
+                diagnosed.count("coverage_gaps"),
+                " more questions were rightly not answered, because no document says it: "
+                "the content owner may want to write them.",
+                class_="aside",
+            )
+        )
     yield section(f"Why answers of {diagnosed.text('arm')} fail", *parts)
     clusters = [each for each in diagnosed.each("clusters") if each.value["failed"]][:_CLUSTERS_SHOWN]
     if clusters:

@@ -163,8 +163,8 @@ def test_bad_folders_are_exit_2_and_say_what_to_do(
     labels = run / "labels.jsonl"
     kept = labels.read_bytes()
     for content, says in (
-        (b"{", "labels.jsonl:1: not a label record"),
-        (b"\n", "holds no label"),
+        (b"{", "labels.jsonl:1: no label of this version"),
+        (b"", "holds no label"),
         (kept.replace(b'"arm":"oracle"', b'"arm":"other"'), "arm 'other' is not one of the run"),
     ):
         labels.write_bytes(content)
