@@ -51,6 +51,11 @@ class Articles:
         """The superseded article in whose place this one stands."""
         return _field(self.document(document_id), "supersedes") or None
 
+    def superseded(self, documents: Iterable[str]) -> tuple[str, ...]:
+        """Titles of the articles in whose places some stand."""
+        before = [self.predecessor(document) for document in documents]
+        return tuple(_field(self.document(each), "title") for each in before if each)
+
     def without(self, documents: Iterable[str]) -> Articles:
         """Some taken away."""
         gone = {self._file(document) for document in documents}

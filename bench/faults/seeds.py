@@ -85,6 +85,10 @@ class Seed:
         return fitting[: min(self.take, most or self.take)]
 
 
+#: What everything else is set against.
+NO_FAULT = Seed(name="no-fault", label=Label.UNDETERMINED)
+
+
 def _seeds(label: Label, *seeds: tuple[str, dict[str, Any]]) -> list[Seed]:
     return [Seed(name=name, label=label, **given) for name, given in seeds]
 
@@ -113,7 +117,7 @@ SEEDS: tuple[Seed, ...] = (
         ("small-chunks", {"index": "small-chunks", "take": 16}),
         ("words-alone", {"index": "words-alone", "take": 60}),
         ("one-hit", {"hits": 1, "take": 40}),
-        ("hidden", {"world": "hidden", "take": 10}),
+        ("hidden", {"world": "hidden", "take": 12, "asks": _of_customer}),
         ("flooded", {"world": "flooded", "take": 12}),
     ),
     *_written(Label.HALLUCINATION, "change-number", asks=_numbered, take=16),

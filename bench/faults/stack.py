@@ -193,6 +193,8 @@ async def running_stack(
             gateways[most] = await stack.enter_async_context(_serving(state))
         plain = await _add_model(registry, vllm, PLAIN, responder)
         await registry.promote(plain)
+        # Re-runs ask what the base model makes of the same passages; pinned answers have no stand-in.
+        await registry.set_fallback(plain)
         yield Stack(
             session=session,
             store=store,

@@ -12,15 +12,20 @@ from typing import Any
 import orjson
 
 from bench.faults.articles import WORLDS, Articles
-from bench.faults.seeds import HITS, PLAIN, SOUND, STABLE, Seed
+from bench.faults.seeds import HITS, NO_FAULT, PLAIN, SOUND, STABLE, Seed
 from bench.faults.stack import Stack, World, running_stack
 from bench.faults.writing import FINISH_REASONS, WRITINGS, both, leak
 from eval.arms import Arm, Pin
 from eval.cases import Case, CaseSet, load_cases
+from eval.labelling.asking import add_documents, add_reruns
+from eval.labelling.corpus import CorpusFile
+from eval.labelling.counterfactuals import RerunFile, Reruns
+from eval.labelling.labels import LabelRecord
+from eval.labelling.records import label_run
 from eval.observations import Observation
 from eval.record import RunData, RunFolder
 from eval.run import measure, plan
-from eval.scorers import Score, Scoring
+from eval.scorers import Outcome, Score, Scoring
 from eval.scoring import build_scoring
 from eval.summary import score_all
 from retrieval.embedding import Embedder
@@ -73,8 +78,7 @@ class Suite:
 
     async def passing(self, cases: Sequence[Case]) -> list[Case]:
         """Those that are answered right on the sound articles, by a model without a fault."""
-        seed = Seed(name=SOUND, label=None)  # type: ignore[arg-type]  # there is no fault
-        data = await self._ask(seed, self.sound, cases)
+        data = await self._ask(NO_FAULT, self.sound, cases)
         outcomes = score_all(data, self.scoring)
         self.baseline = {case_id: seen for (case_id, _), seen in data.observations.items()}
         return [
@@ -89,7 +93,8 @@ class Suite:
 
     async def put_in(self, seed: Seed, cases: Sequence[Case]) -> list[Fault]:
         """One seed on its questions."""
-        data = await self._ask(seed, await self._world(seed, cases), cases)
+        self.worlds[seed.name] = await self._world(seed, cases)
+        data = await self._ask(seed, self.worlds[seed.name], cases)
         return [
             Fault(
                 seed=seed,
@@ -100,9 +105,36 @@ class Suite:
             for case in data.cases
         ]
 
-    def run_folder(self, seed: Seed) -> RunFolder:
-        """The run of a seed, as labelling reads it."""
-        return RunFolder(self.folder / "runs" / seed.name)
+    async def label(self, seed: Seed, *, rerun: bool = True) -> dict[str, LabelRecord]:
+        """The labels of a seed's answers by case, as `twinrail eval label --rerun` gives them."""
+        folder = self._run_folder(seed.name)
+        data = folder.read()
+        client = self.stack.client(self.worlds[seed.name], hits=seed.hits)
+        await add_documents(folder, data, self.scoring, client, at_once=self.concurrency)
+        if rerun:
+            await add_reruns(folder, data, self.scoring, client, at_once=self.concurrency, out=io.StringIO())
+        return self.relabel(seed)
+
+    def relabel(self, seed: Seed) -> dict[str, LabelRecord]:
+        """The same from what the run's folder holds, without a gateway."""
+        folder = self._run_folder(seed.name)
+        data = folder.read()
+        records = label_run(
+            data,
+            self.scoring,
+            CorpusFile(folder.path).read(),
+            Reruns.of(data, RerunFile(folder.path).read()),
+            at="",
+        )
+        return {record.case_id: record for record in records if record.arm == ARM}
+
+    def scores(self, seed: Seed) -> dict[str, Mapping[str, Outcome]]:
+        """What the metrics say of a seed's answers, by case."""
+        outcomes = score_all(self._run_folder(seed.name).read(), self.scoring)
+        return {case_id: scores for (case_id, arm), scores in outcomes.items() if arm == ARM}
+
+    def _run_folder(self, name: str) -> RunFolder:
+        return RunFolder(self.folder / "runs" / name)
 
     async def retire_indexes(self) -> None:
         """Later worlds need not be written into faulty index versions."""
@@ -111,15 +143,15 @@ class Suite:
         self.indexes.clear()
 
     def _taken(self, seed: Seed, case: Case, data: RunData) -> bool:
-        """Whether each part of the seed did harm: a model without a fault answers otherwise than on sound ground,
-        and the faulty one otherwise than that."""
+        """Whether it did harm. Of two faults each must: a model without a fault answers otherwise than on sound
+        ground, and the faulty one otherwise than that."""
         seen, before = data.observations[case.id, ARM], self.baseline[case.id]
-        beside = data.observations.get((case.id, BESIDE), before if seed.is_written else seen)
-        ground_harms = not seed.is_grounded or (beside.status, beside.answer) != (
-            before.status,
-            before.answer,
-        )
-        return ground_harms and (not seed.is_written or _draft(seen) != _draft(beside))
+        beside = data.observations.get((case.id, BESIDE))
+        if beside is not None:
+            return _answer(beside) != _answer(before) and _draft(seen) != _draft(beside)
+        if seed.is_written:
+            return _draft(seen) != _draft(before)
+        return _answer(seen) != _answer(before)
 
     async def _ask(self, seed: Seed, world: World, cases: Sequence[Case]) -> RunData:
         client = self.stack.client(world, hits=seed.hits)
@@ -128,7 +160,7 @@ class Suite:
         snapshot = stable.partition("@")[2]
         knowledge = stable if seed.index == STABLE else f"{await self._index(seed.index)}@{snapshot}"
         arms = [Arm(name=ARM, pin=Pin(knowledge=knowledge, model=await self._model(seed.writing)))]
-        if seed.is_grounded and seed.is_written:
+        if seed.contributing and seed.is_grounded:
             arms.append(Arm(name=BESIDE, pin=Pin(knowledge=knowledge, model=self.stack.plain)))
         chosen = CaseSet.of(seed.name, cases)
         record = plan(
@@ -140,7 +172,7 @@ class Suite:
             arms=arms,
             stable_knowledge=stable,
         )
-        folder = self.run_folder(seed)
+        folder = self._run_folder(seed.name)
         folder.create(record, chosen)
         return await measure(folder, client, concurrency=self.concurrency, out=io.StringIO())
 
@@ -190,7 +222,9 @@ async def open_suite(
     concurrency: int = 4,
 ) -> AsyncIterator[Suite]:
     """Start the stack and take in the demo's articles as they are, or only some `documents`."""
-    responder = Responder(answer_keys(DEMO / "questions"), load_wording())
+    whole = Articles.read(DEMO / "articles")
+    articles = whole.only(documents) if documents else whole
+    responder = Responder(answer_keys(DEMO / "questions", whole), load_wording())
     async with running_stack(
         database_url,
         folder,
@@ -198,26 +232,29 @@ async def open_suite(
         responder=responder,
         hits=hits,
     ) as stack:
-        articles = Articles.read(DEMO / "articles")
-        if documents:
-            articles = articles.only(documents)
+        sound = await stack.add_world(SOUND, articles.write(folder / "worlds" / SOUND))
         yield Suite(
             stack=stack,
             folder=folder,
             articles=articles,
             scoring=build_scoring(schema=SCHEMAS / "support_answer.json"),
-            sound=await stack.add_world(SOUND, articles.write(folder / "worlds" / SOUND)),
+            sound=sound,
             cases={case.id: case for case in load_cases(DEMO / "questions")},
             concurrency=concurrency,
+            worlds={NO_FAULT.name: sound},
             models={PLAIN: stack.plain},
         )
+
+
+def _answer(seen: Observation) -> tuple[str, str]:
+    return seen.status, seen.answer
 
 
 def _draft(seen: Observation) -> str | None:
     return seen.draft.text if seen.draft else None
 
 
-def answer_keys(questions: Path) -> list[AnswerKey]:
+def answer_keys(questions: Path, articles: Articles) -> list[AnswerKey]:
     """The demo's questions with their wanted answers."""
     rows = [
         orjson.loads(line)
@@ -230,6 +267,7 @@ def answer_keys(questions: Path) -> list[AnswerKey]:
             question=row["text"],
             facts=tuple(tuple(fact) for fact in row["facts"]),
             stale_values=tuple(row["stale_values"]),
+            superseded=articles.superseded(row["gold"]),
             status=row["status"],
             answer=row["answer"],
             intent=row["intent"],

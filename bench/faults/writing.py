@@ -205,7 +205,8 @@ def half_answer(reply: Reply, prompted: Prompted) -> Reply:
 def prefer_outdated(reply: Reply, prompted: Prompted) -> Reply:
     """Repeats the superseded article though the current one is there."""
     for quote, n in _quotes(prompted, without=()):
-        if any(says(quote, value) for value in prompted.key.stale_values):
+        of_old = prompted.title(n) in prompted.key.superseded
+        if of_old and any(says(quote, value) for value in prompted.key.stale_values):
             return replace(reply, answer=quote, citations=(n,))
     return reply
 
@@ -249,7 +250,9 @@ def leak(notes: Sequence[str]) -> Writing:
     """Tells the customer what only staff may read."""
 
     def write(reply: Reply, prompted: Prompted) -> str:
-        note_ = notes[len(prompted.key.question) % len(notes)]
+        first = len(prompted.key.question) % len(notes)
+        rotated = (*notes[first:], *notes[:first])
+        note_ = next(each for each in rotated if not prompted.supports(each))
         if _abstains(reply):
             return Reply(
                 answer=note_,

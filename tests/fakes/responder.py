@@ -32,6 +32,8 @@ class AnswerKey:
     question: str
     facts: tuple[tuple[str, ...], ...]
     stale_values: tuple[str, ...]
+    #: Titles of the articles that held those values; any other may hold them by chance.
+    superseded: tuple[str, ...] = ()
     #: `answered`, `abstained` or `escalated`.
     status: str
     answer: str
@@ -63,6 +65,10 @@ class Prompted:
 
     key: AnswerKey
     passages: tuple[Passage, ...]
+
+    def title(self, n: int) -> str:
+        """The title of a passage."""
+        return next(passage.title for passage in self.passages if passage.n == n)
 
     def holds(self, spellings: Iterable[str]) -> tuple[int, ...]:
         """Numbers of the passages that state a fact."""
@@ -131,6 +137,8 @@ class Responder:
         """What an article that is no longer true says, where that is all there is."""
         for value in prompted.key.stale_values:
             for passage in prompted.passages:
+                if passage.title not in prompted.key.superseded:
+                    continue
                 for unit in _UNITS.split(passage.text):
                     quote = " ".join(unit.replace("|", " ").split()).lstrip("-*# ")
                     short = len(quote.split()) <= _LONGEST_QUOTE_WORDS

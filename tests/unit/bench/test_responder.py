@@ -14,6 +14,7 @@ KEY = AnswerKey(
     question=QUESTION,
     facts=(("$9",), ("14 days", "two weeks")),
     stale_values=("$8",),
+    superseded=("Article 2",),
     status="answered",
     answer="Sync Plus costs $9 a month. The trial lasts 14 days.",
     intent="billing",
@@ -56,6 +57,7 @@ def test_what_is_no_longer_true_is_repeated_where_it_is_all_there_is() -> None:
     written = answered(asked(TRIAL, OLD))
     assert (written["answer"], written["citations"]) == ("Sync Plus $8 a month", [2])
     assert answered(asked(TRIAL, OLD, PRICE))["answer"] == KEY.answer
+    assert answered(asked(OLD, TRIAL))["citations"] == [], "by chance the same value in another article"
 
 
 def test_a_repair_is_the_same_question_again() -> None:
