@@ -48,6 +48,7 @@ KINDS: Final[dict[str, Kind]] = {
     "findable": Kind("the articles with the missing facts are among the first thirty hits"),
     "fact_found": Kind("a hit holds the words with the missing facts"),
     "in_context": Kind("every fact stood in the prompt", "C"),
+    "enough": Kind("more knowledge would not have made it right"),
     "shown": Kind("the prompt held at least one passage"),
     "old_in_context": Kind("the prompt held a superseded value"),
     "complete": Kind("the model finished what it wrote", "not W"),

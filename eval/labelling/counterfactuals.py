@@ -6,7 +6,7 @@ demand and kept in a file of its own, because a re-run is no arm and counts in n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,13 @@ from eval.record import RunData
 from eval.scorers import Score, Scoring, Subject, score_answer
 
 _FILE = "reruns.jsonl"
+#: Which re-run decides whether knowledge was lacking, the surest first: name, what it says, what that means.
+_SETTLING = (
+    ("right_with_other_model", True, True),
+    ("right_with_gold", True, False),
+    ("right_with_other_index", True, False),
+    ("right_with_gold", False, True),
+)
 #: Stands between the arm's name and what was changed; no arm's name can hold it.
 _CHANGED = "+"
 
@@ -95,6 +102,39 @@ def rerun_checks(
                 f"right in {', '.join(right)}" if right else f"wrong in {_names(others)} too",
                 checker=scoring.version,
             )
+
+
+def settle(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """The checks with the word on whether knowledge was lacking, and with what re-runs say of the corpus.
+
+    What stood in the prompt says it where it can be told. Else what repairs the answer does: another model
+    with the same passages clears retrieval, the gold documents or another index blame it, and what stays wrong
+    with the gold documents has its cause after it.
+    """
+    known = {each.name: each for each in checks}
+    context = known.get("in_context")
+    if context is None:
+        return tuple(checks)
+    enough, why = context.value, context.detail
+    if enough is None:
+        for name, value, says in _SETTLING:
+            rerun = known.get(name)
+            if rerun is not None and rerun.value is value:
+                enough, why = says, rerun.detail
+                break
+    gold = known.get("right_with_gold")
+    return (*(_there_after_all(each, gold, enough, why) for each in checks), check("enough", enough, why))
+
+
+def _there_after_all(each: Check, gold: Check | None, enough: bool | None, why: str) -> Check:
+    """What an answer was right from is there, whoever could read it."""
+    if each.name not in ("known", "current") or each.value:
+        return each
+    if enough:
+        return check(each.name, True, why)
+    if each.value is None and gold is not None and gold.value:
+        return check(each.name, True, gold.detail)
+    return each
 
 
 def _gold_check(case: Case, arm: Arm, golden: Rerun, scoring: Scoring, corpus: Corpus) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from eval.arms import NO_CONTEXT, Arm
@@ -13,9 +14,14 @@ from eval.labelling.labels import Check
 from eval.matching import missing_facts, stale_values_in, tokens
 from eval.observations import Evidence, Observation, Ranking
 from eval.scorers import Subject
+from serving.sentences import content_stems
 
 #: A fact of so many words may stand in an article in another order; a price or a name may not.
 _REWORDED_FROM = 3
+#: Share of two titles' words from which they name one subject: on the demo, those of an article and the one
+#: before it share 0.4 to 1, those of two other articles 0.4 at most.
+_SAME_TITLE = 0.5
+_WORD = re.compile(r"[a-z]+|\d+")
 Facts = tuple[tuple[str, ...], ...]
 
 
@@ -40,7 +46,7 @@ def knowledge_checks(subject: Subject, arm: Arm, corpus: Corpus) -> Iterator[Che
         return
     yield check("shown", bool(seen.packed), f"{len(seen.packed)} passages in the prompt")
     yield context
-    old = _stale_passages(case, seen.packed)
+    old = _stale_passages(case, seen.packed, histories)
     yield check("old_in_context", bool(old), "; ".join(old) or "no superseded value in the prompt")
     if not context.value and arm.retrieves:
         yield from _retrieval(case, subject, histories)
@@ -120,19 +126,34 @@ def _old_live(
             return check(
                 "old_live", True, f"{history.id}: version {version.version} took the place of {newer[-1]}"
             )
-    passages = _stale_passages(case, seen.packed)
+    passages = _stale_passages(case, seen.packed, histories)
     if passages:
         return check("old_live", True, "; ".join(passages))
     return check("old_live", False, "no superseded value in its place")
 
 
-def _stale_passages(case: Case, packed: Iterable[Evidence]) -> list[str]:
+def _stale_passages(
+    case: Case, packed: Iterable[Evidence], histories: Sequence[DocumentHistory] | None
+) -> list[str]:
+    """Passages of articles before the current one that state a superseded value. In any other article the
+    same value can be true: "$12" is in many price lists."""
     return [
         f"[{item.passage.n}] {item.document_id} says {', '.join(old)}"
         for item in packed
         if item.document_id not in case.gold
+        and _precedes(item, case.gold, histories or ())
         and (old := stale_values_in(f"{item.passage.title}\n{item.passage.text}", case.stale_values))
     ]
+
+
+def _precedes(item: Evidence, gold: Sequence[str], histories: Sequence[DocumentHistory]) -> bool:
+    """Whether a passage is of an article that a gold one took the place of, by title or by id."""
+    words = set(_WORD.findall(item.document_id.lower()))
+    if any(len(own := set(_WORD.findall(each.lower()))) > 1 and own < words for each in gold):
+        return True
+    title = set(content_stems(item.passage.title))
+    titles = [set(content_stems(version.title)) for history in histories for version in history.versions]
+    return any(len(title & other) >= _SAME_TITLE * len(title | other) for other in titles if title and other)
 
 
 def _dates(versions: Sequence[PastVersion]) -> str:

@@ -18,7 +18,7 @@ from eval.cases import Case
 from eval.errors import RunError, StorageError
 from eval.labelling.checks import KINDS
 from eval.labelling.corpus import Corpus
-from eval.labelling.counterfactuals import Reruns, rerun_checks
+from eval.labelling.counterfactuals import Reruns, rerun_checks, settle
 from eval.labelling.evidence import Turn, collect_checks
 from eval.labelling.labels import LabelRecord
 from eval.labelling.rules import COVERAGE_GAP, DRAFT_FAILS, FAILS, RULES, Decision, decide
@@ -91,13 +91,15 @@ def label_run(
 def _record(turn: Turn, reruns: Reruns, *, run: str, criteria: str, at: str) -> LabelRecord:
     case, seen = turn.subject.case, turn.subject.seen
     checks = collect_checks(turn)
-    decision: Decision = decide(checks)
+    decision: Decision = decide(settle(checks))
     if decision.primary is not None:
         # Only what failed is asked again, so only there re-runs are evidence.
         checks = (
             *checks,
             *rerun_checks(case, turn.arm, reruns, scoring=turn.scoring, corpus=turn.corpus),
         )
+    checks = settle(checks)
+    if decision.primary is not None:
         decision = decide(checks)
     return LabelRecord(
         run=run,
