@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -28,6 +29,10 @@ from eval.report import comparisons_json, comparisons_text, json_report, markdow
 from eval.run import measure, plan
 from eval.scorers import Scoring
 from eval.scoring import build_scoring
+from eval.sets import command as sets
+from eval.sets.draft_command import add_draft, run_draft
+from eval.sets.freezing import log_opening, openings
+from eval.sets.import_command import add_import, run_import
 from eval.settings import EvalSettings
 from eval.summary import Comparison, Outcomes, Summary, compare, score_all, summarise
 from eval.versions import add_versions, compare_found
@@ -35,6 +40,7 @@ from eval.versions_report import versions_json, versions_text
 
 DONE, USAGE, UNAVAILABLE, THIN = 0, 2, 3, 4
 _INTERRUPTED = 130
+_HOLDOUT = "holdout"
 
 _RUN_EXAMPLE = """examples:
   twinrail eval run                                  three arms on the demo's dev questions
@@ -131,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_shared(against)
     add_versions(commands).set_defaults(command=_versions)
     gating.add_parser(commands).set_defaults(command=_awaited(gating.run))
+    add_import(commands).set_defaults(command=_awaited(run_import))
+    sets.add_split(commands).set_defaults(command=_awaited(sets.run_split))
+    sets.add_freeze(commands).set_defaults(command=_awaited(sets.run_freeze))
+    add_draft(commands).set_defaults(command=_awaited(run_draft))
     advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
     labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
     return parser
@@ -255,6 +265,24 @@ async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: s
         repeats=order.repeats or 1,
     )
     folder.create(record, order.cases)
+    _log_opening(order.cases, record)
+
+
+def _log_opening(cases: CaseSet, record: RunRecord) -> None:
+    """Say who looks at the holdout of a question set, and who did before."""
+    if not any(case.split == _HOLDOUT for case in cases.cases):
+        return
+    path = Path(cases.name)
+    before = openings(path, split=_HOLDOUT)
+    pins = (pin for arm in record.arms for pin in (arm.pin.knowledge, arm.pin.model) if pin)
+    versions = " ".join(dict.fromkeys(pins))
+    if log_opening(path, _HOLDOUT, getpass.getuser(), f"{record.id}: {versions}") and before:
+        last = before[-1]
+        print(
+            f"twinrail eval: the holdout was opened {len(before)} times before, last on {last.at[:10]} by "
+            f"{last.who}; whoever looks at it twice has tuned on it",
+            file=sys.stderr,
+        )
 
 
 def _check_same(order: _Order, record: RunRecord) -> None:

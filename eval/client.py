@@ -33,6 +33,8 @@ _TITLE_CHARACTERS = 300
 _PINNED_PASSAGES = 20
 #: Most turns that one request lists.
 _TURNS_A_PAGE = 200
+#: Most documents that one request lists.
+_DOCUMENTS_A_PAGE = 1_000
 
 
 class GatewayClient:
@@ -105,6 +107,20 @@ class GatewayClient:
             row = next(iter(rows.values()), {"id": document_id, "head": 0, "versions": []})
             self._documents[document_id] = DocumentHistory.from_json({**row, "readers": sorted(rows)})
         return self._documents[document_id]
+
+    async def document_ids(self) -> list[str]:
+        """The live documents that any of the keys may read."""
+        ids: dict[str, None] = {}
+        for asker in sorted(self._keys):
+            after = ""
+            while True:
+                path = f"/v1/documents?limit={_DOCUMENTS_A_PAGE}&after={quote(after, safe='')}"
+                page = (await self._call("GET", path, asker=asker))["documents"]
+                ids.update((row["id"], None) for row in page)
+                if len(page) < _DOCUMENTS_A_PAGE:
+                    break
+                after = page[-1]["id"]
+        return sorted(ids)
 
     async def _gold(self, case: Case, arm: Arm) -> tuple[tuple[str, PastVersion], ...]:
         """The gold documents as the arm's snapshot holds them; else as they were last, because how a model

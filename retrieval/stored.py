@@ -73,6 +73,16 @@ class History:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDocument:
+    """A live document at a glance."""
+
+    id: str
+    title: str
+    effective_from: date | None
+    effective_to: date | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """What one document version holds."""
 
@@ -113,6 +123,16 @@ class DocumentStore:
         return History(
             id=document_id, head=rows[0]["head"], versions=tuple(_past_version(row) for row in rows)
         )
+
+    async def listing(self, access: Access, *, after: str = "", limit: int = 200) -> list[ListedDocument]:
+        """Live documents that these eyes may see, by id, behind `after`."""
+        params = {"tenant": access.tenant, "after": after, "limit": limit}
+        async with (
+            self._entered(access) as conn,
+            conn.cursor(row_factory=class_row(ListedDocument)) as cursor,
+        ):
+            await cursor.execute(QUERIES["listing"], params)
+            return await cursor.fetchall()
 
     async def contents(
         self, access: Access, versions: Sequence[tuple[str, int]]

@@ -145,8 +145,9 @@ def require_filled(file: Path, questions: Sequence[Question], shares: Mapping[Sp
     if empty := [split for split in shares if split not in there]:
         clusters = len(set(_clusters(questions)))
         raise NotEnoughQuestionsError(
-            f"{file}: nothing is left for {', '.join(empty)}, because {clusters} clusters stay whole; import "
-            "questions on other topics, or ask for fewer splits with --shares"
+            f"{file}: nothing is left for {', '.join(empty)}, because {clusters} clusters stay whole and "
+            "what has a split keeps it; draw all but train with --again, import questions on "
+            "other topics, or ask for fewer splits with --shares"
         )
 
 

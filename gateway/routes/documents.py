@@ -9,8 +9,10 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from gateway.access import ApiKey, Scope
 from gateway.erasing import purge_document
 from gateway.schemas.documents import (
+    MAX_BATCH,
     BatchBody,
     DocumentId,
+    DocumentList,
     DocumentView,
     HistoryView,
     JobView,
@@ -19,7 +21,7 @@ from gateway.schemas.documents import (
 )
 from gateway.schemas.erasing import PurgeView
 from gateway.state import Caller, State
-from retrieval.documents import Access
+from retrieval.documents import LONGEST_ID, Access
 from retrieval.jobs import Job, Submission
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
@@ -99,6 +101,18 @@ async def delete_document(
         key.tenant, [Submission.delete(document_id)], source=source, idempotency_key=idempotency_key
     )
     return _accepted(job, response)
+
+
+@router.get("")
+async def list_documents(
+    key: Reader,
+    state: State,
+    after: Annotated[str, Query(description="Only ids behind this one.", max_length=LONGEST_ID)] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_BATCH)] = 200,
+) -> DocumentList:
+    """The live documents that the key may read, by id; a full page goes on with `after` its last id."""
+    access = Access(tenant=key.tenant, principals=key.principals)
+    return DocumentList.of(await state.documents.listing(access, after=after, limit=limit))
 
 
 @router.get("/{document_id:path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -19,7 +20,7 @@ from pydantic import (
 from gateway.schemas.fields import Body, ShortText
 from retrieval.documents import LONGEST_ID
 from retrieval.jobs import Job
-from retrieval.stored import History, StoredDocument
+from retrieval.stored import History, ListedDocument, StoredDocument
 
 #: Documents that one request may write and take away.
 MAX_BATCH = 1_000
@@ -223,6 +224,26 @@ class PastVersionView(BaseModel):
     effective_from: date | None
     effective_to: date | None
     releases: list[ReleaseView] = Field(description="Empty: taken in and never published.")
+
+
+class DocumentRow(BaseModel):
+    """A live document at a glance."""
+
+    id: str
+    title: str
+    effective_from: date | None
+    effective_to: date | None
+
+
+class DocumentList(BaseModel):
+    """Live documents, by id."""
+
+    documents: list[DocumentRow]
+
+    @classmethod
+    def of(cls, listed: Sequence[ListedDocument]) -> Self:
+        """What a caller sees of a listing."""
+        return cls(documents=[DocumentRow.model_validate(each, from_attributes=True) for each in listed])
 
 
 class HistoryView(BaseModel):

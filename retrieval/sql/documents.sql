@@ -37,6 +37,19 @@ WHERE v.tenant = %(tenant)s AND v.document_id = %(id)s
 GROUP BY v.number, v.title, v.body, v.effective_from, v.effective_to
 ORDER BY v.number
 
+-- name: listing
+-- Live documents that these eyes may see, by id, behind the one that was listed last.
+SELECT d.id, v.title, v.effective_from, v.effective_to
+FROM retrieval.document d
+JOIN retrieval.snapshot_head h ON h.tenant = d.tenant
+JOIN retrieval.document_release r ON r.tenant = d.tenant AND r.document_id = d.id
+    AND r.born <= h.snapshot AND (r.died IS NULL OR r.died > h.snapshot)
+JOIN retrieval.document_version v
+    ON v.tenant = r.tenant AND v.document_id = r.document_id AND v.number = r.document_version
+WHERE d.tenant = %(tenant)s AND d.id > %(after)s
+ORDER BY d.id
+LIMIT %(limit)s
+
 -- name: contents
 SELECT v.document_id, v.number, v.body, v.metadata
 FROM unnest(%(ids)s::text[], %(numbers)s::int[]) AS asked (document_id, number)

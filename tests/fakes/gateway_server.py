@@ -70,6 +70,7 @@ class FakeGateway:
         app.router.add_post("/v1/search", self._search)
         app.router.add_get("/v1/turns", self._turns)
         app.router.add_get("/v1/turns/{id}", self._turn)
+        app.router.add_get("/v1/documents", self._list)
         app.router.add_get("/v1/documents/{id}", self._document)
         app.router.add_put("/v1/turns/{id}/labels", self._put_label)
         app.router.add_put("/v1/reports/{name}", self._put_report)
@@ -229,6 +230,12 @@ class FakeGateway:
                 ]
             }
         )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        after, limit = request.query.get("after", ""), int(request.query.get("limit", "200"))
+        ids = sorted(document_id for document_id in self.documents if document_id > after)[:limit]
+        rows = [{"id": each, "title": each, "effective_from": None, "effective_to": None} for each in ids]
+        return web.json_response({"documents": rows})
 
     async def _document(self, request: web.Request) -> web.Response:
         document_id = request.match_info["id"]
