@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +34,8 @@ MODEL_FILES = ("model.onnx", "tokenizer.json")
 CLS, SEP, PAD = 101, 102, 0
 #: Seconds that one sentence may take; the windows that were read by then decide.
 DEADLINE_S = 0.15
+#: Probability from which no further window is read.
+_SURE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,19 +137,24 @@ class OnnxEntailment:
 
     def probability(self, sentence: str, passages: Sequence[Passage], signs: Signs) -> float | None:
         """How probable it is that the passages support the sentence, 0 to 1; None: could not tell in time."""
-        logit = self.logit(sentence, passages)
-        return None if logit is None else self._weights.probability(logit, signs)
+        best: float | None = None
+        for logit in self._logits(sentence, passages):
+            known = self._weights.probability(logit, signs)
+            best = known if best is None else max(best, known)
+            if best >= _SURE:
+                break  # further windows could only say so again
+        return best
 
     def logit(self, sentence: str, passages: Sequence[Passage]) -> float | None:
         """The model's own word: the best of the windows that were read before the deadline."""
+        return max(self._logits(sentence, passages), default=None)
+
+    def _logits(self, sentence: str, passages: Sequence[Passage]) -> Iterator[float]:
         ends_at = time.perf_counter() + self._deadline_s
-        best: float | None = None
         for window in evidence_windows(sentence, passages, most=self._most):
             if time.perf_counter() > ends_at:
-                break
-            logit = self._read(sentence, window.text)
-            best = logit if best is None else max(best, logit)
-        return best
+                return
+            yield self._read(sentence, window.text)
 
     def _logit_of(self, claim: str, evidence: str) -> float:
         ids, segments = encode_pair(self._tokenizer, claim, evidence, self._shape)

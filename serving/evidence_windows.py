@@ -66,7 +66,7 @@ def _longest(
         size += lengths[place - begin]
         words.update(held[place])
         last = place
-    return last, size, sum(words.values())
+    return last, size, round(sum(words.values()), 9)
 
 
 def _held(sentence: str, seen: Reading) -> tuple[list[dict[str, float]], list[dict[str, float]], float]:
@@ -74,7 +74,7 @@ def _held(sentence: str, seen: Reading) -> tuple[list[dict[str, float]], list[di
     held: list[dict[str, float]] = [{} for _ in seen.units]
     titles: list[dict[str, float]] = [{} for _ in seen.passages]
     total = 0.0
-    for word in set(content_stems(sentence)):
+    for word in sorted(set(content_stems(sentence))):  # sums of floats depend on their order
         stands = seen.stems.get(word)
         weight = 1.0 / (1.0 + 0.1 * (len(stands.units) if stands else 0))
         total += weight

@@ -296,7 +296,8 @@ def _missing_names(sentence: str, values: Sequence[Value], known: Sequence[Set[s
     name."""
     missing: list[str] = []
     for value in values:
-        sentence = sentence.replace(value.text, " " * len(value.text))
+        # Not within a word: what is left of `22H2` is no name.
+        sentence = re.sub(rf"{re.escape(value.text)}(?!\w)", " " * len(value.text), sentence)
     for match in _NAME.finditer(sentence):
         name = match.group()
         before = sentence[: match.start()].rstrip(" \"'([\u201c")

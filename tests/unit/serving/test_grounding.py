@@ -228,3 +228,8 @@ def test_the_signs_say_what_words_and_values_found() -> None:
     assert signs.contradicted > 0.5
     assert signs.overlap > 0.5
     assert word_signs("Monthly renewals are not refunded.", PASSAGES).contradicted == 0.0
+
+
+def test_a_number_within_a_word_leaves_no_name_behind() -> None:
+    passage = Passage(n=1, title="", text="Backup runs on Windows 10 22H2 or newer.", start=0, end=40)
+    assert check_sentence("Yes, Backup runs on Windows 10 22H2.", [passage]).supported
