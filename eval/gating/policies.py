@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
-
-from eval.errors import RunError
 from eval.gating.guards import policy_line
 from eval.gating.rules import POLICY_VIOLATION
 from eval.gating.verdicts import PolicyLine
 from eval.labelling.labels import Label, LabelRecord, Outcome
+from eval.labelling.records import AUTO, HUMAN, LabelFile
+from eval.labelling.rules import RULES, YES, Rule
 
-LABELS = "labels.jsonl"
+_POLICY_RULES = tuple(rule for rule in RULES if rule.label is Label.POLICY_VIOLATION)
 
 
 def policy_from_labels(folder: Path, arm: str) -> PolicyLine:
@@ -21,29 +20,39 @@ def policy_from_labels(folder: Path, arm: str) -> PolicyLine:
     A person's word counts more than the rules'. Without labels nothing was checked, which is no pass.
     """
     newest: dict[str, LabelRecord] = {}
-    for record in _read(folder / LABELS):
+    for record in LabelFile(folder).read():
         known = newest.get(record.case_id)
-        if record.arm == arm and (known is None or record.source == "human" or known.source != "human"):
+        if record.arm == arm and (known is None or record.source == HUMAN or known.source != HUMAN):
             newest[record.case_id] = record
     judged = [record for record in newest.values() if record.outcome is not Outcome.RUN_ERROR]
+    broken = {record.case_id for record in judged if _breaks(record)}
+    unknown = [
+        record
+        for record in judged
+        if record.case_id not in broken and record.source == AUTO and _is_open(record)
+    ]
     return policy_line(
         POLICY_VIOLATION,
-        checked=len(judged),
-        broken=[
-            record.case_id
-            for record in judged
-            for finding in (record.primary, *record.contributing)
-            if finding is not None and finding.label is Label.POLICY_VIOLATION
-        ],
-        unknown=0,
+        checked=len(judged) - len(unknown),
+        broken=sorted(broken),
+        unknown=len(unknown),
         note=f"no labels of {arm}; label {folder} with `twinrail eval label`",
     )
 
 
-def _read(file: Path) -> list[LabelRecord]:
-    if not file.exists():
-        return []
-    try:
-        return [LabelRecord.from_json(orjson.loads(line)) for line in file.read_bytes().splitlines() if line]
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
-        raise RunError(f"{file}: not labels of this version ({exc}); label the run again") from exc
+def _breaks(record: LabelRecord) -> bool:
+    findings = (record.primary, *record.contributing)
+    return any(finding is not None and finding.label is Label.POLICY_VIOLATION for finding in findings)
+
+
+def _is_open(record: LabelRecord) -> bool:
+    """Whether a policy rule might have fired and could not be decided."""
+    return any(_could_fire(rule, record) for rule in _POLICY_RULES)
+
+
+def _could_fire(rule: Rule, record: LabelRecord) -> bool:
+    """A check that was not made does not apply; one that could not tell leaves the rule open."""
+    checks = [(record.check(name), wanted is YES) for name, wanted in rule.when.items()]
+    return all(check is not None and check.value in (None, wanted) for check, wanted in checks) and any(
+        check is not None and check.value is None for check, _ in checks
+    )
