@@ -108,8 +108,8 @@ def settle(checks: Sequence[Check]) -> tuple[Check, ...]:
     """The checks with the word on whether knowledge was lacking, and with what re-runs say of the corpus.
 
     What stood in the prompt says it where it can be told. Else what repairs the answer does: another model
-    with the same passages clears retrieval, the gold documents or another index blame it, and what stays wrong
-    with the gold documents has its cause after it.
+    with the same passages clears retrieval, the gold documents or another index blame it, and what stays
+    wrong with the gold documents has its cause after it.
     """
     known = {each.name: each for each in checks}
     context = known.get("in_context")

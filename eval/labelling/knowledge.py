@@ -201,13 +201,15 @@ def _retrieval(case: Case, subject: Subject, histories: Sequence[DocumentHistory
     yield check(
         "findable", not absent, f"not found: {', '.join(absent)}" if absent else _ranks(wanted, ranking)
     )
-    if case.facts:
-        unhit = _missing(missing, _texts(ranking.hits, case.gold))
-        yield check(
-            "fact_found",
-            not unhit,
-            f"in no hit: {', '.join(fact[0] for fact in unhit)}" if unhit else "in a hit",
-        )
+    unhit = _missing(missing, _texts(ranking.hits, case.gold))
+    fact_found = not unhit if case.facts else not absent
+    yield check(
+        "fact_found",
+        fact_found,
+        "in a hit"
+        if fact_found
+        else f"in no hit: {', '.join(fact[0] for fact in unhit) or ', '.join(absent)}",
+    )
 
 
 def _holders(case: Case, missing: Facts, histories: Sequence[DocumentHistory] | None) -> list[str]:

@@ -1,0 +1,143 @@
+"""Re-runs: which are there, what they say, what they settle, and which are still to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.arms import GOLD_CONTEXT, Arm, Pin
+from eval.errors import RunError
+from eval.labelling.checks import check
+from eval.labelling.counterfactuals import (
+    Rerun,
+    RerunFile,
+    Reruns,
+    gold_arm,
+    rerun_checks,
+    settle,
+    wanted_reruns,
+)
+from eval.labelling.labels import Check
+from eval.observations import Observation
+from tests.unit.eval.labelling.turns import CASE, OTHERS, RAG, SCORING, SEEN, TEXT, corpus, history
+
+TUNED, BASE = "m-a-1", "m-b-1"
+ORACLE = Arm(name="oracle", pin=Pin(knowledge="k-a-1@7", model=BASE, context=GOLD_CONTEXT), stated="oracle")
+RAG_BASE = Arm(name="rag_base", pin=Pin(knowledge="k-a-1@7", model=BASE), stated="rag")
+OTHER_INDEX = Arm(name="rag_improved", pin=Pin(knowledge="k-b-2@7", model=TUNED), stated="rag_plus")
+WRONG = {"answer": "I have no idea.", "citations": ()}
+
+
+def answers(*given: tuple[Arm, dict[str, Any]]) -> Reruns:
+    arms = {arm.name: arm for arm, _ in given} | {RAG.name: RAG}
+    seen: dict[tuple[str, str], Observation] = {
+        (CASE.id, arm.name): replace(SEEN, arm=arm.name, model_version=arm.pin.model or "", **fields)
+        for arm, fields in given
+    }
+    return Reruns(arms=arms, seen=seen)
+
+
+def checks_of(reruns: Reruns) -> dict[str, Check]:
+    found = rerun_checks(CASE, RAG, reruns, scoring=SCORING, corpus=corpus(history(TEXT)))
+    return {each.name: each for each in found}
+
+
+def test_nobody_asked_again_so_there_is_no_check() -> None:
+    assert checks_of(answers()) == {}
+    assert checks_of(answers((ORACLE, {"error": "504"}))) == {}
+
+
+def test_each_arm_that_differs_in_one_thing_is_a_rerun() -> None:
+    found = checks_of(answers((ORACLE, {}), (RAG_BASE, WRONG), (OTHER_INDEX, {})))
+    assert {name: each.value for name, each in found.items()} == {
+        "right_with_gold": True,
+        "right_with_other_index": True,
+        "right_with_other_model": False,
+    }
+    assert "whose model is m-b-1" in found["right_with_gold"].detail, "another model's word is told as such"
+
+
+def test_the_same_model_with_gold_documents_counts_before_another() -> None:
+    own = gold_arm(RAG)
+    found = checks_of(answers((ORACLE, {}), (own, WRONG)))
+    assert found["right_with_gold"].value is False
+    assert "rag_tuned+gold" in found["right_with_gold"].detail
+
+
+def test_gold_documents_that_did_not_fit_say_nothing() -> None:
+    assert checks_of(answers((ORACLE, {**WRONG, "packed": OTHERS})))["right_with_gold"].value is None
+
+
+def context(
+    value: bool | None, *reruns: tuple[str, bool | None], known: bool | None = True
+) -> dict[str, Check]:
+    given: Iterable[tuple[str, bool | None]] = (
+        ("known", known),
+        ("current", known),
+        ("in_context", value),
+        *reruns,
+    )
+    return {each.name: each for each in settle([check(name, says, f"by {name}") for name, says in given])}
+
+
+@pytest.mark.parametrize(
+    ("reruns", "enough"),
+    [
+        ((), None),
+        ((("right_with_other_model", True), ("right_with_gold", True)), True),
+        ((("right_with_other_model", False), ("right_with_gold", True)), False),
+        ((("right_with_gold", None), ("right_with_other_index", True)), False),
+        ((("right_with_gold", False),), True),
+        ((("right_with_gold", None),), None),
+    ],
+)
+def test_what_repairs_the_answer_says_what_was_lacking(
+    reruns: tuple[tuple[str, bool | None], ...], enough: bool | None
+) -> None:
+    assert context(None, *reruns)["enough"].value is enough
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_what_stood_in_the_prompt_is_not_overruled(value: bool) -> None:
+    settled = context(value, ("right_with_other_model", not value), ("right_with_gold", not value))
+    assert settled["enough"].value is value
+
+
+def test_articles_that_an_answer_was_right_from_are_there() -> None:
+    settled = context(None, ("right_with_gold", True), known=None)
+    assert (settled["known"].value, settled["known"].detail) == (True, "by right_with_gold")
+    assert context(None, ("right_with_gold", None), known=None)["known"].value is None
+
+
+def test_only_what_is_missing_is_asked() -> None:
+    def wanted(*given: tuple[Arm, dict[str, Any]]) -> list[str]:
+        return [arm.name for arm in wanted_reruns(CASE, RAG, answers(*given), fallback=BASE)]
+
+    assert wanted() == ["rag_tuned+gold", "rag_tuned+base"]
+    assert wanted((ORACLE, {}), (RAG_BASE, {})) == ["rag_tuned+gold"], (
+        "an oracle of another model is no re-run"
+    )
+    assert wanted((gold_arm(RAG), {}), (RAG_BASE, {})) == []
+    without_gold = replace(CASE, gold=())
+    assert list(wanted_reruns(without_gold, RAG, answers((RAG_BASE, {})), fallback=BASE)) == []
+    assert list(wanted_reruns(CASE, ORACLE, answers(), fallback=BASE)) == []
+
+
+def test_reruns_are_kept_and_the_last_of_two_counts(tmp_path: Path) -> None:
+    file = RerunFile(tmp_path)
+    assert file.read() == []
+    first = Rerun(arm=gold_arm(RAG), seen=replace(SEEN, arm="rag_tuned+gold", error="504"))
+    second = replace(first, seen=replace(first.seen, error=""))
+    for rerun in (first, second):
+        file.add(rerun)
+    assert file.read() == [second]
+    path = tmp_path / "reruns.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"arm": ')
+    assert file.read() == [second], "a line that was cut off is asked for again"
+    path.write_text('{"arm": {"name": "x"}}\n')
+    with pytest.raises(RunError, match=r"reruns.jsonl:1"):
+        file.read()
