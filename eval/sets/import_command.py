@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.cases import case_of
-from eval.client import GatewayClient
+from eval.client import GatewayClient, Recorded
 from eval.connecting import open_client
 from eval.errors import CaseFileError, GatewayRefusedError, GatewayUnavailableError
 from eval.sets.checking import check_documents
@@ -145,14 +145,15 @@ async def _read(options: argparse.Namespace, settings: EvalSettings) -> _Source:
             file=options.set, field="--column", what="goes with --from only", fix="leave it out"
         )
     if options.turns:
-        turns = []
+        turns: dict[str, tuple[str, Recorded]] = {}
         async with _open(options, settings) as client:
+            # The staff's key sees what customers asked too: that stays theirs.
             for asker in sorted(client.askers):
                 async for turn in client.recorded(options.limit or _DEFAULT_TURNS, asker=asker):
-                    turns.append((asker, turn))  # noqa: PERF401
-        questions, found = questions_of_turns(turns)
+                    turns.setdefault(turn.id, (asker, turn))
+        questions, found = questions_of_turns(turns.values())
         blank = len(turns) - len(questions)
-        notes = [f"{blank} turns without their text, or seen by both keys, left out"] if blank else []
+        notes = [f"{blank} turns without their text left out"] if blank else []
         return _Source(questions=questions, found=found, notes=notes)
     if options.accepted is not None:
         from eval.sets.proposals import PROPOSED, read_accepted

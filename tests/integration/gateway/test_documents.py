@@ -96,6 +96,26 @@ async def test_put_read_and_delete_a_document(gateway: Gateway, key: str) -> Non
     assert (status, problem["field"]) == (404, "id")
 
 
+async def test_documents_are_listed_page_by_page_for_whom_they_are(gateway: Gateway, key: str) -> None:
+    async def listed(secret: str, query: str = "") -> list[str]:
+        status, body = await gateway.get(f"/v1/documents{query}", key=secret)
+        assert status == 200
+        return [row["id"] for row in body["documents"]]
+
+    everything = await listed(gateway.keys.evaluation)
+    assert everything == sorted(everything)
+    assert "sync-plus-price" in everything
+    assert await listed(key) == everything
+    first = await listed(key, "?limit=1")
+    assert first + await listed(key, f"?limit=1000&after={first[0]}") == everything
+    staff = await KeyStore(gateway.database).create(
+        name="staff-eval", tenant="acme", principals=["public", "staff"], scopes=["eval"]
+    )
+    assert set(await listed(staff.secret)) > set(everything)
+    status, problem = await gateway.get("/v1/documents", key=gateway.keys.customer)
+    assert (status, problem["status"]) == (403, 403)
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_batch_is_one_snapshot_and_lists_what_it_left_out(gateway: Gateway, key: str) -> None:
     body = {
