@@ -39,7 +39,7 @@ class GateRulesError(EvalError):
 
     def __init__(self, *, file: Path, field: str, what: str) -> None:
         place = f"{file}: {field}" if field else str(file)
-        super().__init__(f"{place}: {what}; docs/evaluation.md lists what a rules file may hold")
+        super().__init__(f"{place}: {what}; docs/gates.md lists what a rules file may hold")
 
 
 class GatewayRefusedError(EvalError):

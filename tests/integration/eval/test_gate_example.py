@@ -1,4 +1,4 @@
-"""The workflow and the rules file of docs/evaluation.md: read as they stand, and run against a gateway."""
+"""The workflow and the rules file of docs/gates.md: read as they stand, and run against a gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fakes.gateway_thread import Served
 from tests.unit.docs.commands import fault, written
 from tests.unit.docs.pages import page
 
-PAGE = page("docs/evaluation.md")
+PAGE = page("docs/gates.md")
 CANDIDATE = "m-support-00000002"
 STABLE = "m-support-00000001"
 
