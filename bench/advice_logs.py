@@ -80,6 +80,8 @@ class Log:
     logs: Logs
     team: Team
     expected: str
+    #: Too few questions to say anything.
+    below_floor: bool = False
 
 
 def make_logs(world: World, seed: int) -> Logs:
@@ -93,7 +95,7 @@ def make_logs(world: World, seed: int) -> Logs:
     )
     failures = sum(row.failed for rows in settled.rows.values() for row in rows)
     agreement = None
-    if world.agreement is not None:
+    if world.agreement is not None and failures:
         agreement = Agreement(agreed=round(world.agreement * failures), both=failures)
     return Logs(
         run=f"synthetic-{seed}",
@@ -383,4 +385,10 @@ def catalogue(seed: int = 20260301) -> Iterator[Log]:
         for size in BELOW_FLOOR:
             number += 1
             made = make_logs(replace(world, questions=size, clusters=3), seed + number)
-            yield Log(name=f"{name}, {size} questions", logs=made, team=team, expected="not_enough_evidence")
+            yield Log(
+                name=f"{name}, {size} questions",
+                logs=made,
+                team=team,
+                expected="not_enough_evidence",
+                below_floor=True,
+            )

@@ -163,8 +163,10 @@ def advise(logs: Logs, team: Team, draws: Draws) -> Advice:
     """The advice that these logs allow. The same logs, team and seed give the same advice."""
     found = diagnose(logs, team, draws)
     decision = decide(found.facts, team) if found else _nothing_to_diagnose(logs, team)
-    costs = costs_of(logs.arms, found.end, team, draws) if found else None
-    fixes = candidate_fixes(found, draws) if found else ()
+    # A handful of questions gives neither effects nor costs: figures would be read as if they meant much.
+    enough = found if found and not found.facts.thin else None
+    costs = costs_of(logs.arms, enough.end, team, draws) if enough else None
+    fixes = candidate_fixes(enough, draws) if enough else ()
     return Advice(
         run=logs.run,
         verdict=decision.verdict,
@@ -259,7 +261,7 @@ def _power(found: Diagnosis | None, decision: Decision) -> PowerView:
     questions = len(found.end.decided) if found else 0
     wanted = [need.questions for need in decision.needs]
     known = [count for count in wanted if count is not None]
-    if decision.verdict is Verdict.NOT_ENOUGH and found:
+    if decision.verdict is Verdict.NOT_ENOUGH and found and not found.facts.thin:
         known += [each.questions_missing for each in found.eligibility if each.questions_missing]
     return PowerView(
         questions=questions,

@@ -190,7 +190,7 @@ def _heat(clusters: Sequence[Figures]) -> Markup:
 def _fixes(found: Figures) -> Markup:
     fixes = list(found.each("fixes"))
     if not fixes:
-        return section("What each fix would give", tag("p", "No failure with a known cause."))
+        return section("What each fix would give", tag("p", _without_fixes(found)))
     return section(
         "What each fix would give",
         legend(["measured", "at_most"], "basis"),
@@ -210,6 +210,12 @@ def _fixes(found: Figures) -> Markup:
             ],
         ),
     )
+
+
+def _without_fixes(found: Figures) -> str:
+    if found.text("verdict") == "not_enough_evidence":
+        return "Too little is known to say."
+    return "No failure with a known cause."
 
 
 def _arms(found: Figures) -> Markup:
