@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from serving.values import find_values, known_values
 
@@ -40,6 +41,7 @@ _MONTH_FIRST = re.compile(
 _TOKEN = re.compile(r"\$?\d+(?:[.:]\d+)*|%|[a-z][a-z0-9]*(?:'[a-z]+)?|[^\W\d_]+")
 
 
+@lru_cache(maxsize=1 << 13)
 def tokens(text: str) -> tuple[str, ...]:
     """Words, numbers and prices in one spelling each: `$9.00` is `$9`, `fourteen days` is `14 day`."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("us$", "$")

@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from eval.errors import EvalError
-from eval.sets.similarity import content_words, groups, near_duplicates, stem, weigh, word_groups
+from eval.sets.similarity import Pair, content_words, groups, near_duplicates, stem, weigh, word_groups
 
 #: Mean distance (1 - cosine) up to which clusters are merged. On 1,000 public bank questions with known
 #: intents the agreement is best between .88 and .92.
@@ -30,8 +30,15 @@ class TooManyQuestionsError(EvalError):
     """More questions than clustering holds in memory."""
 
 
-def cluster(texts: Sequence[str], documents: Sequence[frozenset[str]], *, cut: float = CUT) -> list[str]:
-    """The name of each question's cluster. `documents` are those of each question, empty if not known."""
+def cluster(
+    texts: Sequence[str],
+    documents: Sequence[frozenset[str]],
+    *,
+    near: Sequence[Pair] | None = None,
+    cut: float = CUT,
+) -> list[str]:
+    """The name of each question's cluster. `documents` are those of each question, empty if not known; `near`
+    are its near-duplicates, where the caller has them already."""
     if len(texts) > MOST:
         raise TooManyQuestionsError(
             f"{len(texts)} questions: at most {MOST} are clustered at once; narrow with --limit"
@@ -41,7 +48,7 @@ def cluster(texts: Sequence[str], documents: Sequence[frozenset[str]], *, cut: f
     matrix, _ = weigh(texts, word_groups)
     distance = 1.0 - (matrix @ matrix.T).toarray()
     _share_documents(distance, documents)
-    for pair in near_duplicates(texts):
+    for pair in near_duplicates(texts) if near is None else near:
         distance[pair.first, pair.second] = distance[pair.second, pair.first] = 0.0
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(distance.clip(0.0, 1.0), checks=False), "average")
@@ -92,9 +99,9 @@ def _name(labels: Sequence[int], texts: Sequence[str]) -> list[str]:
     return [names[label] for label in labels]
 
 
-def tied(texts: Sequence[str], clusters: Sequence[str]) -> list[int]:
+def tied(clusters: Sequence[str], near: Sequence[Pair]) -> list[int]:
     """For each question the first one that it must stay with: of its cluster, or nearly the same question."""
     first_of: dict[str, int] = {}
     links = [(first_of.setdefault(name, at), at) for at, name in enumerate(clusters)]
-    links += [(pair.first, pair.second) for pair in near_duplicates(texts)]
-    return groups(len(texts), links)
+    links += [(pair.first, pair.second) for pair in near]
+    return groups(len(clusters), links)

@@ -28,7 +28,7 @@ from eval.sets.questions import (
     write_questions,
 )
 from eval.sets.redaction import Redactor
-from eval.sets.similarity import near_duplicates
+from eval.sets.similarity import Pair, near_duplicates
 
 #: Documents of a search that say what a question is about; further ones are chance.
 TOP_DOCUMENTS = 5
@@ -93,8 +93,9 @@ def add_questions(
         seen.add(words)
         ids.add(question.id)
         fresh.append(question)
-    together = _clustered([*known, *fresh], found or {})
-    pairs = near_duplicates([question.text for question in together])
+    every = [*known, *fresh]
+    pairs = near_duplicates([question.text for question in every])
+    together = _clustered(every, found or {}, pairs)
     return Imported(
         questions=together,
         read=len(new),
@@ -188,7 +189,9 @@ def _redact(question: Question, redactor: Redactor, counts: Counter[str]) -> Que
         clean = redactor.redact(said.text)
         counts += clean.kinds
         history.append(said.model_copy(update={"text": clean.text}))
-    return question.model_copy(update={"text": text.text, "history": tuple(history)})
+    note = redactor.redact(question.note)
+    counts += note.kinds
+    return question.model_copy(update={"text": text.text, "history": tuple(history), "note": note.text})
 
 
 def _words(question: Question) -> tuple[str, ...]:
@@ -197,10 +200,12 @@ def _words(question: Question) -> tuple[str, ...]:
     return (question.asker, *before, "?", *(tokens(question.text) or (question.text,)))
 
 
-def _clustered(questions: Sequence[Question], found: Mapping[str, Sequence[str]]) -> tuple[Question, ...]:
+def _clustered(
+    questions: Sequence[Question], found: Mapping[str, Sequence[str]], near: Sequence[Pair]
+) -> tuple[Question, ...]:
     """Clusters for those that have none: the one of their neighbours, if these have one."""
     documents = [frozenset(question.gold or found.get(question.id, ())) for question in questions]
-    drawn = cluster([question.text for question in questions], documents)
+    drawn = cluster([question.text for question in questions], documents, near=near)
     named: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for name, question in zip(drawn, questions, strict=True):
         if question.cluster:

@@ -21,7 +21,7 @@ from eval.matching import NUMBER_MARK, REGEX_MARK, says, tokens
 from serving.values import find_values
 
 QUESTIONS = "questions.jsonl"
-FORMAT_PAGE = "docs/evaluation.md, Question sets"
+FORMAT_PAGE = "docs/question-sets.md"
 
 Status = Literal["answerable", "unanswerable", "must_refuse", "must_escalate"]
 Split = Literal["train", "dev", "gate", "holdout"]

@@ -150,7 +150,7 @@ def weigh(texts: Sequence[str], split: Callable[[str], Counter[str]]) -> tuple[s
 def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR) -> list[Pair]:
     """Pairs that are one question in other words, or with a typo; the most alike first."""
     matrix, _ = weigh(texts, letter_groups)
-    same = [" ".join(tokens(text)) or text.strip() for text in texts]
+    same = [tokens(text) or (text.strip(),) for text in texts]
     pairs = []
     for start in range(0, len(texts), _BLOCK):
         scores = (matrix[start : start + _BLOCK] @ matrix.T).toarray()
@@ -158,7 +158,7 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR) -> list[Pa
             if other > start + row:
                 pairs.append(Pair(int(start + row), int(other), min(float(scores[row, other]), 1.0)))
     found = {(pair.first, pair.second) for pair in pairs}
-    first_of: dict[str, int] = {}
+    first_of: dict[tuple[str, ...], int] = {}
     for at, words in enumerate(same):
         first = first_of.setdefault(words, at)
         if first != at and (first, at) not in found:

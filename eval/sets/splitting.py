@@ -51,7 +51,7 @@ def split_questions(
 
     A split that is there stays, unless it is drawn `again`; `train` stays always: somebody has trained on it.
     """
-    bound = tied([question.text for question in questions], _clusters(questions))
+    bound = tied(_clusters(questions), near_duplicates([question.text for question in questions]))
     members: defaultdict[int, list[Question]] = defaultdict(list)
     for leader, question in zip(bound, questions, strict=True):
         members[leader].append(question)

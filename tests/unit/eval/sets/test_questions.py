@@ -99,7 +99,7 @@ def test_a_status_says_how_the_answer_should_end(
         ({"status": "unanswerable"}, "", "gold is not empty"),
         ({"facts": [{"values": ["$9"]}], "stale_values": ["$9.00"]}, "", "remove it from one"),
         ({"split": "test"}, "split", "'gate'"),
-        ({"colour": "red"}, "colour", "Question sets"),
+        ({"colour": "red"}, "colour", "question-sets.md"),
     ],
 )
 def test_a_bad_question_is_named_with_file_line_field_and_fix(
