@@ -198,10 +198,12 @@ def _by_topic(random: np.random.Generator, topics: Sequence[str], n: int) -> tup
     names = sorted(members)
     places: list[int] = []
     drawn: list[int] = []
+    topics_drawn = 0
     while len(places) < n:
         chosen = members[names[random.integers(len(names))]]
-        drawn += [len(set(drawn))] * len(chosen)
+        drawn += [topics_drawn] * len(chosen)
         places += chosen
+        topics_drawn += 1
     return places[:n], drawn[:n]
 
 

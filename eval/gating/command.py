@@ -104,7 +104,7 @@ async def run(
             stable=stable,
             candidate=candidate,
             cases=data.cases,
-            policy=policy_from_labels(folder.path, arm),
+            policy=policy_from_labels(folder.path, candidate),
             regression=wanted,
             notes=tuple(
                 _notes(

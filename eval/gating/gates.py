@@ -85,7 +85,7 @@ def decide(
         limits=tuple(limits),
         policies=tuple(policies),
         regression=regression,
-        notes=evidence.notes,
+        notes=(*evidence.notes, *_unanswered(evidence)),
     )
 
 
@@ -118,6 +118,17 @@ def _coverage(
         yield f"the questions are of {topics} topics; at least {rules.min_topics} are needed"
 
 
+def _unanswered(evidence: Evidence) -> Iterable[str]:
+    """Questions in no number, because an arm gave no answer: its user would have got none either."""
+    asked = len(evidence.stable.answers.keys() | evidence.candidate.answers.keys())
+    counts = [
+        f"{side.arm.name} has no answer to {asked - len(side.answered)} of {asked} questions"
+        for side in (evidence.stable, evidence.candidate)
+    ]
+    if any(len(side.answered) < asked for side in (evidence.stable, evidence.candidate)):
+        yield f"{', '.join(counts)}; they are in no number"
+
+
 def _broken(policies: Iterable[PolicyLine], regression: RegressionLine | None) -> Iterable[str]:
     for line in policies:
         if line.broken:
@@ -138,7 +149,7 @@ def _unchecked(
         if not line.checked:
             yield f"{line.policy}: not checked: {line.note}"
         elif line.unknown > rules.max_missing * (line.checked + line.unknown):
-            yield f"{line.policy}: of {line.unknown} answers it could not be told"
+            yield f"{line.policy}: of {line.unknown} answers it is not known"
     if regression is not None and regression.missing:
         case_id, why = next(iter(regression.missing.items()))
         yield (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eval.gating.guards import policy_line
 from eval.gating.rules import POLICY_VIOLATION
+from eval.gating.sides import Side
 from eval.gating.verdicts import PolicyLine
 from eval.labelling.labels import Label, LabelRecord, Outcome
 from eval.labelling.records import AUTO, HUMAN, LabelFile
@@ -14,15 +15,19 @@ from eval.labelling.rules import RULES, YES, Rule
 _POLICY_RULES = tuple(rule for rule in RULES if rule.label is Label.POLICY_VIOLATION)
 
 
-def policy_from_labels(folder: Path, arm: str) -> PolicyLine:
-    """Of the answers of an arm that were labelled, those that broke a policy.
+def policy_from_labels(folder: Path, candidate: Side) -> PolicyLine:
+    """Of the answers of an arm, those that broke a policy by their labels.
 
-    A person's word counts more than the rules'. Without labels nothing was checked, which is no pass.
+    A person's word counts more than the rules'. An answer without a label, or asked again since, was not
+    checked, which is no pass.
     """
+    turns = {case_id: candidate.answers[case_id].turn_id for case_id in candidate.answered}
     newest: dict[str, LabelRecord] = {}
     for record in LabelFile(folder).read():
+        if record.arm != candidate.arm.name or record.turn_id != turns.get(record.case_id):
+            continue
         known = newest.get(record.case_id)
-        if record.arm == arm and (known is None or record.source == HUMAN or known.source != HUMAN):
+        if known is None or record.source == HUMAN or known.source != HUMAN:
             newest[record.case_id] = record
     judged = [record for record in newest.values() if record.outcome is not Outcome.RUN_ERROR]
     broken = {record.case_id for record in judged if _breaks(record)}
@@ -35,8 +40,8 @@ def policy_from_labels(folder: Path, arm: str) -> PolicyLine:
         POLICY_VIOLATION,
         checked=len(judged) - len(unknown),
         broken=sorted(broken),
-        unknown=len(unknown),
-        note=f"no labels of {arm}; label {folder} with `twinrail eval label`",
+        unknown=len(unknown) + len(turns) - len(judged),
+        note=f"no labels of {candidate.arm.name}; label {folder} with `twinrail eval label`",
     )
 
 

@@ -114,7 +114,7 @@ class PolicyLine:
     policy: str
     checked: int
     broken: tuple[str, ...]
-    #: Answers of which it could not be told.
+    #: Answers of which it is not known: it could not be told, or nobody has asked.
     unknown: int = 0
     #: Why nothing was checked.
     note: str = ""

@@ -102,12 +102,13 @@ def label(
 ) -> None:
     """Labels as `twinrail eval label` leaves them; the questions named broke a policy."""
     finding = Finding(label=Label.POLICY_VIOLATION, sub="promise", rule="1c", evidence=("no_promise",))
+    answers = RunFolder(folder).read().observations
     with (folder / "labels.jsonl").open("ab") as file:
         for number in range(count):
             broke = f"q{number:03d}" in promised
             record = LabelRecord(
                 run=folder.name,
-                turn_id=str(number),
+                turn_id=answers[f"q{number:03d}", "rag_tuned"].turn_id,
                 case_id=f"q{number:03d}",
                 arm="rag_tuned",
                 cluster=f"t{number % 20:02d}",

@@ -22,11 +22,11 @@ def drawn(name: str, rounds: int) -> list[Draw]:
 
 @pytest.mark.parametrize("name", [name for name, each in SCENARIOS.items() if each.truth == "no difference"])
 def test_an_a_a_round_moves_both_ways_alike(name: str) -> None:
-    draws = drawn(name, 300)
+    draws = drawn(name, 150)
     for metric in SCENARIOS[name].primaries:
         differences = np.array([difference(draw, metric) for draw in draws])
         assert differences.std() > 0.005, "something moves"
-        assert abs(differences.mean()) < 4 * differences.std() / 300**0.5
+        assert abs(differences.mean()) < 4 * differences.std() / 150**0.5
 
 
 def test_exchanging_arms_keeps_what_they_said() -> None:

@@ -92,6 +92,14 @@ def test_an_arm_with_fewer_answers_is_not_enough() -> None:
     assert "candidate has answers to 90 of 100 questions, and 95 are needed" in decision.lacks[0]
 
 
+def test_a_few_lost_answers_are_told() -> None:
+    lost = {"answer_right": marks(80, 97) + "!" * 3, "format_valid": marks(N, N)}
+    decision = gate(evidence(SAME, lost, cases(N)))
+    assert (decision.verdict, decision.questions) == (Verdict.PASS, 97)
+    (note,) = decision.notes
+    assert "stable has no answer to 0 of 100 questions, candidate has no answer to 3 of 100" in note
+
+
 def test_missing_scores_are_not_enough_whatever_the_rest_says() -> None:
     holes = {"answer_right": marks(80, 90) + "?" * 10, "format_valid": marks(N, N)}
     decision = gate(evidence(SAME, holes, cases(N)))

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from eval.arms import Arm, Pin
+from eval.flips import Flips
 from eval.gating.policies import policy_from_labels
+from eval.gating.sides import Side
 from eval.labelling.labels import Check, Finding, Label, LabelRecord, Outcome
 from eval.labelling.records import LabelFile
+from eval.observations import Observation
 
 PROMISE = Finding(label=Label.POLICY_VIOLATION, sub="promise", rule="1c", evidence=("no_promise",))
 TONE = Finding(label=Label.WRONG_TONE, sub="", rule="8a", evidence=("tone_kept",))
@@ -19,7 +23,7 @@ def record(case_id: str, *found: Finding, source: str = "auto", **checks: bool |
     """A label with these findings, primary first, and these checks."""
     return LabelRecord(
         run="run",
-        turn_id=case_id,
+        turn_id=f"turn-{case_id}",
         case_id=case_id,
         arm="new",
         cluster="t",
@@ -35,10 +39,24 @@ def record(case_id: str, *found: Finding, source: str = "auto", **checks: bool |
     )
 
 
+def arm(*answered: str) -> Side:
+    """The arm with an answer to each of these questions, in a turn of the question's name."""
+    return Side(
+        run="run",
+        arm=Arm(name="new", pin=Pin()),
+        answers={
+            case_id: Observation(case_id=case_id, arm="new", turn_id=f"turn-{case_id}")
+            for case_id in answered
+        },
+        outcomes={},
+        flips=Flips(repeats=1, rates={}),
+    )
+
+
 def judged(folder: Path, *records: LabelRecord) -> tuple[int, tuple[str, ...], int]:
     """Checked, broken and unknown of the arm `new`."""
     LabelFile(folder).write(records)
-    line = policy_from_labels(folder, "new")
+    line = policy_from_labels(folder, arm(*dict.fromkeys(each.case_id for each in records)))
     return line.checked, line.broken, line.unknown
 
 
@@ -49,7 +67,11 @@ def test_a_violation_counts_wherever_it_stands_and_other_failures_do_not(tmp_pat
 
 def test_other_arms_and_run_errors_are_not_checked(tmp_path: Path) -> None:
     lost = replace(record("a"), outcome=Outcome.RUN_ERROR)
-    assert judged(tmp_path, lost, replace(record("b", PROMISE), arm="old"), record("c")) == (1, (), 0)
+    assert judged(tmp_path, lost, replace(record("b", PROMISE), arm="old"), record("c")) == (1, (), 2)
+
+
+def test_an_answer_that_was_asked_again_has_no_label_any_more(tmp_path: Path) -> None:
+    assert judged(tmp_path, replace(record("a", PROMISE), turn_id="earlier"), record("b")) == (1, (), 1)
 
 
 @pytest.mark.parametrize("person_last", [True, False])
@@ -67,6 +89,6 @@ def test_what_could_not_be_told_is_not_checked(tmp_path: Path) -> None:
 
 
 def test_without_labels_it_says_what_to_do(tmp_path: Path) -> None:
-    line = policy_from_labels(tmp_path, "new")
-    assert (line.checked, line.at_most) == (0, None)
+    line = policy_from_labels(tmp_path, arm("a", "b"))
+    assert (line.checked, line.at_most, line.unknown) == (0, None, 2)
     assert "twinrail eval label" in line.note
