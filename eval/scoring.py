@@ -15,6 +15,9 @@ from serving.tone import check_tone
 from serving.versions import load_task_schema
 from serving.wording import DEFAULT_WORDING, load_wording
 
+#: What is wrong with a sentence of which no single value or name is: its words stand together nowhere.
+NOT_SAID = "no passage says this"
+
 
 @dataclass(frozen=True, slots=True)
 class _Grounding:
@@ -26,7 +29,7 @@ class _Grounding:
         support = check_sentence(sentence, passages, question=question, fixed=self.fixed)
         if support.supported:
             return ()
-        return support.unsupported or ("no passage says this",)
+        return support.unsupported or (NOT_SAID,)
 
 
 def build_scoring(*, schema: Path, wording: Path | None = None) -> Scoring:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -17,6 +17,7 @@ from eval.labelling.labels import Check
 from eval.labelling.policy import each_sentence, leaks, personal_data, promises
 from eval.matching import missing_facts, stale_values_in
 from eval.scorers import NotApplicable, Outcome, Score, Scoring, Subject
+from eval.scoring import NOT_SAID
 from eval.sets.redaction import Redactor
 from serving.prompting import Passage
 
@@ -78,13 +79,13 @@ class Turn:
             return None
         return tuple(hit.passage for hit in ranking.hits[:_HITS_TO_HOLD_AGAINST])
 
-    def unsupported(self, sentence: str) -> bool:
-        """Whether no passage says a sentence; false where nothing is known of the passages."""
+    def unsupported(self, sentence: str) -> Sequence[str]:
+        """What no passage says in a sentence; nothing where the passages are not known."""
+        if self.context is None:
+            return ()
         if self.subject.seen.status == "abstained" and _ADMITS.match(sentence):
-            return False  # to say in one's own words that one does not know claims nothing
-        return self.context is not None and bool(
-            self.scoring.unsupported(sentence, self.context, self.subject.case.text)
-        )
+            return ()  # to say in one's own words that one does not know claims nothing
+        return self.scoring.unsupported(sentence, self.context, self.subject.case.text)
 
 
 def _unescaped(text: str) -> str:
@@ -243,12 +244,23 @@ def _supported(turn: Turn) -> Check:
     seen, version = turn.subject.seen, turn.scoring.version
     if turn.context is None and not _is_fixed(turn, turn.wrote):
         return check("supported", None, "what the model was shown is not known", checker=version)
-    bad = [sentence for sentence in each_sentence(turn.wrote) if turn.unsupported(sentence)]
-    if not bad and turn.kept_back and seen.draft is not None and seen.draft.failure == "unsupported":
-        return check("supported", False, "the gateway stopped it at an unsupported sentence", checker=version)
-    return check(
-        "supported", not bad, f"no passage says: {_quoted(bad)}" if bad else "every sentence", checker=version
-    )
+    bad = {
+        sentence: broken for sentence in each_sentence(turn.wrote) if (broken := turn.unsupported(sentence))
+    }
+    named = [part for broken in bad.values() for part in broken if part != NOT_SAID]
+    stopped = turn.kept_back and seen.draft is not None and seen.draft.failure == "unsupported"
+    if not bad and not stopped:
+        return check("supported", True, "every sentence", checker=version)
+    why = f"no passage says: {_quoted(bad)}" if bad else "the gateway stopped it at an unsupported sentence"
+    if not named and _facts_right(turn):
+        # Of sentences that people wrote for the demo the words alone doubt 4 in 100, values and names aside.
+        return check("supported", None, f"every fact is right, and by its words alone {why}", checker=version)
+    return check("supported", False, f"{why} ({', '.join(named)})" if named else why, checker=version)
+
+
+def _facts_right(turn: Turn) -> bool:
+    facts = turn.subject.case.facts
+    return bool(facts) and not missing_facts(turn.wrote, facts)
 
 
 def _cited(turn: Turn) -> Check | None:

@@ -226,10 +226,15 @@ RULES: Final[tuple[Rule, ...]] = (
         id="7a",
         label=Label.HALLUCINATION,
         sub="extra_claim",
-        when={"answerable": YES, "facts_right": YES, "supported": NO},
+        when={"answerable": YES, "told": NO, "facts_right": YES, "supported": NO},
+    ),
+    Rule(
+        id="7b",
+        label=Label.HALLUCINATION,
+        sub="extra_claim",
+        when={"answerable": YES, "supported": NO},
         holds_up=False,
     ),
-    Rule(id="7b", label=Label.HALLUCINATION, when={"answerable": YES, "supported": NO}),
     Rule(id="7c", label=Label.HALLUCINATION, sub="citation", when={"cited": NO}),
     Rule(
         id="7d",
