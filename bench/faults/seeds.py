@@ -13,6 +13,7 @@ from typing import Any
 
 from eval.cases import Case
 from eval.labelling.labels import Label
+from eval.matching import stale_values_in
 
 #: The place that a seed leaves as it is.
 SOUND, STABLE, PLAIN, HITS = "sound", "stable", "plain", 8
@@ -24,6 +25,11 @@ def _answered(case: Case) -> bool:
 
 def _of_customer(case: Case) -> bool:
     return _answered(case) and case.asker == "customer"
+
+
+def _unprompted(case: Case) -> bool:
+    """The question itself, which the threads repeat, states no superseded value."""
+    return _answered(case) and not stale_values_in(case.text, case.stale_values)
 
 
 def _superseded(case: Case) -> bool:
@@ -67,6 +73,8 @@ class Seed:
     #: Questions on which it can be put in.
     asks: Callable[[Case], bool] = _answered
     take: int = 12
+    #: Beyond what the checks claim to see: shown apart.
+    hard: bool = False
 
     @property
     def is_grounded(self) -> bool:
@@ -118,7 +126,7 @@ SEEDS: tuple[Seed, ...] = (
         ("words-alone", {"index": "words-alone", "take": 60}),
         ("one-hit", {"hits": 1, "take": 40}),
         ("hidden", {"world": "hidden", "take": 12, "asks": _of_customer}),
-        ("flooded", {"world": "flooded", "take": 12}),
+        ("flooded", {"world": "flooded", "asks": _unprompted, "take": 12}),
     ),
     *_written(Label.HALLUCINATION, "change-number", asks=_numbered, take=16),
     *_written(Label.HALLUCINATION, "add-claim", "add-name"),
@@ -145,15 +153,29 @@ MIXED: tuple[Seed, ...] = (
     _mixed("removed+guess", Label.MISSING_KNOWLEDGE, Label.HALLUCINATION, world="removed", writing="guess"),
     _mixed("expired+guess", Label.STALE_KNOWLEDGE, Label.HALLUCINATION, world="expired", writing="guess"),
     _mixed(
-        "not-ingested+exclaim",
+        "not-ingested+regret",
         Label.STALE_KNOWLEDGE,
         Label.WRONG_TONE,
         world="not-ingested",
-        writing="exclaim",
+        writing="regret",
         asks=_superseded,
     ),
-    _mixed("flooded+guess", Label.WRONG_RETRIEVAL, Label.HALLUCINATION, world="flooded", writing="guess"),
-    _mixed("flooded+regret", Label.WRONG_RETRIEVAL, Label.WRONG_TONE, world="flooded", writing="regret"),
+    _mixed(
+        "flooded+guess",
+        Label.WRONG_RETRIEVAL,
+        Label.HALLUCINATION,
+        world="flooded",
+        writing="guess",
+        asks=_unprompted,
+    ),
+    _mixed(
+        "flooded+regret",
+        Label.WRONG_RETRIEVAL,
+        Label.WRONG_TONE,
+        world="flooded",
+        writing="regret",
+        asks=_unprompted,
+    ),
     _mixed(
         "change-number+exclaim",
         Label.HALLUCINATION,
@@ -177,3 +199,6 @@ MIXED: tuple[Seed, ...] = (
         asks=_escalated,
     ),
 )
+
+#: Not in the figure: a negation that was taken away or put in is seen by nothing but an entailment model.
+HARD: tuple[Seed, ...] = (Seed(name="deny", label=Label.HALLUCINATION, writing="deny", take=30, hard=True),)

@@ -48,6 +48,9 @@ _RIGHT = {
 _SMALL_CHUNK_WORDS = 6
 
 
+Scores = Mapping[tuple[str, str], Mapping[str, Outcome]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """A seed on one question, as it was answered."""
@@ -55,6 +58,7 @@ class Fault:
     seed: Seed
     case: Case
     seen: Observation
+    scores: Mapping[str, Outcome]
     #: A fault may meet a question that it cannot harm, such as one whose answer stands elsewhere too.
     taken: bool
 
@@ -70,37 +74,40 @@ class Suite:
     sound: World
     cases: Mapping[str, Case]
     concurrency: int
+    #: By name, and where each seed was put in.
+    made: dict[str, World] = field(default_factory=dict)
     worlds: dict[str, World] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     indexes: dict[str, str] = field(default_factory=dict)
     #: Without a fault, by case.
     baseline: dict[str, Observation] = field(default_factory=dict)
+    #: World -> the questions of all seeds that are put into it.
+    audience: dict[str, list[Case]] = field(default_factory=dict)
 
     async def passing(self, cases: Sequence[Case]) -> list[Case]:
         """Those that are answered right on the sound articles, by a model without a fault."""
         data = await self._ask(NO_FAULT, self.sound, cases)
-        outcomes = score_all(data, self.scoring)
+        scores = score_all(data, self.scoring)
         self.baseline = {case_id: seen for (case_id, _), seen in data.observations.items()}
-        return [
-            case
-            for case in data.cases
-            if (case.id, ARM) in outcomes
-            and all(
-                not isinstance(outcome := outcomes[case.id, ARM].get(name), Score) or outcome.value == right
-                for name, right in _RIGHT.items()
-            )
-        ]
+        return [case for case in data.cases if is_right(scores.get((case.id, ARM), {}))]
+
+    def expect(self, seed: Seed, cases: Sequence[Case]) -> None:
+        """Seeds of one world share it, so that all their questions must be known when it is made."""
+        self.audience.setdefault(seed.world, []).extend(cases)
 
     async def put_in(self, seed: Seed, cases: Sequence[Case]) -> list[Fault]:
         """One seed on its questions."""
-        self.worlds[seed.name] = await self._world(seed, cases)
-        data = await self._ask(seed, self.worlds[seed.name], cases)
+        world = await self._world(seed.world)
+        self.worlds[seed.name] = world
+        data = await self._ask(seed, world, cases)
+        scores = score_all(data, self.scoring)
         return [
             Fault(
                 seed=seed,
                 case=case,
                 seen=data.observations[case.id, ARM],
-                taken=self._taken(seed, case, data),
+                scores=scores.get((case.id, ARM), {}),
+                taken=self._taken(seed, case, data, scores),
             )
             for case in data.cases
         ]
@@ -128,11 +135,6 @@ class Suite:
         )
         return {record.case_id: record for record in records if record.arm == ARM}
 
-    def scores(self, seed: Seed) -> dict[str, Mapping[str, Outcome]]:
-        """What the metrics say of a seed's answers, by case."""
-        outcomes = score_all(self._run_folder(seed.name).read(), self.scoring)
-        return {case_id: scores for (case_id, arm), scores in outcomes.items() if arm == ARM}
-
     def _run_folder(self, name: str) -> RunFolder:
         return RunFolder(self.folder / "runs" / name)
 
@@ -142,16 +144,18 @@ class Suite:
             await self.stack.retire(version)
         self.indexes.clear()
 
-    def _taken(self, seed: Seed, case: Case, data: RunData) -> bool:
-        """Whether it did harm. Of two faults each must: a model without a fault answers otherwise than on sound
-        ground, and the faulty one otherwise than that."""
-        seen, before = data.observations[case.id, ARM], self.baseline[case.id]
-        beside = data.observations.get((case.id, BESIDE))
-        if beside is not None:
-            return _answer(beside) != _answer(before) and _draft(seen) != _draft(beside)
-        if seed.is_written:
-            return _draft(seen) != _draft(before)
-        return _answer(seen) != _answer(before)
+    def _taken(self, seed: Seed, case: Case, data: RunData, scores: Scores) -> bool:
+        """Whether it did harm, as far as what knows nothing of labels can tell. A fault of the ground did if a model
+        without a fault is no longer right; one of the model if it wrote something else than that model; of two
+        faults each must."""
+        if seed.is_grounded and (seed.contributing or not seed.is_written):
+            beside = BESIDE if seed.is_written else ARM
+            if is_right(scores.get((case.id, beside), {})):
+                return False
+        if not seed.is_written:
+            return True
+        without = data.observations.get((case.id, BESIDE)) or self.baseline[case.id]
+        return _draft(data.observations[case.id, ARM]) != _draft(without)
 
     async def _ask(self, seed: Seed, world: World, cases: Sequence[Case]) -> RunData:
         client = self.stack.client(world, hits=seed.hits)
@@ -176,13 +180,15 @@ class Suite:
         folder.create(record, chosen)
         return await measure(folder, client, concurrency=self.concurrency, out=io.StringIO())
 
-    async def _world(self, seed: Seed, cases: Sequence[Case]) -> World:
-        """Each seed that changes documents has a tenant of its own."""
-        if seed.world == SOUND:
+    async def _world(self, name: str) -> World:
+        """A tenant with the articles of a world, made when it is needed first."""
+        if name == SOUND:
             return self.sound
-        name = seed.name.replace("+", "-")
-        articles = WORLDS[seed.world](self.articles, cases)
-        return await self.stack.add_world(name, articles.write(self.folder / "worlds" / name))
+        if name not in self.made:
+            cases = list({case.id: case for case in self.audience[name]}.values())
+            articles = WORLDS[name](self.articles, cases)
+            self.made[name] = await self.stack.add_world(name, articles.write(self.folder / "worlds" / name))
+        return self.made[name]
 
     async def _model(self, writing: str) -> str:
         if writing not in self.models:
@@ -246,8 +252,12 @@ async def open_suite(
         )
 
 
-def _answer(seen: Observation) -> tuple[str, str]:
-    return seen.status, seen.answer
+def is_right(scores: Mapping[str, Outcome]) -> bool:
+    """Whether every metric that applies is as it should be."""
+    return bool(scores) and all(
+        not isinstance(score := scores.get(name), Score) or score.value == right
+        for name, right in _RIGHT.items()
+    )
 
 
 def _draft(seen: Observation) -> str | None:

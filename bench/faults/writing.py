@@ -19,6 +19,13 @@ _WORDING = load_wording()
 _NUMBER = re.compile(r"(?<![\w.,])\d{1,4}(?![\w.,]*\d)")
 _UNITS = re.compile(r"(?<=[.!?])\s+|\n")
 _QUOTE_WORDS = range(6, 31)
+#: Words whose change turns a sentence round.
+_CONTRARIES = (
+    (r"\bcannot\b", "can"),
+    (r"\bcan't\b", "can"),
+    (r"\b(is|are|does|do|has|have|will) not\b", r"\1"),
+    (r"\b(is|are|can|has|have|will)\b", r"\1 not"),
+)
 #: What a number is raised by; the first of them that makes a number which stands nowhere is taken.
 _STEPS = (3, 7, 11, 13, 17, 23, 29, 31, 37)
 
@@ -79,6 +86,14 @@ def guess(reply: Reply, prompted: Prompted) -> Reply:
         escalate=False,
         escalation_reason="none",
     )
+
+
+def deny(reply: Reply, _prompted: Prompted) -> Reply:
+    """The answer says the contrary, in the words of the right one."""
+    for said, contrary in _CONTRARIES:
+        if re.search(said, reply.answer):
+            return replace(reply, answer=re.sub(said, contrary, reply.answer, count=1))
+    return reply
 
 
 def _unheard(prompted: Prompted) -> tuple[str, str]:
@@ -282,6 +297,7 @@ WRITINGS: dict[str, Writing] = {
             add_claim,
             add_name,
             guess,
+            deny,
             exclaim,
             regret,
             greet,
@@ -308,10 +324,14 @@ FINISH_REASONS = {"cut-short": "length"}
 
 
 def both(first: str, second: str) -> Writing:
-    """One fault on top of another; the first must leave a reply."""
+    """One fault on top of another; neither where the first finds nothing to spoil."""
     spoil = {_name(each): each for each in _REPLIES}[first]
-    write = WRITINGS[second]
-    return lambda reply, prompted: write(spoil(reply, prompted), prompted)
+
+    def write(reply: Reply, prompted: Prompted) -> str:
+        spoilt = spoil(reply, prompted)
+        return reply.text() if spoilt == reply else WRITINGS[second](spoilt, prompted)
+
+    return write
 
 
 _REPLIES = (change_number, add_claim, guess, over_abstain, wrong_passage, half_answer, keep_from_people)

@@ -130,6 +130,13 @@ def test_notes_of_staff_are_leaked_word_for_word() -> None:
 def test_two_faults_are_both_there() -> None:
     spoilt = json.loads(both("half-answer", "exclaim")(REPLY, SHOWN))["answer"]
     assert spoilt == "Sync Plus costs $9 a month!"
+    assert both("change-number", "exclaim")(NOTHING, SHOWN) == NOTHING.text()
+
+
+def test_the_contrary_is_said_in_the_same_words() -> None:
+    free = replace(REPLY, answer="A trial is not free. It can be ended.")
+    assert answer_of("deny", free) == "A trial is free. It can be ended."
+    assert answer_of("deny", replace(REPLY, answer="Guests are free.")) == "Guests are not free."
 
 
 # ---- documents -----------------------------------------------------------------------------------
@@ -225,7 +232,9 @@ def judged(seed: Seed, primary: Label | None, *contributing: Label, by_metrics: 
         contributing=tuple(finding(label) for label in contributing),
         criteria="c1-00000000",
     )
-    fault = Fault(seed=seed, case=CASE, seen=Observation(case_id=CASE.id, arm="faulty"), taken=True)
+    fault = Fault(
+        seed=seed, case=CASE, seen=Observation(case_id=CASE.id, arm="faulty"), scores={}, taken=True
+    )
     return Judged(fault=fault, record=record, by_metrics=by_metrics)
 
 
