@@ -25,7 +25,19 @@ from gateway.problems import (
     from_error,
     from_validation_errors,
 )
-from gateway.routes import console, documents, feedback, health, jobs, models, rails, turns
+from gateway.routes import (
+    console,
+    documents,
+    feedback,
+    health,
+    jobs,
+    labels,
+    models,
+    rails,
+    reports,
+    reviews,
+    turns,
+)
 from gateway.state import GatewayState
 from gateway.wire import ClientLeftError, Event, Receive, Scope, Send, header, read_json, send_body
 from retrieval.errors import RetrievalError
@@ -99,8 +111,8 @@ class GatewayApp:
         has_body = header(scope, b"content-length") not in (None, b"0") or header(scope, b"transfer-encoding")
         if scope["method"] not in ("POST", "PUT", "PATCH") or not has_body:
             return receive
-        of_documents = scope["path"].startswith("/v1/documents")
-        limit = self._state.documents_limit_bytes if of_documents else self._state.body_limit_bytes
+        is_large = scope["path"].startswith(("/v1/documents", "/v1/reports"))
+        limit = self._state.documents_limit_bytes if is_large else self._state.body_limit_bytes
         value = await read_json(scope, receive, limit=limit)
         return _Replay(orjson.dumps(value), receive)
 
@@ -130,7 +142,19 @@ def _rest(state: GatewayState) -> FastAPI:
         title="Twinrail", version="0.1.0", docs_url=None, redoc_url=None, openapi_url="/openapi.json"
     )
     app.state.gateway = state
-    for routes in (turns, feedback, documents, jobs, models, rails, health, console):
+    for routes in (
+        turns,
+        labels,
+        feedback,
+        reviews,
+        reports,
+        documents,
+        jobs,
+        models,
+        rails,
+        health,
+        console,
+    ):
         app.include_router(routes.router)
     for error in (GatewayError, RetrievalError, ServingError):
         app.add_exception_handler(error, _on_error)

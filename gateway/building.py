@@ -11,6 +11,7 @@ from gateway.answering import Answering, AnsweringLimits
 from gateway.database import Database
 from gateway.drafting import Drafter
 from gateway.hotpath import HotPath, HotPathLimits
+from gateway.labels import LabelStore
 from gateway.limits import Admission, RateLimit
 from gateway.rails import (
     ChatModel,
@@ -23,6 +24,8 @@ from gateway.rails import (
 )
 from gateway.readiness import readiness_of
 from gateway.recorder import TurnRecorder
+from gateway.reports import ReportStore
+from gateway.reviews import ReviewStore
 from gateway.rollouts.live import LiveRails
 from gateway.searching import Searching
 from gateway.settings import GatewaySettings
@@ -99,6 +102,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
             body_limit_bytes=settings.body_limit_bytes,
             keepalive_s=settings.keepalive_s,
             capture_content=settings.capture_content,
+            review_sample_share=settings.review_sample_share,
         ),
     )
     return GatewayState(
@@ -114,6 +118,9 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         rewriters=parts.rewriters,
         jobs=parts.jobs,
         turns=TurnStore(parts.database),
+        labels=LabelStore(parts.database),
+        reviews=ReviewStore(parts.database, second_share=settings.review_second_share),
+        reports=ReportStore(parts.database),
         documents=parts.documents,
         recorder=parts.recorder,
         readiness=readiness_of(

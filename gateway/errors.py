@@ -12,7 +12,8 @@
     │   └── ForbiddenError         403
     ├── NotFoundError              404
     ├── ConflictError              409
-    │   └── NotServedError
+    │   ├── NotServedError
+    │   └── GateRefusedError
     ├── BusyError                  429, carries `retry_after_s`
     │   ├── OverloadedError
     │   └── RateLimitedError
@@ -104,6 +105,15 @@ class ConflictError(GatewayError):
 
 class NotServedError(ConflictError):
     """No engine serves a version that is to take traffic."""
+
+
+class GateRefusedError(ConflictError):
+    """A gate has refused the version that is to become stable."""
+
+    field = "version"
+    fix = (
+        "Mend what its report names and run the gate again, or send `force: true` (`--force`), which is kept."
+    )
 
 
 class BusyError(GatewayError):

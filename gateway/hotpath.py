@@ -29,6 +29,7 @@ from gateway.limits import Admission, RateLimit
 from gateway.problems import METHOD_NOT_ALLOWED, Problem, from_error
 from gateway.questions import chat_question, native_question
 from gateway.recorder import TurnRecorder
+from gateway.reviewing import is_sampled
 from gateway.searching import Searching
 from gateway.surfaces import ChatJson, ChatStream, NativeJson, NativeStream, SurfaceOutput
 from gateway.turn import Ending, Question, Surface, TurnDraft
@@ -66,6 +67,8 @@ class HotPathLimits:
     keepalive_s: float = 10.0
     #: Put questions and answers on spans.
     capture_content: bool = False
+    #: Share of the answers that people look at, whatever became of them.
+    review_sample_share: float = 0.0
 
 
 class HotPath:
@@ -109,7 +112,7 @@ class HotPath:
                 raise
             finally:
                 if exchange.turn is not None:
-                    self._recorder.record(_sealed(exchange, exchange.turn).row())
+                    self._recorder.record(self._sealed(exchange, exchange.turn).row())
                 exchange.end()
 
     async def _handle(self, exchange: Exchange) -> None:
@@ -222,6 +225,16 @@ class HotPath:
         if not (ended or exchange.complete):
             raise ClientLeftError
 
+    def _sealed(self, exchange: Exchange, turn: TurnDraft) -> TurnDraft:
+        """The turn with how it ended, and whether it is one of the sample that people look at."""
+        if exchange.client_left:
+            turn.ending = Ending.CLIENT_CANCELLED
+        elif exchange.problem is not None:
+            turn.ending = Ending.FAILED if exchange.problem.status >= 500 else Ending.REJECTED
+            turn.problem = exchange.problem.body()
+        turn.sampled = turn.ending is None and is_sampled(turn.id, self._limits.review_sample_share)
+        return turn
+
     # ---- refusals ----
 
     async def _fail(self, exchange: Exchange, error: BaseException) -> None:
@@ -265,13 +278,3 @@ def _key(exchange: Exchange) -> ApiKey:
     if exchange.key is None:
         raise GatewayError("The request was not authenticated.")
     return exchange.key
-
-
-def _sealed(exchange: Exchange, turn: TurnDraft) -> TurnDraft:
-    """The turn with how it ended."""
-    if exchange.client_left:
-        turn.ending = Ending.CLIENT_CANCELLED
-    elif exchange.problem is not None:
-        turn.ending = Ending.FAILED if exchange.problem.status >= 500 else Ending.REJECTED
-        turn.problem = exchange.problem.body()
-    return turn

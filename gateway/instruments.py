@@ -48,6 +48,7 @@ CONTEXT_DOCUMENTS = "twinrail.context.documents"
 CONTEXT_TOKENS = "twinrail.context.tokens"
 CONTEXT_TRUNCATED = "twinrail.context.truncated"
 REASON = "reason"
+REVIEW_ENDING = "twinrail.review.ending"
 RAIL = "twinrail.rail"
 QUESTION = "twinrail.question"
 ANSWER = "twinrail.answer"
@@ -142,4 +143,9 @@ turns_spooled = meter.create_counter(
     "twinrail.turns.spooled",
     unit="{turn}",
     description="Turns kept in the spool file while the database was away.",
+)
+readings = meter.create_counter(
+    "twinrail.review.readings",
+    unit="{reading}",
+    description="What people said of reviewed turns, by what becomes of the turn.",
 )

@@ -113,6 +113,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     gw.NotFoundError: NOT_FOUND,
     gw.ConflictError: Kind(409, "conflict", "The state of the system does not allow this"),
     gw.NotServedError: Kind(409, "not-served", "No engine serves the version"),
+    gw.GateRefusedError: Kind(409, "gate-refused", "A gate has refused the version"),
     gw.OverloadedError: Kind(429, "overloaded", "All places are taken"),
     gw.RateLimitedError: Kind(429, "rate-limited", "The key's rate limit is reached"),
     gw.RecordsUnavailableError: Kind(503, "records-unavailable", "The gateway's records cannot be reached"),

@@ -61,6 +61,13 @@ class GatewaySettings(BaseSettings):
         description="`on`: nearly enough confidence and several close articles: ask which one is meant.",
     )
 
+    review_sample_share: float = Field(
+        default=0.01, ge=0, le=1, description="Share of the answers that wait for review by chance alone."
+    )
+    review_second_share: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the reviews that a second reader reads unseen."
+    )
+
     body_limit_bytes: int = Field(default=256 * 1024, ge=1024, description="Largest request body.")
     documents_limit_bytes: int = Field(
         default=8 * 1024 * 1024, ge=1024, description="Largest request body that writes documents."

@@ -10,9 +10,12 @@ from fastapi import Depends, Request
 
 from gateway.access import ApiKey, KeyRing, Scope
 from gateway.hotpath import HotPath
+from gateway.labels import LabelStore
 from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
 from gateway.readiness import Readiness
 from gateway.recorder import TurnRecorder
+from gateway.reports import ReportStore
+from gateway.reviews import ReviewStore
 from gateway.rollouts.live import LiveRails
 from gateway.shadowing import ShadowedSearcher
 from gateway.turns import TurnStore
@@ -39,13 +42,16 @@ class GatewayState:
     rewriters: frozenset[str]
     jobs: JobStore
     turns: TurnStore
+    labels: LabelStore
+    reviews: ReviewStore
+    reports: ReportStore
     documents: DocumentStore
     recorder: TurnRecorder
     readiness: Readiness
     #: The Prometheus exposition of the process.
     exposition: Callable[[], bytes]
     body_limit_bytes: int = 256 * 1024
-    #: Largest body under `/v1/documents`, where whole documents come in.
+    #: Largest body under `/v1/documents` and `/v1/reports`, where whole documents come in.
     documents_limit_bytes: int = 8 * 1024 * 1024
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from gateway.access import ApiKey
+from gateway.reviewing import reasons_of
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.schemas.answers import AnswerBody, Arms, Usage, Versions
 from retrieval.hits import Hit
@@ -124,6 +125,8 @@ class TurnDraft:
     usage: Usage = field(default_factory=Usage)
     timings_ms: dict[str, float] = field(default_factory=dict)
     ticket: str | None = None
+    #: Whether it is in the random sample that people look at.
+    sampled: bool = False
     answer: AnswerBody | None = None
     problem: Mapping[str, Any] | None = None
     ending: Ending | None = None
@@ -171,6 +174,7 @@ class TurnDraft:
 
     def row(self) -> dict[str, Any]:
         """The turn as plain values, as it is written, spooled and shown."""
+        reasons = () if self.pin else reasons_of(self.ticket, sampled=self.sampled)
         return {
             "id": str(self.id),
             "tenant": self.key.tenant,
@@ -188,7 +192,8 @@ class TurnDraft:
             "trace_id": self.trace_id,
             "created_at": self.created_at.isoformat(),
             "finished_at": datetime.now(UTC).isoformat(),
-            "ticket": self.ticket,
+            "reasons": [reason.value for reason in reasons],
+            "ticket": (self.ticket or reasons[0].value) if reasons else None,
             "answer": self.answer.model_dump(mode="json") if self.answer else None,
             "used": self._used(),
         }

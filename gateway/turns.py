@@ -1,4 +1,4 @@
-"""Turns, feedback and review tickets in PostgreSQL."""
+"""Turns and feedback in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import psycopg
 from gateway.access import ApiKey, Scope
 from gateway.database import Cursor, Database
 from gateway.errors import GatewayError, RecordsUnavailableError
+from gateway.labels import ask_for_review
+from gateway.reviewing import Reason
 from gateway.sql import queries
 
 Row = Mapping[str, Any]
@@ -32,8 +34,8 @@ class TurnStore:
         self._database = database
 
     async def write(self, rows: Sequence[Row]) -> None:
-        """Write turns and their tickets, one statement a tenant; turns that are there already stay as they
-        are."""
+        """Write turns and the reviews they need, one statement a tenant; turns that are there already
+        stay as they are."""
         by_tenant: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_tenant[row["tenant"]].append(row)
@@ -97,7 +99,7 @@ class TurnStore:
         corrected_answer: str | None,
         label: str | None,
     ) -> Row:
-        """Store what a key says about a turn; its last word counts."""
+        """Store what a key says about a turn; its last word counts. What is no praise, a person looks at."""
         async with self._database.transaction(tenant) as cursor:
             await cursor.execute(
                 queries["upsert_feedback"],
@@ -112,6 +114,8 @@ class TurnStore:
                 },
             )
             row = await cursor.fetchone()
+            if rating == "down" or corrected_answer or label:
+                await ask_for_review(cursor, tenant, turn_id, Reason.NEGATIVE_FEEDBACK)
         if row is None:
             raise RecordsUnavailableError
         return row

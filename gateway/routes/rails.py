@@ -3,12 +3,13 @@ pointer."""
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
 from gateway.access import ApiKey, Scope
-from gateway.errors import InvalidFieldError, NotServedError
+from gateway.errors import GateRefusedError, InvalidFieldError, NotServedError
 from gateway.rollouts.assignment import Rail
 from gateway.schemas.rails import (
     CanaryBody,
@@ -25,6 +26,7 @@ from gateway.schemas.rails import (
     VersionList,
     VersionView,
 )
+from gateway.schemas.reports import ForcedView, VerdictBody, VerdictView
 from gateway.state import Caller, GatewayState, State
 from retrieval.chunking import NO_CHUNKERS, chunker_of
 from retrieval.confidence import Calibration
@@ -34,10 +36,13 @@ from retrieval.versions import KnowledgeVersion, VersionFacts, VersionState
 from retrieval.versions import UndoGoal as KnowledgeUndoGoal
 from serving.versions import Pointer, UndoGoal
 
+logger = logging.getLogger(__name__)
+
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
 
 Reader = Annotated[ApiKey, Depends(Caller(Scope.REVIEW, Scope.EVAL, Scope.RELEASE, Scope.INGEST))]
 Releaser = Annotated[ApiKey, Depends(Caller(Scope.RELEASE))]
+Evaluator = Annotated[ApiKey, Depends(Caller(Scope.EVAL))]
 
 
 @router.get("")
@@ -72,7 +77,50 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
             )
             for registered in await state.models.versions()
         ]
+    verdicts = await state.reports.verdicts(rail.value)
+    forced = await state.reports.forced(rail.value)
+    for view in found:
+        view.verdicts = [VerdictView(**row) for row in verdicts if row["version"] == view.id]
+        view.forced = [ForcedView(**row) for row in forced if row["version"] == view.id]
     return VersionList(rail=rail.value, versions=found)
+
+
+@router.put("/{rail}/versions/{version_id}/verdict")
+async def put_verdict(
+    rail: Rail, version_id: str, body: VerdictBody, key: Evaluator, state: State
+) -> VerdictView:
+    """Record what a gate says of a version. A promotion asks the newest verdict of each gate."""
+    if rail is Rail.KNOWLEDGE:
+        await state.knowledge.version(version_id)
+    else:
+        await state.models.version(version_id)
+    if await state.reports.read(key.tenant, body.report, sha256=body.sha256) is None:
+        raise InvalidFieldError(
+            f"There is no report {body.report} with this digest.",
+            field="sha256",
+            fix="Store the report first (`PUT /v1/reports/{name}`) and send the sha256 of its reply.",
+        )
+    row = await state.reports.give_verdict(
+        rail.value,
+        version_id,
+        gate=body.gate,
+        verdict=body.verdict.value,
+        report=body.report,
+        sha256=body.sha256,
+        given_by=key.name,
+    )
+    return VerdictView(**row)
+
+
+async def _refusing_gates(state: GatewayState, rail: Rail, version_id: str, *, force: bool) -> list[str]:
+    """Gates that have refused the version; raises GateRefusedError unless it is forced."""
+    refused = [
+        row for row in await state.reports.verdicts(rail.value, version_id) if row["verdict"] == "refused"
+    ]
+    if refused and not force:
+        told = "; ".join(f"{row['gate']} refused it, see the report {row['report']}" for row in refused)
+        raise GateRefusedError(f"{version_id}: {told}.")
+    return [row["gate"] for row in refused]
 
 
 @router.post("/{rail}/versions", status_code=202)
@@ -252,7 +300,9 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
 
 @router.post("/{rail}:promote")
 async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) -> PointerView:
-    """Make a version stable. The stable one becomes previous, where undo finds it."""
+    """Make a version stable. The stable one becomes previous, where undo finds it. One that a gate has
+    refused is not promoted unless it is forced, and who forced it is kept."""
+    gates = await _refusing_gates(state, rail, body.version, force=body.force)
     if rail is Rail.KNOWLEDGE:
         if not body.force:
             await _require_parts(state, body.version)
@@ -262,6 +312,12 @@ async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) ->
             await _require_served(state, body.version, field="version")
         await state.models.promote(body.version)
     state.live.forget()
+    if gates:
+        logger.warning(
+            "promoted against a refusal",
+            extra={"action": "promotion_forced", "rail": rail.value, "version": body.version},
+        )
+        await state.reports.note_forced(rail.value, body.version, gates=gates, forced_by=key.name)
     return await _pointer(state, key, rail)
 
 

@@ -7,12 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from gateway.schemas.fields import Body
+from gateway.schemas.reports import ForcedView, VerdictView
 
 Force = Annotated[
     bool,
     Field(
         description="Move although no engine lists the model version (the fallback answers until then), "
-        "or although this gateway lacks the embedder, reranker or rewriter of the knowledge version."
+        "although this gateway lacks the embedder, reranker or rewriter of the knowledge version, "
+        "or, for a promotion, although a gate has refused the version (who insisted is kept)."
     ),
 ]
 
@@ -149,6 +151,12 @@ class VersionView(BaseModel):
     name: str
     state: str
     details: dict[str, Any]
+    verdicts: list[VerdictView] = Field(
+        default_factory=list, description="The newest of each gate; a promotion asks them."
+    )
+    forced: list[ForcedView] = Field(
+        default_factory=list, description="Promotions against a refusal, newest first."
+    )
 
 
 class VersionList(BaseModel):

@@ -27,15 +27,15 @@ SELECT gateway.erase_document(%(tenant)s, %(document)s, %(dry_run)s) AS turns;
 -- name: turn
 SELECT t.id, t.tenant, t.key_id, t.conversation_id, t.surface, t.status, t.question, t.pinned, t.knowledge_version,
     t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, t.finished_at, t.answer,
-    t.used, r.reason AS ticket
-FROM gateway.turn t LEFT JOIN gateway.review_ticket r ON r.turn_id = t.id
+    t.used, r.ticket
+FROM gateway.turn t LEFT JOIN gateway.review r ON r.turn_id = t.id
 WHERE t.id = %(id)s;
 
 -- name: latest_turns: for a list, so without the texts, which are most of a turn; what the reader's key may not see is left out
 SELECT t.id, t.status, left(t.question, %(question_characters)s) AS question, t.pinned, t.knowledge_version,
-    t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, r.reason AS ticket,
+    t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, r.ticket,
     t.used - '{prompt,passages,checks,flags,filters,principals,pin,retrieval}'::text[] AS used
-FROM gateway.turn t LEFT JOIN gateway.review_ticket r ON r.turn_id = t.id
+FROM gateway.turn t LEFT JOIN gateway.review r ON r.turn_id = t.id
 WHERE (%(sees_all)s OR t.key_id = %(key_id)s OR t.used->'principals' <@ to_jsonb(%(principals)s::text[]))
     AND (%(before)s::uuid IS NULL OR t.id < %(before)s::uuid)
 ORDER BY t.created_at DESC, t.id DESC LIMIT %(limit)s;

@@ -1,4 +1,4 @@
--- The gateway's own tables: keys, turns, feedback, review tickets. Row-level security from the start.
+-- The gateway's own tables: keys, turns, feedback, reviews. Row-level security from the start.
 
 CREATE SCHEMA IF NOT EXISTS gateway;
 
@@ -54,14 +54,33 @@ CREATE TABLE gateway.feedback (
     PRIMARY KEY (turn_id, key_id)
 );
 
-CREATE TABLE gateway.review_ticket (
-    turn_id    uuid PRIMARY KEY,
-    tenant     text NOT NULL,
-    reason     text NOT NULL,
-    state      text NOT NULL DEFAULT 'open',
-    created_at timestamptz NOT NULL
+-- A turn that a person has to look at, or has looked at.
+CREATE TABLE gateway.review (
+    turn_id          uuid PRIMARY KEY,
+    tenant           text NOT NULL,
+    -- low_confidence, escalated, failed_verification, no_answer, negative_feedback, labelled, canary_disagreement, sample.
+    reasons          text[] NOT NULL,
+    -- The first of them in detail: unsupported, deadline, ...
+    ticket           text NOT NULL,
+    -- open, second (waits for a second reader), disputed, closed.
+    state            text NOT NULL DEFAULT 'open',
+    -- What it was closed with; null until then.
+    ending           text,
+    label            text,
+    sub              text,
+    note             text,
+    corrected_answer text,
+    closed_by        text,
+    closed_at        timestamptz,
+    -- How many have read it, and whether the two of them agree.
+    readers          smallint NOT NULL DEFAULT 0,
+    same_label       boolean,
+    same_ending      boolean,
+    -- When changed criteria gave it another label after it was closed.
+    reopened_at      timestamptz,
+    created_at       timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX review_ticket_open_v1 ON gateway.review_ticket (tenant, created_at) WHERE state = 'open';
+CREATE INDEX review_queue_v1 ON gateway.review (tenant, state, turn_id);
 
 -- No tenant in the session: no rows. NULLIF, because a pooled session reads '' after a transaction that set it.
 ALTER TABLE gateway.api_key ENABLE ROW LEVEL SECURITY;
@@ -70,14 +89,14 @@ ALTER TABLE gateway.turn ENABLE ROW LEVEL SECURITY;
 ALTER TABLE gateway.turn FORCE ROW LEVEL SECURITY;
 ALTER TABLE gateway.feedback ENABLE ROW LEVEL SECURITY;
 ALTER TABLE gateway.feedback FORCE ROW LEVEL SECURITY;
-ALTER TABLE gateway.review_ticket ENABLE ROW LEVEL SECURITY;
-ALTER TABLE gateway.review_ticket FORCE ROW LEVEL SECURITY;
+ALTER TABLE gateway.review ENABLE ROW LEVEL SECURITY;
+ALTER TABLE gateway.review FORCE ROW LEVEL SECURITY;
 
 CREATE POLICY tenant_only ON gateway.turn
     USING (tenant = NULLIF(current_setting('gateway.tenant', true), ''));
 CREATE POLICY tenant_only ON gateway.feedback
     USING (tenant = NULLIF(current_setting('gateway.tenant', true), ''));
-CREATE POLICY tenant_only ON gateway.review_ticket
+CREATE POLICY tenant_only ON gateway.review
     USING (tenant = NULLIF(current_setting('gateway.tenant', true), ''));
 CREATE POLICY tenant_only ON gateway.api_key
     USING (tenant = NULLIF(current_setting('gateway.tenant', true), ''));

@@ -1,4 +1,4 @@
--- A tenant's turns and their tickets in one statement, so one round trip and no open transaction. A turn that is
+-- A tenant's turns and the reviews they need in one statement, so one round trip and no open transaction. A turn that is
 -- already there stays as it is, so replay is safe. Runs as the caller: row-level security refuses rows of others.
 
 CREATE FUNCTION gateway.write_turns(p_tenant text, p_turns jsonb) RETURNS void LANGUAGE plpgsql AS $$
@@ -15,9 +15,12 @@ BEGIN
         model_arm text, degraded text[], trace_id text, created_at timestamptz, finished_at timestamptz,
         answer jsonb, used jsonb)
     ON CONFLICT (id) DO NOTHING;
-    INSERT INTO gateway.review_ticket (turn_id, tenant, reason, created_at)
-    SELECT id, tenant, ticket, finished_at
-    FROM jsonb_to_recordset(p_turns) AS t(id uuid, tenant text, ticket text, finished_at timestamptz)
+    INSERT INTO gateway.review AS r (turn_id, tenant, reasons, ticket, created_at)
+    SELECT id, tenant, reasons, ticket, finished_at
+    FROM jsonb_to_recordset(p_turns) AS t(id uuid, tenant text, reasons text[], ticket text, finished_at timestamptz)
     WHERE ticket IS NOT NULL
-    ON CONFLICT (turn_id) DO NOTHING;
+    -- Feedback may have been quicker than the turn.
+    ON CONFLICT (turn_id) DO UPDATE
+    SET reasons = EXCLUDED.reasons || ARRAY(SELECT unnest(r.reasons) EXCEPT SELECT unnest(EXCLUDED.reasons))
+    WHERE NOT r.reasons @> EXCLUDED.reasons;
 END $$;

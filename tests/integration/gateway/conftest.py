@@ -135,7 +135,13 @@ class Gateway:
 def settings(tmp_path: Path) -> GatewaySettings:
     """Settings of the gateway under test; override this fixture to change them."""
     return GatewaySettings(
-        port=0, spool_dir=tmp_path / "spool", deadline_s=10.0, key_max_age_s=0.2, pointer_max_age_s=0.1
+        port=0,
+        spool_dir=tmp_path / "spool",
+        deadline_s=10.0,
+        key_max_age_s=0.2,
+        pointer_max_age_s=0.1,
+        review_sample_share=0.0,
+        review_second_share=0.0,
     )
 
 

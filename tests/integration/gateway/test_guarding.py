@@ -61,7 +61,7 @@ async def test_a_role_that_can_become_one_that_bypasses_is_refused(
         ("ALTER TABLE gateway.feedback DISABLE ROW LEVEL SECURITY", "gateway.feedback: .*not forced"),
         ("DROP POLICY tenant_only ON gateway.erasure", "gateway.erasure: no policy"),
         ("CREATE POLICY all_of_it ON gateway.turn FOR SELECT USING (true)", "turn: policy all_of_it"),
-        ("ALTER POLICY tenant_only ON gateway.review_ticket WITH CHECK (true)", "policy tenant_only"),
+        ("ALTER POLICY tenant_only ON gateway.review WITH CHECK (true)", "policy tenant_only"),
         # Names its setting, and lets everything through.
         (
             f"ALTER POLICY digest_holder ON gateway.api_key USING (digest IS NOT NULL OR {HOLDER})",

@@ -121,7 +121,7 @@ async def test_row_level_security_holds_without_and_with_a_wrong_tenant(gateway:
     await asked(gateway)
     await gateway.state.recorder.flushed()
     async with gateway.records.connection() as conn:
-        for table in ("turn", "feedback", "review_ticket", "api_key"):
+        for table in ("turn", "feedback", "review", "api_key"):
             for tenant in (None, "globex", ""):
                 async with conn.transaction(force_rollback=True):
                     if tenant is not None:
@@ -133,8 +133,8 @@ async def test_row_level_security_holds_without_and_with_a_wrong_tenant(gateway:
             async with conn.transaction():
                 await conn.execute("SELECT set_config('gateway.tenant', 'globex', true)")
                 await conn.execute(
-                    "INSERT INTO gateway.review_ticket (turn_id, tenant, reason, created_at) "
-                    "VALUES (gen_random_uuid(), 'acme', 'x', now())"
+                    "INSERT INTO gateway.review (turn_id, tenant, reasons, ticket) "
+                    "VALUES (gen_random_uuid(), 'acme', '{sample}', 'sample')"
                 )
         except psycopg.errors.InsufficientPrivilege:
             pass
@@ -152,7 +152,8 @@ async def test_a_turn_is_written_once_and_by_its_own_tenant_only(gateway: Gatewa
     await gateway.until(written)
     row = await turns.read("acme", turn_id)
     assert row is not None
-    await turns.write([{**row, "question": "another", "ticket": "unsupported"}])
+    needed = {"reasons": ["failed_verification"], "ticket": "unsupported"}
+    await turns.write([{**row, "question": "another", **needed}])
     again = await turns.read("acme", turn_id)
     assert again is not None
     assert (again["question"], again["ticket"]) == (REFUND_QUESTION, "unsupported")
