@@ -233,16 +233,24 @@ def _quoted(text: str) -> str:
     return '"' + " ".join(text.split()).replace("\\", "").replace('"', "'")[:200] + '"'
 
 
+def sound(articles: Articles, _cases: Sequence[Case]) -> Articles:
+    """As they should be."""
+    return articles
+
+
 Edit = Callable[[Articles, Sequence[Case]], Articles]
-#: World -> what makes it of the sound articles and the cases that are asked there.
-WORLDS: dict[str, Edit] = {
-    "removed": remove,
-    "fact-deleted": delete_facts,
-    "not-ingested": not_ingested,
-    "not-synced": not_synced,
-    "dated-ahead": dated_ahead,
-    "expired": expired,
-    "both-live": both_live,
-    "hidden": hidden,
-    "flooded": flooded,
+#: World -> what is published, one after the other, of the sound articles and the cases that are asked there.
+WORLDS: dict[str, tuple[Edit, ...]] = {
+    "removed": (remove,),
+    "taken-down": (sound, remove),
+    "fact-deleted": (delete_facts,),
+    "not-ingested": (not_ingested,),
+    "not-synced": (not_synced,),
+    "behind": (not_synced, sound),
+    "put-back": (sound, not_synced),
+    "dated-ahead": (dated_ahead,),
+    "expired": (expired,),
+    "both-live": (both_live,),
+    "hidden": (hidden,),
+    "flooded": (flooded,),
 }

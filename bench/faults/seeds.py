@@ -69,6 +69,8 @@ class Seed:
     world: str = SOUND
     index: str = STABLE
     hits: int = HITS
+    #: The publish that is searched; None: the last.
+    snapshot: int | None = None
     writing: str = PLAIN
     #: Questions on which it can be put in.
     asks: Callable[[Case], bool] = _answered
@@ -108,13 +110,16 @@ def _written(label: Label, *writings: str, take: int = 8, **given: Any) -> list[
 SEEDS: tuple[Seed, ...] = (
     *_seeds(
         Label.MISSING_KNOWLEDGE,
-        ("removed", {"world": "removed", "take": 22}),
-        ("fact-deleted", {"world": "fact-deleted", "take": 22}),
+        ("removed", {"world": "removed", "take": 16}),
+        ("taken-down", {"world": "taken-down", "take": 10}),
+        ("fact-deleted", {"world": "fact-deleted", "take": 20}),
     ),
     *_seeds(
         Label.STALE_KNOWLEDGE,
         ("not-ingested", {"world": "not-ingested", "asks": _superseded}),
         ("not-synced", {"world": "not-synced", "asks": _superseded}),
+        ("behind", {"world": "behind", "snapshot": 1, "asks": _superseded, "take": 8}),
+        ("put-back", {"world": "put-back", "asks": _superseded, "take": 8}),
         ("dated-ahead", {"world": "dated-ahead"}),
         ("expired", {"world": "expired"}),
         ("prefer-outdated", {"world": "both-live", "writing": "prefer-outdated", "asks": _superseded}),

@@ -73,10 +73,13 @@ class Stack:
     #: The model version without a fault.
     plain: str
 
-    async def add_world(self, name: str, articles: Path) -> World:
-        """A tenant with these articles, and keys for a customer and for staff."""
+    async def add_world(self, name: str, publishes: Sequence[Path]) -> World:
+        """A tenant with articles, published one folder after the other, and keys for a customer and for staff."""
         first, *others = self.embedders
-        await ingest(self.store, first, articles, other_embedders=others, tenant=name, source_name=_SOURCE)
+        for articles in publishes:
+            await ingest(
+                self.store, first, articles, other_embedders=others, tenant=name, source_name=_SOURCE
+            )
         secrets = {}
         for asker, principals in (("customer", ["public"]), ("staff", ["public", "staff"])):
             made = await self.keys.create(

@@ -161,8 +161,10 @@ class Suite:
         client = self.stack.client(world, hits=seed.hits)
         stable = (await client.pointers())["knowledge"]["stable"]
         assert stable is not None
-        snapshot = stable.partition("@")[2]
-        knowledge = stable if seed.index == STABLE else f"{await self._index(seed.index)}@{snapshot}"
+        version, _, live = stable.partition("@")
+        if seed.index != STABLE:
+            version = await self._index(seed.index)
+        knowledge = f"{version}@{seed.snapshot or live}"
         arms = [Arm(name=ARM, pin=Pin(knowledge=knowledge, model=await self._model(seed.writing)))]
         if seed.contributing and seed.is_grounded:
             arms.append(Arm(name=BESIDE, pin=Pin(knowledge=knowledge, model=self.stack.plain)))
@@ -174,7 +176,7 @@ class Suite:
             selection={},
             requested=arms,
             arms=arms,
-            stable_knowledge=stable,
+            stable_knowledge=knowledge,
         )
         folder = self._run_folder(seed.name)
         folder.create(record, chosen)
@@ -186,8 +188,11 @@ class Suite:
             return self.sound
         if name not in self.made:
             cases = list({case.id: case for case in self.audience[name]}.values())
-            articles = WORLDS[name](self.articles, cases)
-            self.made[name] = await self.stack.add_world(name, articles.write(self.folder / "worlds" / name))
+            publishes = [
+                edit(self.articles, cases).write(self.folder / "worlds" / f"{name}-{number}")
+                for number, edit in enumerate(WORLDS[name], 1)
+            ]
+            self.made[name] = await self.stack.add_world(name, publishes)
         return self.made[name]
 
     async def _model(self, writing: str) -> str:
@@ -238,7 +243,7 @@ async def open_suite(
         responder=responder,
         hits=hits,
     ) as stack:
-        sound = await stack.add_world(SOUND, articles.write(folder / "worlds" / SOUND))
+        sound = await stack.add_world(SOUND, [articles.write(folder / "worlds" / SOUND)])
         yield Suite(
             stack=stack,
             folder=folder,

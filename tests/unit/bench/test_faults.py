@@ -142,12 +142,16 @@ def test_the_contrary_is_said_in_the_same_words() -> None:
 # ---- documents -----------------------------------------------------------------------------------
 
 
+def published(world: str) -> list[Articles]:
+    return [edit(ARTICLES, [CASE]) for edit in WORLDS[world]]
+
+
 def text_of(articles: Articles) -> str:
     return "\n".join(articles.files.values())
 
 
 def test_a_removed_article_has_no_predecessor_either() -> None:
-    assert not {"sync-plans-prices", "sync-plans-prices-2024"} & ids(WORLDS["removed"](ARTICLES, [CASE]))
+    assert not {"sync-plans-prices", "sync-plans-prices-2024"} & ids(published("removed")[-1])
     assert len(ids(ARTICLES)) > 60
 
 
@@ -161,19 +165,29 @@ def test_a_deleted_fact_stands_in_no_version_of_its_article() -> None:
 
 
 def test_a_stale_world_still_says_what_was_true() -> None:
-    taken_back = WORLDS["not-ingested"](ARTICLES, [CASE])
+    taken_back = published("not-ingested")[-1]
     assert "sync-plans-prices" not in ids(taken_back)
     assert "effective_to" not in taken_back.document("sync-plans-prices-2024")
-    kept = WORLDS["not-synced"](ARTICLES, [CASE])
+    kept = published("not-synced")[-1]
     assert "$8 a month" in kept.document("sync-plans-prices")
     assert "sync-plans-prices-2024" not in ids(kept)
-    assert "effective_from: 2031" in WORLDS["dated-ahead"](ARTICLES, [CASE]).document("sync-plans-prices")
-    assert "effective_to: 2026" in WORLDS["expired"](ARTICLES, [CASE]).document("sync-plans-prices")
+    assert "effective_from: 2031" in published("dated-ahead")[-1].document("sync-plans-prices")
+    assert "effective_to: 2026" in published("expired")[-1].document("sync-plans-prices")
+
+
+def test_a_world_with_a_past_has_published_before() -> None:
+    for world, old, new in (("behind", "$8 a month", "$9 a month"), ("put-back", "$9 a month", "$8 a month")):
+        before, after = (each.document("sync-plans-prices") for each in published(world))
+        assert old in before
+        assert new not in before
+        assert new in after
+    assert "sync-plans-prices" in ids(published("taken-down")[0])
+    assert "sync-plans-prices" not in ids(published("taken-down")[1])
 
 
 def test_what_is_hidden_or_flooded_is_all_there() -> None:
-    assert "audience: internal" in WORLDS["hidden"](ARTICLES, [CASE]).document("sync-plans-prices")
-    assert ids(WORLDS["flooded"](ARTICLES, [CASE])) > ids(ARTICLES)
+    assert "audience: internal" in published("hidden")[-1].document("sync-plans-prices")
+    assert ids(published("flooded")[-1]) > ids(ARTICLES)
 
 
 def ids(articles: Articles) -> set[str]:
