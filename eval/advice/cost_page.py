@@ -66,6 +66,8 @@ def _break_even(part: Figures, money: str) -> Markup:
     pieces: list[Markup | str] = []
     if part.value["answers"] is not None:
         pieces += [part.count("answers", class_="large"), " answers"]
+        if part.value["answers_low"] is not None and part.value["answers_high"] is not None:
+            pieces += [" (", part.count("answers_low"), " to ", part.count("answers_high"), ")"]
         if part.value["months"] is not None:
             pieces += [", ", part.money("months"), " months of your traffic"]
         pieces.append(". ")

@@ -56,6 +56,9 @@ class BreakEven:
     """N*: the number of answers that pays for tuning, where a tuned arm was measured."""
 
     answers: float | None
+    #: By the interval of what an answer saves; no upper end where it may save nothing.
+    answers_low: float | None
+    answers_high: float | None
     months: float | None
     saved_an_answer: float | None
     low: float | None
@@ -326,10 +329,12 @@ def _break_even(
     elif fixed is None:
         basis = f"{_NO_EVIDENCE}: the cost of tuning, see what is missing there"
     else:
-        basis = f"cost of tuning once, over what {tuned.name} saves against {diagnosed.name} per answer"
-    answers = fixed / saved if fixed is not None and saved > 0 else None
+        basis = f"The cost of tuning once, over what {tuned.name} saves against {diagnosed.name} per answer"
+    answers = _volume(fixed, saved)
     return BreakEven(
         answers=answers,
+        answers_low=_volume(fixed, interval.high) if interval else None,
+        answers_high=_volume(fixed, interval.low) if interval else None,
         months=answers / team.answers_a_month if answers is not None and team.answers_a_month else None,
         saved_an_answer=saved,
         low=interval.low if interval else None,
@@ -338,5 +343,19 @@ def _break_even(
     )
 
 
+def _volume(fixed: float | None, saved: float) -> float | None:
+    """Answers that pay for a fixed cost; None where it is unknown, or nothing is saved."""
+    return fixed / saved if fixed is not None and saved > 0 else None
+
+
 def _no_break_even(basis: str) -> BreakEven:
-    return BreakEven(answers=None, months=None, saved_an_answer=None, low=None, high=None, basis=basis)
+    return BreakEven(
+        answers=None,
+        answers_low=None,
+        answers_high=None,
+        months=None,
+        saved_an_answer=None,
+        low=None,
+        high=None,
+        basis=basis,
+    )

@@ -162,7 +162,7 @@ def _frequent(share: Share) -> tuple[Condition, ...]:
         Condition(
             name="clusters",
             met=share.clusters >= LEAST_CLUSTERS,
-            evidence=f"in {share.clusters} clusters, {LEAST_CLUSTERS} needed",
+            evidence=f"{share.clusters} with such a failure, {LEAST_CLUSTERS} needed",
             otherwise="ask questions of other clusters, or mend these few by hand",
         ),
     )

@@ -23,6 +23,7 @@ class MapRow:
     evidence: str
 
 
+_NOTHING = "nothing to mend"
 _MAP: tuple[tuple[str, str, frozenset[Label], str, str], ...] = (
     (
         "Model gives outdated answers",
@@ -62,8 +63,10 @@ def failure_map(found: Diagnosis | None) -> Iterator[MapRow]:
             found.end.decided,
             lambda row, labels=labels, sub=sub: row.label in labels and sub in ("", row.sub),  # type: ignore[misc]
         )
-        ours, evidence = fix, f"{found.end.name}: {seen.k} of {seen.n}, in {seen.clusters} clusters"
-        if not fix:
+        ours, evidence = fix, f"{found.end.name}: {seen.k} of {seen.n}, clusters: {seen.clusters}"
+        if seen.k == 0:
+            ours = _NOTHING
+        elif not fix:
             ours, behaves = _behaviour_fix(found, labels)
             evidence = f"{evidence}; {behaves}" if behaves else evidence
         yield MapRow(failure=failure, framework_fix=framework_fix, seen=seen, fix=ours, evidence=evidence)
@@ -76,7 +79,7 @@ def _behaviour_fix(found: Diagnosis, labels: frozenset[Label]) -> tuple[str, str
         if each.behaviour.partition(".")[0] in labels:
             met = sum(condition.met is True for condition in each.conditions)
             return each.advice, f"{met} of {len(each.conditions)} conditions of training met"
-    return "nothing to mend", ""
+    return _NOTHING, ""
 
 
 def _both(found: Diagnosis | None) -> MapRow:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from eval.advice.counts import share_of
-from eval.advice.evidence import ArmLog, Logs
+from eval.advice.evidence import ArmLog, Logs, Row
+from eval.advice.layers import Group, group_of
 from eval.advice.team import Team
 from eval.arms import ArmKind
 from eval.labelling.labels import Label
@@ -55,9 +56,9 @@ class _Signal:
     name: str
     fits: tuple[str, str, str]
     interpretation: str
-    #: A metric of the report, or labels that are counted instead.
+    #: A metric of the report, or failures that are counted instead, with a word for them.
     metric: str = ""
-    labels: frozenset[Label] = frozenset()
+    failures: tuple[str, Callable[[Row, ArmKind], bool]] | None = None
     present: Callable[[Logs, Team], tuple[Answer, str]]
 
 
@@ -100,8 +101,11 @@ def _figure(signal: _Signal, arm: ArmLog) -> str | None:
     if signal.metric:
         figure = arm.metrics.get(signal.metric)
         return f"{arm.name} {figure.k} of {figure.n}" if figure and figure.n else None
-    share = share_of(arm.decided, lambda row: row.label in signal.labels)
-    return f"{arm.name} fails {share.k} of {share.n}"
+    if signal.failures is None:
+        return None
+    word, counts = signal.failures
+    share = share_of(arm.decided, lambda row: counts(row, arm.kind))
+    return f"{arm.name}: {word} in {share.k} of {share.n}"
 
 
 def _changes_often(_: Logs, team: Team) -> tuple[Answer, str]:
@@ -153,14 +157,20 @@ def _volume(_: Logs, team: Team) -> tuple[Answer, str]:
     return Answer.YES if high else Answer.NO, f"{team.answers_a_month:g} answers a month (team file)"
 
 
-_INFORMATION_LABELS = frozenset({Label.MISSING_KNOWLEDGE, Label.STALE_KNOWLEDGE, Label.WRONG_RETRIEVAL})
+def _is_stale(row: Row, _: ArmKind) -> bool:
+    return row.label is Label.STALE_KNOWLEDGE
+
+
+def _lacks_information(row: Row, kind: ArmKind) -> bool:
+    return group_of(row, kind) is Group.INFORMATION
+
 
 _SIGNALS = (
     _Signal(
         name="Knowledge changes often",
         fits=("Strong fit", "Weak fit", "Possible later"),
         interpretation="Use retrieval when facts, documents, prices or policies change often.",
-        labels=frozenset({Label.STALE_KNOWLEDGE}),
+        failures=("stale knowledge", _is_stale),
         present=_changes_often,
     ),
     _Signal(
@@ -188,7 +198,7 @@ _SIGNALS = (
         name="Private internal documents",
         fits=("Strong fit", "Weak fit", "Possible later"),
         interpretation="Keep documents outside the model and refresh the index as they change.",
-        labels=_INFORMATION_LABELS,
+        failures=("information missing", _lacks_information),
         present=_private,
     ),
     _Signal(

@@ -92,7 +92,7 @@ def _improved_rag(found: Diagnosis, fixes: Sequence[CandidateFix]) -> str:
 
 def _fine_tune(found: Diagnosis, fixes: Sequence[CandidateFix]) -> str:
     return (
-        f"Fine-tune {_eligible(found)}: {_counted(found.groups[Group.BEHAVIOUR].share)} answers of "
+        f"Fine-tune {_eligible(found)}: {_counted(_trained(fixes))} answers of "
         f"{found.end.name} fail in behaviour that survives searched prompts and the gold documents"
         f"{_effect(fixes, Fix.TUNE)}; retrieval stays as it is."
     )
@@ -106,7 +106,7 @@ def _hybrid(found: Diagnosis, fixes: Sequence[CandidateFix]) -> str:
         first = f"{found.end.name} mends what {found.start.name} cannot know"
     return (
         f"Hybrid, retrieval first: {first}; measure again, then fine-tune {_eligible(found)}, which fails in "
-        f"{_counted(found.groups[Group.BEHAVIOUR].share)} and survives everything cheaper"
+        f"{_counted(_trained(fixes))} and survives everything cheaper"
         f"{_effect(fixes, Fix.TUNE)}."
     )
 
@@ -120,6 +120,10 @@ def _stronger(found: Diagnosis, _: Sequence[CandidateFix]) -> str:
 
 def _eligible(found: Diagnosis) -> str:
     return " and ".join(each.behaviour for each in found.eligibility if each.standing is Standing.ELIGIBLE)
+
+
+def _trained(fixes: Sequence[CandidateFix]) -> Share:
+    return next(each.addresses for each in fixes if each.fix is Fix.TUNE)
 
 
 def _effect(fixes: Sequence[CandidateFix], fix: Fix) -> str:
