@@ -24,6 +24,7 @@ from eval.errors import EvalError, GatewayUnavailableError, RunError
 from eval.gating import command as gating
 from eval.labelling import command as labelling
 from eval.metrics import FIVE, headline
+from eval.pilot import command as piloting
 from eval.record import RunData, RunFolder, RunRecord
 from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
 from eval.run import measure, plan
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     add_draft(commands).set_defaults(command=_awaited(run_draft))
     advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
     labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
+    piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
 
 
@@ -264,8 +266,9 @@ async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: s
         stable_knowledge=pointers.get("knowledge", {}).get("stable"),
         repeats=order.repeats or 1,
     )
-    folder.create(record, order.cases)
+    # Before anything is written: a run that could not be logged cannot be resumed around the log.
     _log_opening(order.cases, record)
+    folder.create(record, order.cases)
 
 
 def _log_opening(cases: CaseSet, record: RunRecord) -> None:

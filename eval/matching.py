@@ -87,10 +87,17 @@ def says(answer: str, spelling: str) -> bool:
 
 
 def missing_facts(answer: str, facts: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """First spelling of every fact that no accepted spelling puts into the answer."""
-    return tuple(fact[0] for fact in facts if not any(says(answer, spelling) for spelling in fact))
+    """First spelling of every fact that no accepted spelling puts into the answer, as a person reads it."""
+    return tuple(shown(fact[0]) for fact in facts if not any(says(answer, spelling) for spelling in fact))
+
+
+def shown(spelling: str) -> str:
+    """A spelling without its mark: a value as it is, a pattern between slashes."""
+    if spelling.startswith(REGEX_MARK):
+        return f"/{spelling.removeprefix(REGEX_MARK)}/"
+    return spelling.removeprefix(NUMBER_MARK)
 
 
 def stale_values_in(answer: str, stale_values: Sequence[str]) -> tuple[str, ...]:
     """Values of a superseded article that the answer states."""
-    return tuple(value for value in stale_values if says(answer, value))
+    return tuple(shown(value) for value in stale_values if says(answer, value))

@@ -18,6 +18,7 @@ from eval.connecting import open_client
 from eval.errors import CaseFileError, GatewayRefusedError, GatewayUnavailableError
 from eval.sets.checking import check_documents
 from eval.sets.command import DONE, add_shared, say_json
+from eval.sets.freezing import check_frozen
 from eval.sets.questions import Question, read_questions, set_file
 from eval.sets.rows import COLUMNS, parse_columns, read_rows
 from eval.settings import EvalSettings
@@ -160,6 +161,7 @@ async def _read(options: argparse.Namespace, settings: EvalSettings) -> _Source:
 
         return _Source(questions=read_accepted(Path(options.accepted or options.set / PROPOSED)))
     if (file := set_file(options.file)) is not None:
+        check_frozen(file.parent)
         return _Source(questions=read_questions(file))
     if options.file.is_dir() or options.file.name == "queries.jsonl":
         return _Source(questions=questions_of_cases(options.file))
