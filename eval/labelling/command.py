@@ -22,7 +22,7 @@ from eval.labelling.corpus import CorpusFile
 from eval.labelling.counterfactuals import RerunFile, Reruns
 from eval.labelling.labelling_report import count_labels, json_labels, markdown_labels, text_labels
 from eval.labelling.labels import LabelRecord, Outcome
-from eval.labelling.records import AUTO, LabelFile, changes, label_run, missing_documents
+from eval.labelling.records import AUTO, LabelFile, changes, is_looked_up, label_run, turns_of
 from eval.record import RunData, RunFolder
 from eval.scorers import Scoring
 from eval.scoring import build_scoring
@@ -75,6 +75,7 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     labels = LabelFile(folder.path)
     before = labels.read()
     async with AsyncExitStack() as stack:
+        # What is there is not asked for again; without anything to ask, no gateway is needed.
         client = await _client(stack, options, settings, folder, data, scoring)
         if client is not None and not options.dry_run:
             at_once = options.concurrency or settings.concurrency
@@ -118,7 +119,13 @@ async def _client(
     scoring: Scoring,
 ) -> GatewayClient | None:
     """A client, where there is something to ask."""
-    needed = options.rerun or options.send or missing_documents(data, CorpusFile(folder.path).read())
+    corpus = CorpusFile(folder.path).read()
+    as_staff = settings.staff_api_key is not None
+    needed = (
+        options.rerun
+        or options.send
+        or not is_looked_up(turns_of(data, scoring, corpus), corpus, as_staff=as_staff)
+    )
     if options.offline or not needed:
         return None
     url = options.url or data.record.gateway_url or settings.gateway_url

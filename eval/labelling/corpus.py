@@ -111,22 +111,23 @@ async def look_up(
         async with gate:
             histories[document_id] = await library.document(document_id)
 
-    async def find(sentence: str) -> Sequence[str]:
+    async def find(sentence: str) -> Sequence[str] | None:
         case = Case(id="staff", topic="", split="", text=sentence[:2_000], asker="staff")
         async with gate:
             ranking = await library.search(case, knowledge, depth=_DEPTH)
-        return () if ranking.error else ranking.documents
+        return None if ranking.error else ranking.documents
 
     await asyncio.gather(*(read(each) for each in dict.fromkeys(documents) if each not in histories))
     if "staff" in library.askers and knowledge:
         new = [each for each in dict.fromkeys(sentences) if each.strip() and each not in staff_only]
         found = await asyncio.gather(*(find(sentence) for sentence in new))
-        hits = {document_id for each in found for document_id in each}
+        hits = {document_id for each in found for document_id in each or ()}
         await asyncio.gather(*(read(each) for each in sorted(hits) if each not in histories))
         for sentence, ids in zip(new, found, strict=True):
-            staff_only[sentence] = tuple(
-                document_id for document_id in ids if histories[document_id].readers == ("staff",)
-            )
+            if ids is not None:
+                staff_only[sentence] = tuple(
+                    document_id for document_id in ids if histories[document_id].readers == ("staff",)
+                )
     kept = {*corpus.documents, *documents, *(each for ids in staff_only.values() for each in ids)}
     return Corpus(
         documents={document_id: histories[document_id] for document_id in kept}, staff_only=staff_only

@@ -19,7 +19,7 @@ from eval.errors import RunError, StorageError
 from eval.labelling.checks import KINDS
 from eval.labelling.corpus import Corpus
 from eval.labelling.counterfactuals import Reruns, rerun_checks, settle
-from eval.labelling.evidence import Turn, collect_checks
+from eval.labelling.evidence import Turn, collect_checks, unsupported_sentences
 from eval.labelling.labels import LabelRecord
 from eval.labelling.rules import COVERAGE_GAP, DRAFT_FAILS, FAILS, RULES, Decision, decide
 from eval.observations import Observation
@@ -183,9 +183,11 @@ class LabelFile:
             raise StorageError(f"{self.path}: {exc.strerror}; free space, then label again") from exc
 
 
-def missing_documents(data: RunData, corpus: Corpus) -> bool:
-    """Whether a gold article of an answered question was not read yet."""
-    asked = {case_id for case_id, _ in data.observations}
-    return any(
-        document not in corpus.documents for case in data.cases if case.id in asked for document in case.gold
+def is_looked_up(turns: Iterable[Turn], corpus: Corpus, *, as_staff: bool) -> bool:
+    """Whether every gold article was read and, with the staff's key, every sentence looked up that no passage
+    supports."""
+    return all(
+        all(document in corpus.documents for document in turn.subject.case.gold)
+        and (not as_staff or all(sentence in corpus.staff_only for sentence in unsupported_sentences(turn)))
+        for turn in turns
     )
