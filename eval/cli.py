@@ -100,12 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--kind", action="append", metavar="NAME", help="only this kind; again for more")
     run.add_argument("--limit", type=_positive, metavar="N", help="a sample of N, spread over topics")
-    run.add_argument("--arms", metavar="A,B", help="of prompt_only, rag_base, rag_tuned [all three]")
+    run.add_argument(
+        "--arms", metavar="A,B", help="of prompt_only, rag_base, rag_tuned [all three]; oracle, tuned"
+    )
     run.add_argument(
         "--arm",
         action="append",
         metavar="NAME=PIN",
-        help="an arm: name=knowledge:ID,model:ID,context:none; ID may be stable, canary, previous, fallback",
+        help="an arm: name=knowledge:ID,model:ID,context:none|gold,kind:KIND; ID may also be stable, canary, "
+        "previous, fallback",
     )
     run.add_argument("--run", type=Path, metavar="DIR", help="folder of the run; one that exists is resumed")
     run.add_argument("--url", help="address of the gateway [EVAL_GATEWAY_URL]")
