@@ -88,6 +88,7 @@ PROGRAMS = {
     "serve": "Run the gateway in this process.",
     "eval": "Measure a running gateway (`eval run --help`).",
     "advise": "Say what to fix, from the labels of a run (`advise --help`).",
+    "pilot": "A guided week from real questions to a decision (`pilot --help`).",
 }
 #: Evaluation's own command, found where versions are: it compares them over HTTP as it does everything.
 COMPARE = "compare"

@@ -24,6 +24,7 @@ from eval.errors import EvalError, GatewayUnavailableError, RunError
 from eval.gating import command as gating
 from eval.labelling import command as labelling
 from eval.metrics import FIVE, headline
+from eval.pilot import command as piloting
 from eval.record import RunData, RunFolder, RunRecord
 from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
 from eval.run import measure, plan
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add_draft(commands).set_defaults(command=_awaited(run_draft))
     advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
     labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
+    piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
 
 

@@ -78,6 +78,11 @@ class GatewayClient:
             }
         return rails
 
+    async def versions(self, rail: str) -> list[dict[str, Any]]:
+        """The versions of a rail as the gateway lists them: `id`, `name`, `state` and `details`."""
+        body = await self._call("GET", f"/v1/rails/{quote(rail, safe='')}/versions", asker="customer")
+        return list(body["versions"])
+
     async def answer(self, case: Case, arm: Arm) -> Observation:
         """Ask one question in one arm and read back its turn. An error on it is an observation too."""
         try:

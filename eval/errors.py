@@ -62,3 +62,7 @@ class TeamFileError(EvalError):
 
 class NotEnoughQuestionsError(EvalError):
     """A question set is too small for what is asked of it."""
+
+
+class PilotError(EvalError):
+    """A day of the pilot cannot be done now: before its time, or on inputs that have changed."""
