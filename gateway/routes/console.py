@@ -34,6 +34,12 @@ async def index() -> FileResponse:
     return _file("index.html")
 
 
+@router.get("/review")
+async def review() -> FileResponse:
+    """The page on which people review turns."""
+    return _file("review.html")
+
+
 @router.get("/{name}")
 async def asset(name: str) -> FileResponse:
     """A file beside the page."""

@@ -84,6 +84,18 @@ class Page:
             text = await self.evaluate("document.body.innerText")
             raise AssertionError(f"never true: {script}\n{text}\n{self.problems}") from exc
 
+    async def press(self, key: str, *, ctrl: bool = False) -> None:
+        """One key, as a person presses it; a name (`Enter`, `Tab`) or a character."""
+        code = {"Enter": 13, "Tab": 9, "Escape": 27}.get(key, ord(key.upper()[0]))
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        event = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 2 if ctrl else 0}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", text="" if ctrl else text, **event)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    async def type(self, text: str) -> None:
+        """Write into what has the focus."""
+        await self.call("Input.insertText", text=text)
+
     async def screenshot(self, path: Path) -> None:
         """The whole page as a PNG."""
         shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
