@@ -10,8 +10,8 @@ Each round is one whole decision of `eval.gating`, with its defaults but for the
 - A/A, sampled twice: one model asked twice: a question that it can do is right 97 times of 100, one that it cannot
   3 times. What it can do depends on the topic. One primary, and three.
 - A/A, crowded: the same with five topics of twenty questions, which move together in threes.
-- 20 points worse: real marks of `gold_in_prompt` drawn as above; 4 % of questions move either way, and enough fail
-  besides to make it 20 points: of any topic, or topic by topic. Caught is refused, not merely not passed.
+- 20 points worse: real marks of `gold_in_prompt` drawn as above; 4 % of questions move either way, and so many fail
+  besides that 20 points are lost on average: any question, or topic by topic. Caught is refused, not merely not passed.
 - 20 and 10 points better: the same the other way, to see what the strictness costs.
 - 5 points worse, 300 questions, under the goal `not_worse`: a candidate that lies on the margin must seldom pass.
 
@@ -181,6 +181,13 @@ def scenarios() -> list[Scenario]:
             goal="not_worse",
         ),
         Scenario(
+            name="the same, topic by topic",
+            truth="5 points worse, which is the margin",
+            primaries=ONE,
+            draw=moved(-5, n=300, by_topic=True),
+            goal="not_worse",
+        ),
+        Scenario(
             name="no difference, 300, goal not_worse",
             truth=equal,
             primaries=ONE,
@@ -240,17 +247,12 @@ def _moved(
     move = 0.04 * n
     for value, share in ((True, move / max(1, stable.sum())), (False, move / max(1, (~stable).sum()))):
         candidate[(stable == value) & (random.random(n) < share)] = not value
-    wanted = abs(points) * n // 100
     losing = points < 0
-    able = [
-        int(place)
-        for place in random.permutation(n)
-        if stable[place] == losing and candidate[place] == losing
-    ]
-    if by_topic:
-        order = random.permutation(max(drawn) + 1)
-        able.sort(key=lambda place: int(order[drawn[place]]))
-    candidate[able[:wanted]] = not losing
+    able = (stable == losing) & (candidate == losing)
+    # The share is what is true; how many it hits varies, and by topic it varies more.
+    share = abs(points) / 100 * n / max(1, able.sum())
+    hit = random.random(max(drawn) + 1)[drawn] < share if by_topic else random.random(n) < share
+    candidate[able & hit] = not losing
     return Draw(
         cases=_cases(drawn),
         stable={"answer_right": _text(stable)},

@@ -46,7 +46,7 @@ def test_exchanging_arms_keeps_what_they_said() -> None:
     ],
 )
 def test_what_is_called_worse_is_worse_by_that(name: str, points: float) -> None:
-    differences = [difference(draw, "answer_right") for draw in drawn(name, 100)]
+    differences = [difference(draw, "answer_right") for draw in drawn(name, 200)]
     assert np.mean(differences) == pytest.approx(points, abs=0.02)
 
 
