@@ -204,6 +204,12 @@ class GatewayClient:
         path = f"/v1/turns/{quote(turn_id, safe='')}/labels"
         return await self._call("PUT", path, asker=asker, body=label, may_lag=True)
 
+    async def labels(self, turn_id: str, *, asker: str = "customer") -> list[dict[str, Any]]:
+        """What is said of a turn: the newest label of each source."""
+        path = f"/v1/turns/{quote(turn_id, safe='')}/labels"
+        found: list[dict[str, Any]] = (await self._call("GET", path, asker=asker))["labels"]
+        return found
+
     async def put_scores(
         self, turn_id: str, scores: Sequence[Mapping[str, Any]], *, asker: str = "customer"
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import TextIO
 
 from eval.arms import Arm
@@ -10,8 +12,8 @@ from eval.client import GatewayClient
 from eval.labelling.corpus import CorpusFile, look_up
 from eval.labelling.counterfactuals import Rerun, RerunFile, Reruns, wanted_reruns
 from eval.labelling.evidence import unsupported_sentences
-from eval.labelling.labels import Outcome
-from eval.labelling.records import label_run, turns_of
+from eval.labelling.labels import LabelRecord, Outcome
+from eval.labelling.records import AUTO, HUMAN, human_record, label_run, turns_of
 from eval.record import RunData, RunFolder
 from eval.run import Job, Progress, drain
 from eval.scorers import Scoring
@@ -65,6 +67,26 @@ async def add_reruns(
         await drain(jobs, workers=at_once, progress=progress)
     finally:
         progress.close()
+
+
+async def read_reviews(
+    data: RunData, records: Sequence[LabelRecord], client: GatewayClient, *, at_once: int
+) -> tuple[LabelRecord, ...]:
+    """The records with what people said of their turns by now, in place of what they said before."""
+    askers = {case.id: case.asker for case in data.cases}
+    gate = asyncio.Semaphore(at_once)
+
+    async def read(record: LabelRecord) -> list[LabelRecord]:
+        async with gate:
+            rows = await client.labels(record.turn_id, asker=askers[record.case_id])
+        return [human_record(record, row) for row in rows if row["source"] == HUMAN]
+
+    auto = [record for record in records if record.source == AUTO]
+    found = await asyncio.gather(*(read(record) for record in auto if record.turn_id))
+    said = [record for each in found for record in each]
+    reviewed = {record.turn_id for record in said}
+    kept = [record for record in records if record.source == HUMAN and record.turn_id not in reviewed]
+    return (*auto, *kept, *said)
 
 
 def _job(case: Case, arm: Arm, client: GatewayClient, file: RerunFile) -> Job:

@@ -17,7 +17,7 @@ from eval.client import GatewayClient
 from eval.connecting import open_client
 from eval.errors import RunError
 from eval.gating.gate_report import with_section
-from eval.labelling.asking import add_documents, add_reruns
+from eval.labelling.asking import add_documents, add_reruns, read_reviews
 from eval.labelling.corpus import CorpusFile
 from eval.labelling.counterfactuals import RerunFile, Reruns
 from eval.labelling.labelling_report import count_labels, json_labels, markdown_labels, text_labels
@@ -51,6 +51,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--rerun", action="store_true", help="ask failed questions again with one thing changed"
     )
+    parser.add_argument("--reviews", action="store_true", help="take in what people said of the turns")
     parser.add_argument("--send", action="store_true", help="put the labels beside the turns of the gateway")
     parser.add_argument("--offline", action="store_true", help="use only what the run's folder holds")
     parser.add_argument("--dry-run", action="store_true", help="print the labels, write and send nothing")
@@ -63,8 +64,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     """Look up what is missing, label, write, and send if that is asked for."""
-    if options.offline and (options.rerun or options.send):
-        raise RunError("--offline: asks nothing of the gateway; drop it, or drop --rerun and --send")
+    if options.offline and (options.rerun or options.send or options.reviews):
+        raise RunError("--offline: asks nothing of the gateway; drop it, or --rerun, --send and --reviews")
     folder = RunFolder(options.folder)
     data = folder.read()
     if not data.observations:
@@ -90,6 +91,9 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
             before=before,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        if options.reviews and client is not None:
+            at_once = options.concurrency or settings.concurrency
+            records = await read_reviews(data, records, client, at_once=at_once)
         if options.send and client is not None and not options.dry_run:
             await _send(client, data, records, at_once=options.concurrency or settings.concurrency)
     counted = count_labels(records, changes(before, records))
@@ -124,6 +128,7 @@ async def _client(
     needed = (
         options.rerun
         or options.send
+        or options.reviews
         or not is_looked_up(turns_of(data, scoring, corpus), corpus, as_staff=as_staff)
     )
     if options.offline or not needed:

@@ -47,6 +47,8 @@ class Labels:
     clusters: tuple[tuple[str, Mapping[Label, int]], ...]
     changes: Changes
     human: int
+    #: Turns of which a person and the rules say the same primary label, of those that a person judged.
+    agreement: Rate | None
     examples: tuple[str, ...]
 
 
@@ -67,8 +69,20 @@ def count_labels(records: Sequence[LabelRecord], changed: Changes) -> Labels:
         clusters=tuple(sorted(clusters.items(), key=lambda item: (-sum(item[1].values()), item[0]))),
         changes=changed,
         human=sum(record.source == HUMAN for record in records),
+        agreement=_agreement(records),
         examples=tuple(_examples(failed)),
     )
+
+
+def _agreement(records: Sequence[LabelRecord]) -> Rate | None:
+    said = {(record.case_id, record.arm): record.primary for record in records if record.source == AUTO}
+    pairs = [
+        (said.get((record.case_id, record.arm)), record.primary)
+        for record in records
+        if record.source == HUMAN
+    ]
+    same = sum((one and one.label) == (two and two.label) for one, two in pairs)
+    return Rate(k=same, n=len(pairs)) if pairs else None
 
 
 def _primary(record: LabelRecord) -> Label:
@@ -162,6 +176,7 @@ def json_labels(labels: Labels) -> dict[str, Any]:
             "gone": labels.changes.gone,
         },
         "labelled_by_people": labels.human,
+        "agreement_with_people": rate_json(labels.agreement),
     }
 
 
@@ -170,7 +185,7 @@ def _line(labels: Labels) -> str:
     again = f" ({changed.reopened} of them opened again by other criteria)" if changed.reopened else ""
     return (
         f"Criteria {labels.criteria}: {changed.new} rows new, {changed.changed} changed{again}; "
-        f"{labels.human} by people."
+        f"{labels.human} by people" + (f", same label {rate(labels.agreement)}." if labels.agreement else ".")
     )
 
 

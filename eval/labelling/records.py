@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -20,7 +21,7 @@ from eval.labelling.checks import KINDS
 from eval.labelling.corpus import Corpus
 from eval.labelling.counterfactuals import Reruns, rerun_checks, settle
 from eval.labelling.evidence import Turn, collect_checks, unsupported_sentences
-from eval.labelling.labels import LabelRecord
+from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
 from eval.labelling.rules import COVERAGE_GAP, DRAFT_FAILS, FAILS, RULES, Decision, decide
 from eval.observations import Observation
 from eval.record import RunData
@@ -115,6 +116,26 @@ def _record(turn: Turn, reruns: Reruns, *, run: str, criteria: str, at: str) -> 
         criteria=criteria,
         source=AUTO,
         at=at,
+    )
+
+
+def human_record(auto: LabelRecord, row: Mapping[str, Any]) -> LabelRecord:
+    """What a person said of a turn, as the gateway stores it, beside what the rules said."""
+    findings = [
+        Finding(label=Label(each["label"]), sub=each["sub"], rule=each["rule"], evidence=())
+        for each in (*([row] if row["label"] else []), *row["contributing"])
+    ]
+    return replace(
+        auto,
+        outcome=Outcome.FAILED if row["label"] else Outcome.PASSED,
+        primary=findings[0] if row["label"] else None,
+        contributing=tuple(findings[1:] if row["label"] else findings),
+        checks=(),
+        criteria=row["criteria"],
+        source=HUMAN,
+        reviewer=row["reviewer"],
+        note=row["note"],
+        at=row["created_at"],
     )
 
 

@@ -73,6 +73,7 @@ class FakeGateway:
         app.router.add_get("/v1/documents", self._list)
         app.router.add_get("/v1/documents/{id}", self._document)
         app.router.add_put("/v1/turns/{id}/labels", self._put_label)
+        app.router.add_get("/v1/turns/{id}/labels", self._labels)
         app.router.add_put("/v1/reports/{name}", self._put_report)
         app.router.add_put("/v1/rails/{rail}/versions/{version}/verdict", self._put_verdict)
         return app
@@ -263,6 +264,12 @@ class FakeGateway:
         body = await request.json()
         self.labels.setdefault(turn_id, []).append(body)
         return web.json_response(body)
+
+    async def _labels(self, request: web.Request) -> web.Response:
+        stored = {"created_at": "2026-03-02T09:00:00+00:00", "contributing": [], "note": "", "criteria": ""}
+        rows = self.labels.get(request.match_info["id"], [])
+        newest = {row["source"]: {**stored, **row} for row in rows}
+        return web.json_response({"labels": list(newest.values())})
 
     async def _put_report(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -1,4 +1,4 @@
-"""`twinrail eval label` on the fake gateway: what it writes, asks and sends, and that twice changes nothing."""
+"""`twinrail eval label` on the fake gateway: what it writes, asks, sends, and that twice changes nothing."""
 
 from __future__ import annotations
 
@@ -220,6 +220,30 @@ def test_labels_are_sent_for_turns_that_were_judged(
     assert {body["source"] for body in sent} == {"auto"}
 
 
+def test_reviews_stand_beside_the_rules_and_agreement_is_told(
+    served: Served, folder: Path, settings: EvalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["label", str(folder)], settings=settings)
+    failed = [record for record in LabelFile(folder).read() if record.primary]
+    for record, label in zip(failed, ("hallucination", "wrong_retrieval", None), strict=False):
+        said = {"label": label, "sub": "", "rule": "", "source": "human", "reviewer": "ana"}
+        served.gateway.labels[record.turn_id] = [said]
+    capsys.readouterr()
+    for _ in range(2):
+        assert main(["label", str(folder), "--reviews", "--json"], settings=settings) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["labelled_by_people"] == 3
+        agreement = report["agreement_with_people"]
+        assert (agreement["k"], agreement["n"]) == (1, 3)
+    assert report["changes"]["new"] == report["changes"]["changed"] == 0
+    people = [record for record in LabelFile(folder).read() if record.source == "human"]
+    assert {record.reviewer for record in people} == {"ana"}
+    assert sorted(record.outcome for record in people) == ["failed", "failed", "passed"]
+    main(["label", str(folder), "--send"], settings=settings)
+    sent = [body["source"] for rows in served.gateway.labels.values() for body in rows]
+    assert sent.count("human") == 3, "what people said is never sent back"
+
+
 def test_an_article_that_nobody_can_read_is_missing_and_one_that_customers_cannot_is_not(
     served: Served, folder: Path, settings: EvalSettings, tmp_path: Path
 ) -> None:
@@ -245,6 +269,7 @@ def test_an_article_that_nobody_can_read_is_missing_and_one_that_customers_canno
     [
         (["--offline", "--send"], "--offline: asks nothing"),
         (["--offline", "--rerun"], "--offline: asks nothing"),
+        (["--offline", "--reviews"], "--offline: asks nothing"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(

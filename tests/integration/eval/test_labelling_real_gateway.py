@@ -153,6 +153,12 @@ async def test_labels_of_real_turns(database_url: str, tmp_path: Path) -> None:
             assert LabelRecord.from_json(record.as_json()) == record
             LabelBody.model_validate(label_body(record))
 
+        invented = found["rag_tuned", "price"]
+        await client.put_labels(invented.turn_id, label_body(invented))
+        (stored,) = await client.labels(invented.turn_id)
+        assert (stored["label"], stored["rule"], stored["source"]) == ("hallucination", "6d", "auto")
+        assert [each["name"] for each in stored["checks"]] == [each.name for each in invented.checks]
+
         await add_reruns(folder, data, scoring, client, at_once=2, out=io.StringIO())
         own = label()["rag_tuned", "price"].check("right_with_gold")
         assert own is not None
