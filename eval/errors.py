@@ -64,5 +64,13 @@ class NotEnoughQuestionsError(EvalError):
     """A question set is too small for what is asked of it."""
 
 
+class TooManyQuestionsError(EvalError):
+    """More questions than clustering holds in memory."""
+
+
+class UnknownRegionError(EvalError):
+    """A country whose phone numbers nobody knows."""
+
+
 class PilotError(EvalError):
     """A day of the pilot cannot be done now: before its time, or on inputs that have changed."""

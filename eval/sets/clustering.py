@@ -13,7 +13,7 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from eval.errors import EvalError
+from eval.errors import TooManyQuestionsError
 from eval.sets.similarity import Pair, content_words, groups, near_duplicates, stem, weigh, word_groups
 
 #: Mean distance (1 - cosine) up to which clusters are merged. On 1,000 public bank questions with known
@@ -24,10 +24,6 @@ MOST = 6_000
 _NAME_WORDS, _FEWEST_WORDS = 3, 2
 #: A word names a cluster if at least this share of its questions has it.
 _NAMING_SHARE = 0.34
-
-
-class TooManyQuestionsError(EvalError):
-    """More questions than clustering holds in memory."""
 
 
 def cluster(

@@ -60,6 +60,8 @@ class Imported:
 
 def existing(folder: Path) -> tuple[Question, ...]:
     """The questions of a set that may be added to; none where there is no set yet."""
+    if folder.exists() and not folder.is_dir():
+        raise CaseFileError(file=folder, what="is a file", fix="name a folder for the set")
     require_open(folder)
     file = folder / QUESTIONS
     return read_questions(file) if file.exists() else ()

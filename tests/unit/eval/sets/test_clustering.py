@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.sets.clustering import MOST, TooManyQuestionsError, cluster, tied
+from eval.errors import TooManyQuestionsError
+from eval.sets.clustering import MOST, cluster, tied
 from eval.sets.similarity import near_duplicates
 
 ROOT = Path(__file__).parents[4]

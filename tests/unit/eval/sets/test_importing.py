@@ -128,6 +128,12 @@ def test_a_frozen_set_takes_nothing_in(tmp_path: Path) -> None:
         existing(tmp_path)
 
 
+def test_a_file_is_no_set(tmp_path: Path) -> None:
+    (tmp_path / "set").write_text("")
+    with pytest.raises(CaseFileError, match="is a file; name a folder"):
+        existing(tmp_path / "set")
+
+
 def test_no_questions_make_no_set(tmp_path: Path) -> None:
     with pytest.raises(CaseFileError, match="no question to keep"):
         save(tmp_path / "set", add_questions([], [], redactor=None))

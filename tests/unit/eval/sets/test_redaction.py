@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.errors import UnknownRegionError
 from eval.sets.redaction import Redactor
 
 ROOT = Path(__file__).parents[4]
@@ -78,6 +79,12 @@ def test_what_belongs_to_the_company_is_kept() -> None:
     redactor = Redactor(keep=("pellworth.example", "+1 800 253 0000"))
     text = "I wrote to help@pellworth.example and ann@mail.example"
     assert redactor.redact(text).text == "I wrote to help@pellworth.example and [email]"
+
+
+@pytest.mark.parametrize("region", ["XX", "de", "Germany"])
+def test_a_country_that_does_not_exist_is_refused(region: str) -> None:
+    with pytest.raises(UnknownRegionError, match=f"--region {region}: no such country"):
+        Redactor(regions=("US", region))
 
 
 def test_findings_are_counted_by_kind() -> None:
