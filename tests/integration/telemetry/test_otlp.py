@@ -117,6 +117,7 @@ async def test_the_tree_carries_the_stamp_the_arms_and_the_outcome_of_each_layer
     assert chat["gen_ai.request.model"] == gateway.stable
     assert chat["gen_ai.response.finish_reasons"] == ["stop"]
     assert chat["gen_ai.usage.output_tokens"] == answer["usage"]["completion_tokens"]
+    assert chat["gen_ai.usage.cache_read.input_tokens"] == answer["usage"]["cached_tokens"] == 4
     assigned = one(spans, "twinrail.assign").events
     assert {
         (e.attributes["feature_flag.key"], e.attributes["feature_flag.result.variant"]) for e in assigned
