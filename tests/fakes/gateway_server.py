@@ -276,7 +276,8 @@ class FakeGateway:
         name = request.match_info["name"]
         digest = sha256(orjson.dumps(body["content"], option=orjson.OPT_SORT_KEYS)).hexdigest()
         self.reports[name] = {"kind": body["kind"], "sha256": digest, "content": body["content"]}
-        return web.json_response({"name": name, "kind": body["kind"], "sha256": digest})
+        written = {"written_by": "evaluation", "written_at": "2026-03-01T12:00:00+00:00"}
+        return web.json_response({"name": name, "kind": body["kind"], "sha256": digest, **written})
 
     async def _put_verdict(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -284,7 +285,8 @@ class FakeGateway:
             return _problem(422, "no report with this digest", field="sha256")
         of_version = request.match_info["rail"], request.match_info["version"]
         self.verdicts.setdefault(of_version, []).append(body)
-        return web.json_response(body)
+        given = {"given_by": "evaluation", "created_at": "2026-03-01T12:00:00+00:00"}
+        return web.json_response({**body, **given})
 
     async def _turn(self, request: web.Request) -> web.Response:
         if self.turn_lag:

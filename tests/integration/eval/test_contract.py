@@ -15,6 +15,7 @@ from eval.client import GatewayClient
 from gateway.access import ApiKey, Scope
 from gateway.schemas.answers import AnswerBody, AnswerRequest
 from gateway.schemas.rails import RailList
+from gateway.schemas.reports import ReportBody, ReportRow, VerdictBody, VerdictView
 from gateway.schemas.search import SearchBody, SearchResponse
 from gateway.schemas.turns import TurnView
 from gateway.turn import Surface, TurnDraft
@@ -59,6 +60,25 @@ async def test_requests_and_replies_fit_the_gateways_schemas(gateway: FakeGatewa
             SearchBody.model_validate(sent)
     for turn in gateway.turns.values():
         AnswerBody.model_validate(TurnView.model_validate(turn).answer)
+
+
+async def test_reports_and_verdicts_fit_the_gateways_schemas(gateway: FakeGateway) -> None:
+    headers = {"Authorization": f"Bearer {CUSTOMER_KEY}"}
+    async with TestServer(gateway.app()) as server, aiohttp.ClientSession() as session:
+        client = GatewayClient(session, url=str(server.make_url("")), keys={"customer": CUSTOMER_KEY})
+        digest = await client.put_report(
+            "gate-promotion-m-new-1-run", kind="gate", content={"verdict": "pass"}
+        )
+        named = {"gate": "promotion", "verdict": "pass", "report": "gate-promotion-m-new-1-run"}
+        await client.put_verdict("model", "m-new-1", **named, sha256=digest)
+        report, verdict = (sent for _, path, sent in gateway.requests if path.startswith("/v1/r"))
+        for path, body, sent, reply in (
+            ("reports/again", ReportBody, report, ReportRow),
+            ("rails/model/versions/m-new-1/verdict", VerdictBody, verdict, VerdictView),
+        ):
+            body.model_validate(sent)
+            async with session.put(server.make_url(f"/v1/{path}"), headers=headers, json=sent) as answer:
+                reply.model_validate(await answer.json())
 
 
 def test_a_turn_records_what_evaluation_reads() -> None:
