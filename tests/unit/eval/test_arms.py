@@ -55,6 +55,35 @@ def test_a_pointer_word_without_version_is_refused() -> None:
         resolve_arms([parse_arm("a=model:canary")], POINTERS)
 
 
+def test_the_oracle_is_asked_by_name_and_reads_one_knowledge_version() -> None:
+    chosen = choose_arms(["rag_base", "oracle", "tuned"], [])
+    _, oracle, tuned = resolve_arms(chosen, POINTERS)
+    assert oracle.pin == Pin(knowledge="k-a-1@7", model="m-base-1", context="gold")
+    assert (oracle.retrieves, oracle.reads_knowledge) == (False, True)
+    assert (tuned.retrieves, tuned.reads_knowledge, tuned.pin.knowledge) == (False, False, None)
+    assert "oracle" not in {arm.name for arm in choose_arms([], [])}, "each arm costs as much as any other"
+    assert Arm.from_json(oracle.as_json()) == oracle
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("a=model:fallback,context:none", "prompt"),
+        ("a=context:none", "tuned"),
+        ("a=model:fallback", "rag"),
+        ("rag_improved=knowledge:canary,model:fallback", "rag_plus"),
+        ("a=model:fallback,context:gold", "oracle"),
+        ("a=", "hybrid"),
+        ("a=model:m-y-2,kind:rag_plus", "rag_plus"),
+    ],
+)
+def test_an_arms_kind_follows_from_its_pin_unless_it_is_stated(written: str, kind: str) -> None:
+    arm = parse_arm(written)
+    assert arm.kind == kind
+    pointers = {rail: {**words, "canary": f"{rail[0]}-b-2"} for rail, words in POINTERS.items()}
+    assert resolve_arms([arm], pointers)[0].kind == kind, "also when the word `fallback` has become an id"
+
+
 def test_two_arms_with_one_pin_are_refused() -> None:
     same = {**POINTERS, "model": {"stable": "m-base-1", "fallback": "m-base-1"}}
     with pytest.raises(ArmError, match="rag_base and rag_tuned are the same pin"):

@@ -13,7 +13,9 @@ from eval.scorers import Score, Scoring, Subject, score_answer, score_tone
 from serving.tone import check_tone
 
 QUESTIONS = Path(__file__).parents[3] / "deploy" / "demo" / "questions"
-SCORING = Scoring(unsupported=lambda sentence, passages, question: (), broken_tone_rules=check_tone, schema={})
+SCORING = Scoring(
+    unsupported=lambda sentence, passages, question: (), broken_tone_rules=check_tone, schema={}
+)
 
 
 @pytest.fixture(scope="module")

@@ -219,6 +219,14 @@ def test_an_arm_without_retrieval_is_held_against_the_search() -> None:
     assert isinstance(scorers.score_hallucination_served(none, SCORING), ScoreFailure)
 
 
+def test_given_documents_are_what_an_answer_is_held_against() -> None:
+    """An oracle retrieves nothing and has a context all the same."""
+    ranking = Ranking(case_id="q1", knowledge="k", hits=(OTHER,))
+    given = subject(retrieves=False, ranking=ranking, packed=(PACKED,))
+    assert value(scorers.score_hallucination_served(given, SCORING)) == 0
+    assert isinstance(scorers.score_hit(given, SCORING), NotApplicable)
+
+
 def test_tone() -> None:
     assert value(scorers.score_tone(subject(), SCORING)) == 1
     assert value(scorers.score_tone(subject(answer="Great!"), SCORING)) == 0
