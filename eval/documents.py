@@ -1,4 +1,4 @@
-"""What the corpus holds and held: every version of a document, with its dates and the snapshots that showed it."""
+"""What the corpus holds and held: versions of documents with their dates and the snapshots that showed them."""
 
 from __future__ import annotations
 
