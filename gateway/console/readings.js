@@ -69,7 +69,7 @@ export function agreementOf({ read_twice: twice, same_label: same, proposed, acc
   ].filter(Boolean).join(" · ");
 }
 
-const WORD = /[\p{L}\p{N}][\p{L}\p{N}.,'’-]*[\p{L}\p{N}]|[\p{L}\p{N}]/gu;
+const WORD = /[$€£]?[\p{L}\p{N}][\p{L}\p{N}.,'’-]*[\p{L}\p{N}]|[$€£]?[\p{L}\p{N}]/gu;
 const SMALL = new Set("a an and are as at be by can do for from has have if in is it its not of on or so that the then this to was we will with within you your".split(" "));
 const stem = (word) => (/\d/.test(word) || word.length < 6 ? word : word.slice(0, word.length - 2));
 

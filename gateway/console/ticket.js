@@ -87,13 +87,14 @@ function choices(draft, act) {
   const button = (name, text, pressed, action) => el("button", { type: "button", class: "choice", "aria-pressed": pressed ? "true" : "false", "data-key": name, on: { click: action } }, key(name), el("span", {}, text));
   return [
     el("div", { class: "choices", role: "group", "aria-label": "Label" },
-      LABELS.map(([name, text], place) => button(String(place + 1), text, draft.label === name, () => act.label(name))),
-      button("P", "Pass", draft.ending === "no_fault", act.pass)),
-    el("div", { class: "choices endings", role: "group", "aria-label": "What becomes of it" },
-      ENDINGS.map(([name, text, letter]) => button(letter, text, draft.ending === name, () => act.ending(name)))),
-    el("div", { class: "choices moves", role: "group", "aria-label": "Moves" },
-      [["A", "Accept", act.accept], ["E", "Edit the answer", act.edit], ["S", "Sub-code", act.sub], ["M", "Note", act.note], ["U", "Undo", act.undo], ["N", "Next", act.next]]
-        .map(([letter, text, action]) => button(letter, text, false, action))),
+      LABELS.map(([name, text], place) => button(String(place + 1), text, draft.label === name, () => act.label(name)))),
+    el("div", { class: "keys" },
+      el("div", { class: "choices endings", role: "group", "aria-label": "What becomes of it" },
+        button("P", "Pass", draft.ending === "no_fault", act.pass),
+        ENDINGS.map(([name, text, letter]) => button(letter, text, draft.ending === name, () => act.ending(name)))),
+      el("div", { class: "choices moves", role: "group", "aria-label": "Moves" },
+        [["A", "Accept", act.accept], ["E", "Edit", act.edit], ["S", "Sub-code", act.sub], ["M", "Note", act.note], ["U", "Undo", act.undo], ["N", "Next", act.next]]
+          .map(([letter, text, action]) => button(letter, text, false, action)))),
   ];
 }
 
