@@ -1,4 +1,4 @@
-"""What the corpus holds and held: versions of documents with their dates and the snapshots that showed them."""
+"""What the corpus holds and held: versions of documents, their dates and the snapshots that show them."""
 
 from __future__ import annotations
 
