@@ -85,7 +85,7 @@ def report_on(
             "selection": dict(record.selection),
         },
         "arms": {
-            role: {"run": side.run, "name": side.arm.name, "pin": side.arm.pin.as_body()}
+            role: {"run": Path(side.run).name, "name": side.arm.name, "pin": side.arm.pin.as_body()}
             for role, side in (("stable", stable), ("candidate", candidate))
         },
         "repeats": min(stable.flips.repeats, candidate.flips.repeats),
