@@ -1,8 +1,8 @@
 """Question sets: what redaction finds and spares, whether clusters are what people meant, leaks found, and the time.
 
 Redaction is measured on the public bank scenarios, which list name, phone, e-mail, birthday and address of customers
-who do not exist: the share of those fields that is gone, and of the demo's 480 questions (which hold nobody's data)
-that stay untouched. Beside it: the usual patterns alone (e-mail, ten digits, sixteen digits), which is what one
+who do not exist: the share of those fields that is gone, of the order numbers in 5,000 public requests to a shop, and
+of questions that hold nobody's data (the demo's 480, 6,452 public ones) that are touched. Beside it: the usual patterns alone (e-mail, ten digits, sixteen digits), which is what one
 writes without number plans and checksums. Clusters: adjusted Rand index against the 77 intents of 1,000 public bank
 questions (0 is chance), beside questions grouped by their rarest shared word. Leaks: 300 of those questions written
 again with a typo, a swapped pair of words or small talk around them; the share found, and pairs found among
@@ -43,6 +43,9 @@ DATA = ROOT.parent / "shared" / "data"
 RESULT = ROOT / "bench" / "results" / "eval_sets.json"
 N, REPEATS, SEED = 1_000, 5, 7
 FIELDS = re.compile(r"(Name|Phone|Email|DOB|Address)\*{0,2}: ([^|\n]+?)\s*(?:\||\n|$)")
+#: In requests to a shop: numbers of orders, purchases and bills.
+LONG_NUMBER = re.compile(r"\d{5,}")
+NOBODYS = ("aws_docs", "mtrag_support", "concierge_faq")
 PLAIN = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|\b\d{3}[-. ]?\d{3}[-. ]?\d{4}\b|\b(?:\d[ -]?){16}\b")
 
 
@@ -60,6 +63,10 @@ def redaction() -> dict[str, Any]:
         "ours": lambda text: ours.redact(text).text,
         "patterns": lambda text: PLAIN.sub("[x]", text),
     }
+    requests = [row["text"] for row in rows(DATA / "support_intents" / "bitext_requests.jsonl")]
+    numbered = [text for text in requests if LONG_NUMBER.search(text)]
+    nobody = [row["text"] for name in NOBODYS for row in rows(DATA / name / "queries.jsonl")]
+    nobody += [row["text"] for row in rows(DATA / "support_intents" / "clinc_finance_oos.jsonl")]
     found: dict[str, Any] = {}
     for name, redact in ways.items():
         gone: Counter[str] = Counter()
@@ -73,6 +80,11 @@ def redaction() -> dict[str, Any]:
             "gone": {field: [gone[field], n] for field, n in there.items()},
             "all_gone": [gone.total(), there.total()],
             "demo_touched": [sum(redact(text) != text for text in demo), len(demo)],
+            "order_numbers_gone": [
+                sum(not LONG_NUMBER.search(redact(text)) for text in numbered),
+                len(numbered),
+            ],
+            "nobodys_touched": [sum(redact(text) != text for text in nobody), len(nobody)],
         }
     return found
 
@@ -121,17 +133,19 @@ def leaks(bank: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"found": [found, 300], "same_words": [plain, 300], "of_other_intents": [apart, len(among)]}
 
 
-def timed(work: Callable[[], object]) -> float:
-    took = []
+def timed(work: Callable[[], object]) -> dict[str, float]:
+    """Milliseconds as they pass, and of a core's work: the second says more where others work beside it."""
+    passed, worked = [], []
     for _ in range(REPEATS):
         tokens.cache_clear()
-        started = time.perf_counter()
+        started, began = time.perf_counter(), time.process_time()
         work()
-        took.append((time.perf_counter() - started) * 1000)
-    return statistics.median(took)
+        passed.append((time.perf_counter() - started) * 1000)
+        worked.append((time.process_time() - began) * 1000)
+    return {"wall": statistics.median(passed), "cpu": statistics.median(worked)}
 
 
-def times(bank: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
+def times(bank: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, float]]]:
     questions = [
         Question.model_validate({"id": f"q{n:04d}", "text": row["text"], "status": "answerable"})
         for n, row in enumerate(bank)
@@ -180,6 +194,8 @@ def main() -> None:
         print(
             f"redaction, {name:<9} {gone / there:6.1%} of {there} fields gone ({fields}); demo touched {touched}/{demo}"
         )
+        (orders, numbered), (others, texts) = found["order_numbers_gone"], found["nobodys_touched"]
+        print(f"{'':<20} order numbers gone {orders}/{numbered}; others' questions touched {others}/{texts}")
     clusters = result["clusters"]
     print(
         f"clusters: Rand index {clusters['rand_index']:.2f}, by rarest word {clusters['rand_index_rarest_word']:.2f} "
@@ -191,7 +207,7 @@ def main() -> None:
         f"{found['of_other_intents'][0]} of {found['of_other_intents'][1]} other pairs have different intents"
     )
     for name, ms in result["median_ms"].items():
-        print(f"{name:<7} {ms:7.0f} ms for {N} questions")
+        print(f"{name:<7} {ms['wall']:7.0f} ms for {N} questions, {ms['cpu']:.0f} of a core")
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 

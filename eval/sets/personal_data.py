@@ -96,7 +96,7 @@ _TOWN = (
 )
 _MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _NUMBERED = (
-    r"(?i:order|invoice|ticket|case|ref(?:erence)?|booking|tracking|account|customer|member(?:ship)?|claim"
+    r"(?i:order|purchase|bill|invoice|ticket|case|ref(?:erence)?|booking|tracking|account|customer|member(?:ship)?|claim"
     r"|transaction|confirmation|serial|licen[cs]e)(?:[ -](?i:number|no\.?|nr\.?|id|key|code))?"
 )
 _IDENTITY = (
