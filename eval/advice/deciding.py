@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from eval.advice.counts import FLOOR_QUESTIONS, State
+from eval.advice.counts import State
 from eval.advice.eligibility import Standing
 from eval.advice.facts import Facts, Need, OracleSays
 from eval.advice.layers import Fix, Group
@@ -212,11 +212,7 @@ def what_would_change(facts: Facts, team: Team, verdict: Verdict) -> tuple[Chang
 def _turned(facts: Facts, team: Team) -> Iterator[tuple[str, Facts, Team]]:
     if facts.thin:
         whole = replace(facts, thin=())
-        yield (
-            f"the same shares in {FLOOR_QUESTIONS} and more answered questions with decided causes",
-            whole,
-            team,
-        )
+        yield "what is missing were there and the shares stayed the same", whole, team
         return
     for group, state in facts.states.items():
         turned = State.SMALL if state is State.SERIOUS else State.SERIOUS

@@ -333,7 +333,7 @@ def _enough(found: Figures) -> Markup:
                 power.points("asked_gain"),
                 " points takes about ",
                 power.count("questions_for_asked_gain"),
-                ".",
+                " questions.",
             )
         )
     for need in found.each("needs"):

@@ -84,6 +84,11 @@ def test_an_answer_costs_its_uncached_prompt_its_output_its_search_and_its_hando
     assert found.left_out == ()
 
 
+def test_the_interval_of_answers_that_all_cost_the_same_is_that_cost() -> None:
+    found = costs(TEAM, arm("rag", ArmKind.RAG, prompt=1200, cached=500)).arms[0]
+    assert (found.low, found.high) == pytest.approx((found.an_answer, found.an_answer))
+
+
 def test_cache_hits_that_nobody_measured_are_not_assumed() -> None:
     unknown = arm("rag", ArmKind.RAG, prompt=1200, cached=0, known=False)
     found = costs(TEAM, unknown).arms[0]
