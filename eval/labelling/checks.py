@@ -27,6 +27,7 @@ _DETAIL_CHARACTERS: Final = 600
 KINDS: Final[dict[str, Kind]] = {
     "ran": Kind("the question was answered without an error of the machinery"),
     "answerable": Kind("the help centre is meant to answer this question"),
+    "in_scope": Kind("the question is one for the help centre and for whoever asks"),
     "must_refuse": Kind("the question must be refused"),
     "must_escalate": Kind("a person must get the question"),
     "status_right": Kind("it was answered, abstained from or passed on as it should be"),

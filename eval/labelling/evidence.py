@@ -32,6 +32,8 @@ _FORM = {
 #: An arm without documents is held against this many hits of the same question's search.
 _HITS_TO_HOLD_AGAINST = 10
 _ANSWER = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*)')
+#: Kinds of questions that no article will ever answer for whoever asks.
+_OUT_OF_SCOPE = ("off_topic", "abusive", "internal", "must_refuse")
 #: How an abstention opens that is not the fixed wording.
 _ADMITS = re.compile(
     r"(?:sorry, (?:but )?)?(?:i|we)(?:['\u2019](?:m|re)| am| are) not sure\b"
@@ -137,6 +139,7 @@ def _expectations(turn: Turn) -> Iterator[Check]:
     if expected is not None:
         answerable = expected in ("answerable", "must_escalate")
         yield check("answerable", answerable, f"the question set says {expected.replace('_', ' ')}")
+        yield check("in_scope", case.kind not in _OUT_OF_SCOPE, f"kind {case.kind or 'not named'}")
         yield check("must_refuse", expected == "must_refuse", f"kind {case.kind or 'not named'}")
         yield check("must_escalate", expected == "must_escalate", case.escalation_reason or "no reason named")
     elif case.gold:

@@ -268,7 +268,7 @@ COVERAGE_GAP: Final = Rule(
     id="5d",
     label=Label.MISSING_KNOWLEDGE,
     sub="coverage_gap",
-    when={"answerable": NO, "must_refuse": NO, "abstained": YES},
+    when={"answerable": NO, "in_scope": YES, "abstained": YES},
 )
 #: No rule says why.
 UNEXPLAINED: Final = "10"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -12,8 +13,13 @@ from aiohttp.test_utils import TestServer
 from eval.arms import Arm, Pin, resolve_arms
 from eval.cases import Case
 from eval.client import GatewayClient
+from eval.labelling.checks import check
+from eval.labelling.command import label_body
+from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
 from gateway.access import ApiKey, Scope
 from gateway.schemas.answers import AnswerBody, AnswerRequest
+from gateway.schemas.documents import HistoryView
+from gateway.schemas.labels import LabelBody, LabelView
 from gateway.schemas.rails import RailList
 from gateway.schemas.reports import ReportBody, ReportRow, VerdictBody, VerdictView
 from gateway.schemas.search import SearchBody, SearchResponse
@@ -60,6 +66,42 @@ async def test_requests_and_replies_fit_the_gateways_schemas(gateway: FakeGatewa
             SearchBody.model_validate(sent)
     for turn in gateway.turns.values():
         AnswerBody.model_validate(TurnView.model_validate(turn).answer)
+
+
+async def test_gold_documents_and_labels_fit_the_gateways_schemas(gateway: FakeGateway) -> None:
+    oracle = Arm(name="oracle", pin=Pin(knowledge=f"{KNOWLEDGE}@3", model=BASE, context="gold"))
+    headers = {"Authorization": f"Bearer {CUSTOMER_KEY}"}
+    async with TestServer(gateway.app()) as server, aiohttp.ClientSession() as session:
+        client = GatewayClient(session, url=str(server.make_url("")), keys={"customer": CUSTOMER_KEY})
+        given = await client.answer(replace(CASE, gold=("plus",)), oracle)
+        assert [item.document_id for item in given.packed] == ["plus"], "on the wire it has no document"
+        without = await client.answer(CASE, oracle)
+        assert not without.failed
+        missing = await client.document("nowhere")
+        assert (missing.versions, missing.readers) == ((), ())
+        async with session.get(server.make_url("/v1/documents/plus?history=true"), headers=headers) as reply:
+            HistoryView.model_validate(await reply.json())
+        judged = LabelRecord(
+            run="r",
+            turn_id=given.turn_id,
+            case_id="q1",
+            arm="oracle",
+            cluster="plans",
+            task_type="billing",
+            outcome=Outcome.FAILED,
+            primary=Finding(label=Label.WRONG_TONE, sub="", rule="8", evidence=("tone_kept",)),
+            checks=(check("tone_kept", False, "exclamation mark"),),
+            criteria="c1-00000000",
+        )
+        await client.put_labels(given.turn_id, label_body(judged))
+        (stored,) = await client.labels(given.turn_id)
+        LabelView.model_validate(stored)
+    questions = [sent for _, path, sent in gateway.requests if path == "/v1/answers"]
+    for sent in questions:
+        AnswerRequest.model_validate(sent)
+    assert ["context" in sent["pin"] for sent in questions] == [True, False], "no gold: retrieval as usual"
+    (label,) = (sent for _, path, sent in gateway.requests if path.endswith("/labels") and sent)
+    LabelBody.model_validate(label)
 
 
 async def test_reports_and_verdicts_fit_the_gateways_schemas(gateway: FakeGateway) -> None:

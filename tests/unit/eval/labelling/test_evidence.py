@@ -280,3 +280,10 @@ def test_words_alone_do_not_make_a_right_answer_a_hallucination() -> None:
     assert primary(turn(answer=doubted)) == ""
     assert primary(turn(answer=f"Hello, {doubted}")) == "wrong_tone."
     assert primary(turn(answer="Lorries carry lemons through valleys.")) == "hallucination.wrong_fact"
+
+
+@pytest.mark.parametrize(("kind", "gap"), [("unanswerable", True), ("off_topic", False), ("internal", False)])
+def test_only_a_question_for_the_help_centre_is_a_gap_in_it(kind: str, gap: bool) -> None:
+    decision, _ = judged(turn(case=replace(NO_ANSWER, kind=kind), **abstained()))
+    assert decision.outcome is Outcome.PASSED
+    assert [each.sub for each in decision.contributing] == (["coverage_gap"] if gap else [])

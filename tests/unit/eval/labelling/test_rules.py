@@ -12,6 +12,7 @@ from eval.labelling.rules import CONTRIBUTING_ONLY, COVERAGE_GAP, RULES, decide
 FINE: dict[str, bool | None] = {
     "ran": True,
     "answerable": True,
+    "in_scope": True,
     "must_refuse": False,
     "must_escalate": False,
     "status_right": True,
