@@ -32,7 +32,7 @@ from eval.scorers import Scoring
 from eval.scoring import build_scoring
 from eval.sets import command as sets
 from eval.sets.draft_command import add_draft, run_draft
-from eval.sets.freezing import log_opening, openings
+from eval.sets.freezing import frozen_sha256, log_opening, openings
 from eval.sets.import_command import add_import, run_import
 from eval.settings import EvalSettings
 from eval.summary import Comparison, Outcomes, Summary, compare, score_all, summarise
@@ -263,7 +263,7 @@ async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: s
         run_id=folder.path.name,
         gateway_url=url,
         cases=order.cases,
-        selection=order.selection,
+        selection={**order.selection, "frozen_sha256": frozen_sha256(Path(order.cases.name))},
         requested=order.arms,
         arms=resolve_arms(order.arms, pointers),
         stable_knowledge=pointers.get("knowledge", {}).get("stable"),

@@ -31,7 +31,8 @@ class RunRecord:
     gateway_url: str
     question_set: str
     question_set_sha256: str
-    #: Splits, kinds and limit by which the questions were chosen, and how many were left out and why.
+    #: Splits, kinds and limit by which the questions were chosen, and the fingerprint of the set if it is
+    #: frozen.
     selection: Mapping[str, Any]
     #: As written on the command line, before `stable` and the like became ids.
     requested_arms: tuple[Arm, ...]

@@ -133,6 +133,13 @@ def check_frozen(folder: Path) -> Manifest | None:
     return manifest
 
 
+def frozen_sha256(path: Path) -> str | None:
+    """The fingerprint of a frozen set; None of one that is not, and of other formats."""
+    file = set_file(path)
+    manifest = check_frozen(file.parent) if file else None
+    return manifest.sha256 if manifest else None
+
+
 def require_open(folder: Path) -> None:
     """Refuse to change a frozen set."""
     if (manifest := check_frozen(folder)) is not None:

@@ -178,6 +178,8 @@ def test_a_set_is_split_frozen_run_and_its_holdout_opened_under_witness(
     assert opened[0]["version"].startswith("first: ")
     assert TUNED in opened[0]["version"]
 
+    record = json.loads((tmp_path / "first" / "run.json").read_text())
+    assert record["selection"]["frozen_sha256"] == manifest["sha256"]
     questions = folder / "questions.jsonl"
     questions.chmod(0o644)
     questions.write_text(questions.read_text().replace("$9", "$8"))
