@@ -12,6 +12,7 @@ from statistics import fmean
 
 from eval.advice.counts import Draws
 from eval.advice.evidence import ArmLog, CaseUsage
+from eval.advice.rates import measured_rates
 from eval.advice.team import Team
 from eval.arms import ArmKind
 from eval.stats import Interval, Pair
@@ -141,14 +142,14 @@ def _ms_price(team: Team) -> float:
 
 def _generation(arm: ArmLog, team: Team) -> tuple[Amount, Amount]:
     used = [usage.tokens for usage in arm.usage if usage.tokens]
-    prices = team.prices.of_tokens()
+    prices = _prices(arm, team)
     missing = ""
     if not used:
         missing = f"{_NO_EVIDENCE}: the run has no token counts"
     elif prices is None:
         missing = (
             f"{_NO_EVIDENCE}: prices.prompt_per_million and completion_per_million, "
-            "or engine_hour with both rates and utilisation"
+            "or engine_hour with utilisation, and both rates unless the run tells them"
         )
     if missing or prices is None:
         return Amount(name="prompt", amount=None, basis=missing), Amount(
@@ -165,6 +166,11 @@ def _generation(arm: ArmLog, team: Team) -> tuple[Amount, Amount]:
         Amount(name="prompt", amount=cost.prompt, basis=f"{mean.prompt:.0f} tokens, {cached}"),
         Amount(name="output", amount=cost.completion, basis=f"{mean.completion:.0f} tokens"),
     )
+
+
+def _prices(arm: ArmLog, team: Team) -> TokenPrices | None:
+    """Of a machine by the hour, each arm has its own: an adapter in use is slower than merged weights."""
+    return team.prices.of_tokens(measured_rates(arm.usage))
 
 
 def _mean_tokens(arm: ArmLog, used: Sequence[TokenCounts]) -> TokenCounts:
@@ -202,7 +208,7 @@ def _handoff(team: Team) -> float:
 
 def _case_costs(arm: ArmLog, team: Team) -> dict[str, float]:
     """Each answer's cost by the layers that have a price; empty where generation has none."""
-    prices = team.prices.of_tokens()
+    prices = _prices(arm, team)
     if prices is None or not any(usage.tokens for usage in arm.usage):
         return {}
     return {usage.case_id: _case_cost(usage, arm, team, prices) for usage in arm.usage}

@@ -71,6 +71,9 @@ class CaseUsage:
     retrieval_ms: float | None
     #: Passed to a person.
     handed_off: bool
+    #: Milliseconds until the first token, and of all generations.
+    first_token_ms: float | None = None
+    generation_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,4 +101,6 @@ def usage_of(case_id: str, seen: Observation) -> CaseUsage:
         cached_known=cached is not None,
         retrieval_ms=seen.timings_ms.get(_RETRIEVAL),
         handed_off=seen.status in _HANDED_OFF,
+        first_token_ms=seen.timings_ms.get("first_token"),
+        generation_ms=seen.timings_ms.get("generation"),
     )

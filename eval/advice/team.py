@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from eval.advice.rates import EngineRates
 from eval.errors import TeamFileError
 from serving.pricing import TokenPrices
 
@@ -49,7 +50,10 @@ class Wages(_Part):
 
 
 class Prices(_Part):
-    """Prices of what runs. Tokens have list prices, or follow from the engine's hour and measured rates."""
+    """Prices of what runs. Tokens have list prices, or follow from the engine's hour and measured rates.
+
+    Rates are those of the file, at your traffic, else those of the run, one answer at a time.
+    """
 
     prompt_per_million: float | None = Field(None, ge=0)
     cached_per_million: float | None = Field(None, ge=0)
@@ -65,8 +69,8 @@ class Prices(_Part):
     storage_gb_month: float | None = Field(None, ge=0)
     training_hour: float | None = Field(None, ge=0)
 
-    def of_tokens(self) -> TokenPrices | None:
-        """Prices of tokens; None where the file does not give enough to tell."""
+    def of_tokens(self, measured: EngineRates | None = None) -> TokenPrices | None:
+        """Prices of tokens; None where nothing tells them. Rates of the file come before those of the run."""
         if self.prompt_per_million is not None and self.completion_per_million is not None:
             cached = self.cached_per_million
             return TokenPrices(
@@ -75,19 +79,17 @@ class Prices(_Part):
                 cached=self.prompt_per_million if cached is None else cached,
                 completion=self.completion_per_million,
             )
-        if (
-            self.engine_hour is not None
-            and self.prompt_tokens_a_s
-            and self.completion_tokens_a_s
-            and self.utilisation
-        ):
-            return TokenPrices.of_machine(
-                an_hour=self.engine_hour,
-                prompt_tokens_a_s=self.prompt_tokens_a_s,
-                completion_tokens_a_s=self.completion_tokens_a_s,
-                utilisation=self.utilisation,
-            )
-        return None
+        reading, writing = self.prompt_tokens_a_s, self.completion_tokens_a_s
+        if measured is not None and reading is None and writing is None:
+            reading, writing = measured.prompt_tokens_a_s, measured.completion_tokens_a_s
+        if self.engine_hour is None or reading is None or writing is None or self.utilisation is None:
+            return None
+        return TokenPrices.of_machine(
+            an_hour=self.engine_hour,
+            prompt_tokens_a_s=reading,
+            completion_tokens_a_s=writing,
+            utilisation=self.utilisation,
+        )
 
 
 class Tuning(_Part):

@@ -10,6 +10,7 @@ import pytest
 from eval.advice.costs import Costs, costs_of
 from eval.advice.counts import Draws
 from eval.advice.evidence import ArmLog, CaseUsage, Row
+from eval.advice.rates import measured_rates
 from eval.advice.team import Team
 from eval.arms import ArmKind
 from eval.labelling.labels import Outcome
@@ -87,6 +88,24 @@ def test_an_answer_costs_its_uncached_prompt_its_output_its_search_and_its_hando
 def test_the_interval_of_answers_that_all_cost_the_same_is_that_cost() -> None:
     found = costs(TEAM, arm("rag", ArmKind.RAG, prompt=1200, cached=500)).arms[0]
     assert (found.low, found.high) == pytest.approx((found.an_answer, found.an_answer))
+
+
+def test_an_engine_hour_without_rates_is_priced_by_the_runs_own() -> None:
+    prices = {"engine_hour": 3.6, "utilisation": 0.5}
+    slow = replace(
+        RAG,
+        # 700 computed tokens in 0.7 s, 50 written in 0.5 s.
+        usage=tuple(replace(each, first_token_ms=700.0, generation_ms=1200.0) for each in RAG.usage),
+    )
+    found = costs({**TEAM, "prices": prices}, slow).arms[0]
+    amounts = {layer.name: layer.amount for layer in found.layers}
+    # 0.7 s and 0.5 s of a machine of a thousandth a second that is busy half of the time.
+    assert amounts["prompt"] == pytest.approx(0.7 * 0.001 / 0.5)
+    assert amounts["output"] == pytest.approx(0.5 * 0.001 / 0.5)
+    assert costs({**TEAM, "prices": prices}, RAG).arms[0].an_answer is None
+    assert measured_rates(slow.usage[:9]) is None
+    all_cached = [replace(each, tokens=TokenCounts(prompt=9, cached=9, completion=5)) for each in slow.usage]
+    assert measured_rates(all_cached) is None
 
 
 def test_cache_hits_that_nobody_measured_are_not_assumed() -> None:
