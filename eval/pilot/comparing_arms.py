@@ -33,11 +33,11 @@ class Compared:
         # Draws of a handful of clusters that all agree give no width, which says nothing of other questions.
         if seen.low is not None and seen.high is not None and seen.low < seen.high:
             between = f" ({seen.low * 100:+.0f} to {seen.high * 100:+.0f})"
-        shown = "" if self.shown else ", which so few questions do not show to be a difference"
+        shown = "" if self.shown else "; so few questions do not show a difference"
         return (
             f"{seen.second} passes {seen.second_passed} of {seen.n} questions, "
             f"{seen.first} {seen.first_passed}: {seen.value * 100:+.0f} points{between}, "
-            f"p {self.p:.3f}{shown}."
+            f"{_p(self.p)}{shown}."
         )
 
     @property
@@ -46,6 +46,10 @@ class Compared:
         seen = self.difference
         apart = seen.low is not None and seen.high is not None and (seen.low > 0 or seen.high < 0)
         return apart and self.p < 0.05
+
+
+def _p(value: float) -> str:
+    return "p below 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def arm_log(measured: Measured, name: str) -> ArmLog:

@@ -200,7 +200,7 @@ class Plan:
             report=DayReport(
                 sentences=(
                     f"{best} leaves {len(found)} of {len(arm_log(measured, best).decided)} questions wrong.",
-                    f"{len(behaviour)} of them are behaviour only: wrong with the gold documents too.",
+                    f"Behaviour only, wrong with the gold documents too: {len(behaviour)} of them.",
                     compared.sentence() if compared else "No question has gold documents to give.",
                 ),
                 tables=(

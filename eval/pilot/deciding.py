@@ -100,6 +100,11 @@ def choose(measured: Measured, folder: PilotFolder, state: PilotState, team: Tea
             sentences=(_verdict_sentence(advice),),
             tables=tuple(_guardrail_table(rail, rails) for rail in ("knowledge", "model", "both")),
             notes=(
+                *(
+                    f"Not to be rolled out as it is: {each.what} ({each.measured_text})."
+                    for each in rails
+                    if each.unfit
+                ),
                 *(f"{step.title} ({step.when}; {step.owner}): {step.why}." for step in advice.order),
                 *(
                     f"It would be {change.verdict.replace('_', ' ')} if {change.condition}."

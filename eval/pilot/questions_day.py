@@ -51,7 +51,8 @@ async def collect_questions(
     from eval.sets.redaction import Redactor
     from eval.sets.splitting import require_no_leak, split_questions
 
-    chosen = narrow(_read(source.path), source, today)
+    read = _read(source.path)
+    chosen = narrow(read, source, today)
     imported = add_questions((), chosen, redactor=Redactor() if source.redact else None)
     doubts = await check_documents(library, imported.questions, concurrency=concurrency)
     # A pilot looks at all of its questions: which of them a later gate may use is decided by `eval split`.
@@ -68,7 +69,13 @@ async def collect_questions(
             "as_of": today.isoformat(),
             "questions": len(questions),
         },
-        report=_report(source, imported, questions, name, [doubt.sentence() for doubt in doubts], fewest),
+        report=_report(
+            _Taken(read=len(read), imported=imported, questions=questions),
+            source,
+            name,
+            [doubt.sentence() for doubt in doubts],
+            fewest,
+        ),
     )
 
 
@@ -106,18 +113,21 @@ def _one_split(questions: Iterable[Question]) -> list[Question]:
     return [question.model_copy(update={"split": None}) for question in questions]
 
 
-def _report(
-    source: Source,
-    imported: Imported,
-    questions: Sequence[Question],
-    name: str,
-    doubts: Sequence[str],
-    fewest: int,
-) -> DayReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """What the source held, and what became the set."""
+
+    read: int
+    imported: Imported
+    questions: Sequence[Question]
+
+
+def _report(taken: _Taken, source: Source, name: str, doubts: Sequence[str], fewest: int) -> DayReport:
+    imported, questions = taken.imported, taken.questions
     types = Counter(question.task_type or NONE for question in questions)
     statuses = Counter(question.status or NONE for question in questions)
     clusters = Counter(question.cluster for question in questions)
-    taken = ", ".join(f"{n} {kind}" for kind, n in imported.redacted.items()) or "nothing"
+    redacted = ", ".join(f"{n} {kind}" for kind, n in imported.redacted.items()) or "nothing"
     least, most = ASKED_QUESTIONS
     notes = []
     if len(questions) < most:
@@ -136,8 +146,8 @@ def _report(
     return DayReport(
         sentences=(
             f"{len(questions)} questions in {len(clusters)} clusters and {len(types)} task types are frozen.",
-            f"{imported.read} were read from {source.path}, {imported.repeated} of them asked twice.",
-            f"Personal data taken out: {taken if source.redact else 'not looked for'}.",
+            f"{source.path} holds {taken.read}; {imported.read} were taken, {imported.repeated} repeated.",
+            f"Personal data taken out: {redacted if source.redact else 'not looked for'}.",
         ),
         tables=(
             _counted("Questions by task type", "task type", types, len(questions)),

@@ -1,7 +1,8 @@
 """Metrics for a rollout with thresholds from what the pilot measured, by the names of docs/telemetry.md.
 
-A threshold is the worse end of what was measured, so that a rollout as good as the pilot stays inside. What
-was not measured has no threshold: it is watched for a week first.
+A threshold is the worse end of what was measured, so that a rollout as good as the pilot stays inside, and
+never worse than what customers may get at all: a pilot beyond that is not one to roll out. What was not
+measured has no threshold: it is watched for a week first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from eval.advice.team import Team
 from eval.observations import Observation
 from eval.pilot.measuring import Measured
-from eval.stats import upper_bound, wilson
+from eval.stats import upper_bound
 
 #: Times may be so much longer under traffic than one question after the other.
 _SLOWER = 2.0
@@ -21,13 +22,23 @@ _SLOWER = 2.0
 _LONGER = 1.25
 _HOUR_S = 3600
 _FEWEST = 20
+#: Shares beyond which nothing is rolled out, however the pilot came out.
+_MOST_FAULTS = 0.20
+_MOST_ABSTAINED = 0.40
+_MOST_EMPTY = 0.10
+_MOST_REFUSED = 0.30
+_MOST_CUT = 0.05
+_MOST_FIXED = 0.10
+_MOST_DEGRADED = 0.02
+
+Rail = Literal["knowledge", "model", "both"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guardrail:
     """One metric of a rollout."""
 
-    rail: Literal["knowledge", "model", "both"]
+    rail: Rail
     what: str
     #: Metric, with the attributes that narrow it.
     telemetry: str
@@ -36,6 +47,8 @@ class Guardrail:
     threshold: float | None
     measured: float | None
     reason: str
+    #: The pilot was so bad here that a rollout would begin beyond any threshold.
+    unfit: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -56,7 +69,7 @@ class Guardrail:
             case "share":
                 return f"{value:.1%}"
             case "s":
-                return f"{value:.2f} s"
+                return f"{value:.2f} s" if value < _HOUR_S else f"{value / _HOUR_S:g} h"
             case "tokens" | "count":
                 return f"{value:.0f}"
 
@@ -79,6 +92,7 @@ def _knowledge(seen: Sequence[Observation], team: Team) -> Iterable[Guardrail]:
         "twinrail.answers{twinrail.answer.status=abstained} / twinrail.answers",
         seen,
         lambda each: each.status == "abstained",
+        most=_MOST_ABSTAINED,
     )
     yield _share(
         "knowledge",
@@ -86,6 +100,7 @@ def _knowledge(seen: Sequence[Observation], team: Team) -> Iterable[Guardrail]:
         "twinrail.retrieval.empty / gen_ai.client.operation.duration (count)",
         retrieved,
         lambda each: not each.retrieved,
+        most=_MOST_EMPTY,
     )
     yield _share(
         "knowledge",
@@ -93,6 +108,7 @@ def _knowledge(seen: Sequence[Observation], team: Team) -> Iterable[Guardrail]:
         "twinrail.requests.degraded{reason=retrieval} / twinrail.answers",
         seen,
         lambda each: "retrieval" in each.degraded,
+        most=_MOST_DEGRADED,
     )
     yield _time(
         "knowledge", "search, 95th percentile", "gen_ai.client.operation.duration", retrieved, "retrieval"
@@ -119,6 +135,7 @@ def _model(seen: Sequence[Observation]) -> Iterable[Guardrail]:
         "twinrail.answer.refusals / gen_ai.client.inference.duration (count)",
         drafted,
         lambda each: bool(each.draft and each.draft.failure),
+        most=_MOST_REFUSED,
     )
     yield _share(
         "model",
@@ -126,6 +143,7 @@ def _model(seen: Sequence[Observation]) -> Iterable[Guardrail]:
         "twinrail.generation.finishes{gen_ai.response.finish_reason=length} / twinrail.generation.finishes",
         drafted,
         lambda each: bool(each.draft and each.draft.finish_reason == "length"),
+        most=_MOST_CUT,
     )
     yield Guardrail(
         rail="model",
@@ -142,6 +160,7 @@ def _model(seen: Sequence[Observation]) -> Iterable[Guardrail]:
         "twinrail.requests.degraded{reason=generation} / twinrail.answers",
         seen,
         lambda each: "generation" in each.degraded,
+        most=_MOST_DEGRADED,
     )
     yield _time(
         "model", "generation, 95th percentile", "gen_ai.client.inference.duration", drafted, "generation"
@@ -174,41 +193,50 @@ def _both(measured: Measured, arm: str, seen: Sequence[Observation]) -> Iterable
         "twinrail.answers{twinrail.answer.status=fallback} / twinrail.answers",
         seen,
         lambda each: each.status == "fallback",
+        most=_MOST_FIXED,
     )
     rows = next(each for each in measured.logs.arms if each.name == arm).decided
-    failed = sum(row.failed for row in rows)
-    yield Guardrail(
-        rail="both",
-        what="reviewed turns that end in a fault (a sample of all turns, read by people)",
-        telemetry="twinrail.review.readings{twinrail.review.ending!=no_fault} / twinrail.review.readings",
-        unit="share",
-        threshold=wilson(failed, len(rows)).high if len(rows) >= _FEWEST else None,
-        measured=failed / len(rows) if rows else None,
-        reason=_enough(len(rows), f"upper end of the pilot's {failed} failures of {len(rows)}"),
+    yield _bounded(
+        "both",
+        "reviewed turns that end in a fault (a sample of all turns, read by people)",
+        "twinrail.review.readings{twinrail.review.ending!=no_fault} / twinrail.review.readings",
+        (sum(row.failed for row in rows), len(rows)),
+        most=_MOST_FAULTS,
     )
 
 
 def _share(
-    rail: Literal["knowledge", "model", "both"],
+    rail: Rail,
     what: str,
     telemetry: str,
     seen: Sequence[Observation],
     counts: Callable[[Observation], bool],
+    *,
+    most: float,
 ) -> Guardrail:
-    k, n = sum(counts(each) for each in seen), len(seen)
+    """Of answers."""
+    return _bounded(rail, what, telemetry, (sum(counts(each) for each in seen), len(seen)), most=most)
+
+
+def _bounded(rail: Rail, what: str, telemetry: str, counted: tuple[int, int], *, most: float) -> Guardrail:
+    k, n = counted
+    unfit = n >= _FEWEST and k > most * n
+    threshold = min(upper_bound(k, n), most) if n >= _FEWEST and not unfit else None
+    reason = _enough(n, f"upper bound (95 %) of the pilot's {k} of {n}, and no more than {most:.0%}")
     return Guardrail(
         rail=rail,
         what=what,
         telemetry=telemetry,
         unit="share",
-        threshold=upper_bound(k, n) if n >= _FEWEST else None,
+        threshold=threshold,
         measured=k / n if n else None,
-        reason=_enough(n, f"upper bound (95 %) of the pilot's {k} of {n}"),
+        reason=f"not to be rolled out: {k} of {n}, and {most:.0%} is the most" if unfit else reason,
+        unfit=unfit,
     )
 
 
 def _time(
-    rail: Literal["knowledge", "model", "both"],
+    rail: Rail,
     what: str,
     telemetry: str,
     seen: Sequence[Observation],
