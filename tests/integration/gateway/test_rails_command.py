@@ -48,7 +48,7 @@ async def test_a_plan_says_what_the_undo_then_does(gateway: Gateway, twinrail: C
     assert plan["plan"] == f"would make {gateway.stable} stable in place of {gateway.canary}"
     code, moved, _ = await twinrail("undo", "model")
     assert (code, moved["after"]["stable"]) == (0, gateway.stable)
-    code, moved, _ = await twinrail("undo", "knowledge", "--publish")
+    code, moved, _ = await twinrail("undo", "knowledge", "--publish", "--force")
     assert (code, moved["before"]["snapshot"], moved["after"]["snapshot"]) == (0, 1, 0)
 
 
