@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.labelling.labels import Label, LabelRecord, Outcome
 from eval.labelling.records import AUTO, HUMAN, Changes
-from eval.report import Table, as_markdown, as_text, bullets, counts, rate, rate_json
+from eval.report import Table, as_markdown, as_text, bullets, rate, rate_json
 from eval.stats import Rate
 
 HEADING = "## Failures by cause"
@@ -28,6 +28,8 @@ class ArmLabels:
     subs: Mapping[str, int]
     #: Labels that stand beside a primary one.
     contributing: Mapping[Label, int]
+    #: What was noted of answers that passed: drafts made good, questions rightly not answered.
+    noted: Mapping[str, int]
     #: Failures whose cause is open.
     open: Rate | None
 
@@ -103,7 +105,13 @@ def _arm(arm: str, records: Sequence[LabelRecord]) -> ArmLabels:
             for record in failed
             if record.primary and record.primary.sub
         ),
-        contributing=Counter(finding.label for record in judged for finding in record.contributing),
+        contributing=Counter(finding.label for record in failed for finding in record.contributing),
+        noted=Counter(
+            f"{finding.label}.{finding.sub}"
+            for record in judged
+            if record.primary is None
+            for finding in record.contributing
+        ),
         open=Rate(k=labels[Label.UNDETERMINED], n=len(failed)) if failed else None,
     )
 
@@ -161,6 +169,7 @@ def json_labels(labels: Labels) -> dict[str, Any]:
                 "contributing": {
                     label.value: arm.contributing[label] for label in Label if arm.contributing.get(label)
                 },
+                "noted_of_passed": dict(sorted(arm.noted.items())),
                 "undetermined_share": rate_json(arm.open),
             }
             for arm in labels.arms
@@ -196,30 +205,33 @@ def _tables(labels: Labels) -> Iterable[Table]:
     shown = [label for label in Label if any(arm.labels.get(label) for arm in labels.arms)]
     rows = [(label.value, *(_cell(arm.rate(label)) for arm in labels.arms)) for label in shown]
     rows.append(("cause open, of the failures", *(_cell(arm.open) for arm in labels.arms)))
-    rows.append(
-        (
-            "beside another cause",
-            *(counts({label.value: n for label, n in arm.contributing.items()}) for arm in labels.arms),
-        )
-    )
     rows.append(("lost by the machinery", *(str(arm.lost) for arm in labels.arms)))
     yield Table(title="Failures by primary label, k/n and 95 % interval", header=header, rows=tuple(rows))
-    subs = sorted({sub for arm in labels.arms for sub in arm.subs})
-    yield Table(
-        title="Finer causes",
-        header=header,
-        rows=tuple((sub, *(str(arm.subs.get(sub, 0)) for arm in labels.arms)) for sub in subs),
-    )
+    for title, counted in (
+        ("Finer causes", [arm.subs for arm in labels.arms]),
+        (
+            "Beside another cause",
+            [{label.value: count for label, count in arm.contributing.items()} for arm in labels.arms],
+        ),
+        ("Noted of answers that passed", [arm.noted for arm in labels.arms]),
+    ):
+        names = sorted({name for each in counted for name in each})
+        if names:
+            yield Table(
+                title=title,
+                header=header,
+                rows=tuple((name, *(str(each.get(name, 0)) for each in counted)) for name in names),
+            )
     yield Table(
         title="Failures by cluster, all arms",
         header=("", *(label.value for label in shown), "all"),
         rows=tuple(
             (
                 cluster,
-                *(str(counted.get(label, 0) or "-") for label in shown),
-                str(sum(counted.values())),
+                *(str(found.get(label, 0) or "-") for label in shown),
+                str(sum(found.values())),
             )
-            for cluster, counted in labels.clusters
+            for cluster, found in labels.clusters
         ),
     )
 
