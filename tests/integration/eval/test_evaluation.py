@@ -22,7 +22,8 @@ from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, STAFF_KEY, TUNED, Can
 from tests.fakes.gateway_thread import Served
 
 RIGHT = "Sync Plus is $9 a month."
-WRONG = "Sync Plus is $7 a month."
+#: A number that no question holds: what the customer said herself is not made up.
+WRONG = "Sync Plus is $77 a month."
 
 
 def tuned(question: str) -> CannedAnswer:
