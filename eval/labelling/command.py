@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,8 @@ from eval.labelling.asking import add_documents, add_reruns, read_reviews
 from eval.labelling.corpus import CorpusFile
 from eval.labelling.counterfactuals import RerunFile, Reruns
 from eval.labelling.labelling_report import count_labels, json_labels, markdown_labels, text_labels
-from eval.labelling.labels import LabelRecord, Outcome
-from eval.labelling.records import AUTO, LabelFile, changes, is_looked_up, label_run, turns_of
+from eval.labelling.records import LabelFile, changes, is_looked_up, label_run, turns_of
+from eval.labelling.sending import send
 from eval.record import RunData, RunFolder
 from eval.scorers import Scoring
 from eval.scoring import build_scoring
@@ -94,14 +91,15 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
         if options.reviews and client is not None:
             at_once = options.concurrency or settings.concurrency
             records = await read_reviews(data, records, client, at_once=at_once)
-        if options.send and client is not None and not options.dry_run:
-            await _send(client, data, records, at_once=options.concurrency or settings.concurrency)
-    counted = count_labels(records, changes(before, records))
-    if not options.dry_run:
-        labels.write(records)
-        report = folder.path / "report.md"
-        earlier = report.read_text(encoding="utf-8") if report.exists() else ""
-        folder.write("report.md", with_section(earlier, markdown_labels(counted)))
+        counted = count_labels(records, changes(before, records))
+        if not options.dry_run:
+            labels.write(records)
+            report = folder.path / "report.md"
+            earlier = report.read_text(encoding="utf-8") if report.exists() else ""
+            folder.write("report.md", with_section(earlier, markdown_labels(counted)))
+            if options.send and client is not None:
+                at_once = options.concurrency or settings.concurrency
+                await send(client, data, scoring, records, json_labels(counted), at_once=at_once)
     print(json.dumps(json_labels(counted), indent=2) if options.json else text_labels(counted), end="\n")
     print(f"twinrail eval: labels {labels.path}", file=sys.stderr)
     judged = max((arm.judged for arm in counted.arms), default=0)
@@ -137,40 +135,3 @@ async def _client(
     return await stack.enter_async_context(
         open_client(settings, url=url, concurrency=options.concurrency or settings.concurrency)
     )
-
-
-async def _send(
-    client: GatewayClient, data: RunData, records: Sequence[LabelRecord], *, at_once: int
-) -> None:
-    """The rules' labels, of every turn that was judged."""
-    askers = {case.id: case.asker for case in data.cases}
-    gate = asyncio.Semaphore(at_once)
-
-    async def put(record: LabelRecord) -> None:
-        async with gate:
-            await client.put_labels(record.turn_id, label_body(record), asker=askers[record.case_id])
-
-    judged = [
-        record for record in records if record.source == AUTO and record.outcome is not Outcome.RUN_ERROR
-    ]
-    await asyncio.gather(*(put(record) for record in judged))
-
-
-def label_body(record: LabelRecord) -> dict[str, Any]:
-    """A label as `PUT /v1/turns/{id}/labels` takes it; a turn that passed has none."""
-    primary = record.primary
-    return {
-        "label": primary.label if primary else None,
-        "sub": primary.sub if primary else "",
-        "rule": primary.rule if primary else "",
-        "contributing": [
-            {"label": finding.label, "sub": finding.sub, "rule": finding.rule}
-            for finding in record.contributing
-        ],
-        "checks": [asdict(check) for check in record.checks],
-        "criteria": record.criteria,
-        "source": record.source,
-        "reviewer": record.reviewer,
-        "note": record.note,
-        "cluster": record.cluster,
-    }

@@ -58,6 +58,8 @@ class FakeGateway:
     hidden: frozenset[str] = frozenset()
     #: Labels by turn, oldest first.
     labels: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: Scores by turn.
+    scores: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     #: Reports by name, and verdicts by rail and version, oldest first.
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class FakeGateway:
         app.router.add_get("/v1/documents/{id}", self._document)
         app.router.add_put("/v1/turns/{id}/labels", self._put_label)
         app.router.add_get("/v1/turns/{id}/labels", self._labels)
+        app.router.add_put("/v1/turns/{id}/scores", self._put_scores)
         app.router.add_put("/v1/reports/{name}", self._put_report)
         app.router.add_put("/v1/rails/{rail}/versions/{version}/verdict", self._put_verdict)
         return app
@@ -263,6 +266,11 @@ class FakeGateway:
             return _problem(404, "no such turn")
         body = await request.json()
         self.labels.setdefault(turn_id, []).append(body)
+        return web.json_response(body)
+
+    async def _put_scores(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.scores[request.match_info["id"]] = body["scores"]
         return web.json_response(body)
 
     async def _labels(self, request: web.Request) -> web.Response:

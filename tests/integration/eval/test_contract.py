@@ -14,8 +14,8 @@ from eval.arms import Arm, Pin, resolve_arms
 from eval.cases import Case
 from eval.client import GatewayClient
 from eval.labelling.checks import check
-from eval.labelling.command import label_body
 from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
+from eval.labelling.sending import label_body
 from gateway.access import ApiKey, Scope
 from gateway.schemas.answers import AnswerBody, AnswerRequest
 from gateway.schemas.documents import HistoryView

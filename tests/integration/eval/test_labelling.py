@@ -218,6 +218,18 @@ def test_labels_are_sent_for_turns_that_were_judged(
         Label.WRONG_TONE,
     ]
     assert {body["source"] for body in sent} == {"auto"}
+    scores = {
+        turn_id: {row["name"]: row["value"] for row in rows}
+        for turn_id, rows in served.gateway.scores.items()
+    }
+    assert len(scores) == 21
+    by_label = {body["label"]: turn_id for turn_id, (body,) in served.gateway.labels.items()}
+    assert scores[by_label[Label.WRONG_TONE]]["tone_kept"] == 0
+    assert scores[by_label[Label.HALLUCINATION]]["answer_right"] == 0
+    assert scores[by_label[None]]["answer_right"] == 1
+    assert "corrected" not in scores[by_label[None]], "what does not apply is no score"
+    report = served.gateway.reports[f"labels-{folder.name}"]
+    assert report["content"]["arms"]["rag_tuned"]["judged"] == 7
 
 
 def test_reviews_stand_beside_the_rules_and_agreement_is_told(

@@ -12,12 +12,13 @@ from eval.arms import choose_arms, resolve_arms
 from eval.cases import Case, CaseSet
 from eval.client import GatewayClient
 from eval.labelling.asking import add_documents, add_reruns
-from eval.labelling.command import label_body
 from eval.labelling.corpus import CorpusFile
 from eval.labelling.counterfactuals import RerunFile, Reruns
+from eval.labelling.labelling_report import count_labels, json_labels
 from eval.labelling.labels import LabelRecord
-from eval.labelling.records import label_run
+from eval.labelling.records import changes, label_run
 from eval.labelling.rules import decide
+from eval.labelling.sending import label_body, send
 from eval.record import RunData, RunFolder
 from eval.run import measure, plan
 from eval.scoring import build_scoring
@@ -153,11 +154,19 @@ async def test_labels_of_real_turns(database_url: str, tmp_path: Path) -> None:
             assert LabelRecord.from_json(record.as_json()) == record
             LabelBody.model_validate(label_body(record))
 
+        records = list(found.values())
+        counted = json_labels(count_labels(records, changes((), records)))
+        await send(client, data, scoring, records, counted, at_once=2)
         invented = found["rag_tuned", "price"]
-        await client.put_labels(invented.turn_id, label_body(invented))
         (stored,) = await client.labels(invented.turn_id)
         assert (stored["label"], stored["rule"], stored["source"]) == ("hallucination", "6d", "auto")
         assert [each["name"] for each in stored["checks"]] == [each.name for each in invented.checks]
+        for path, name in (
+            (f"turns/{invented.turn_id}/scores", "scores"),
+            ("reports/labels-real", "content"),
+        ):
+            status, body = await gateway.get(f"/v1/{path}", key=staff.secret)
+            assert (status, bool(body[name])) == (200, True), body
 
         await add_reruns(folder, data, scoring, client, at_once=2, out=io.StringIO())
         own = label()["rag_tuned", "price"].check("right_with_gold")
