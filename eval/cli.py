@@ -69,7 +69,10 @@ def main(argv: Sequence[str] | None = None, *, settings: EvalSettings | None = N
     except EvalError as exc:
         return _complain(str(exc), UNAVAILABLE if exc.retryable else USAGE)
     except KeyboardInterrupt:
-        return _complain("stopped; what was answered is kept, resume with --run DIR", _INTERRUPTED)
+        return _complain(
+            "stopped; what was answered is kept: the same command goes on (`eval run`: with --run DIR)",
+            _INTERRUPTED,
+        )
     return result
 
 

@@ -21,6 +21,7 @@ from eval.pilot.questions_day import Source
 from eval.pilot.reports import text_day
 from eval.pilot.state import DAYS, PilotFolder, PilotState, missing_days
 from eval.scoring import build_scoring
+from eval.sets.rows import parse_columns
 from eval.settings import EvalSettings
 
 DONE, THIN = 0, 4
@@ -60,6 +61,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="of the questions; again for more [dev, where there is one]",
     )
     parser.add_argument("--limit", type=_positive, metavar="N", help="a sample of N, spread over clusters")
+    parser.add_argument(
+        "--column", action="append", metavar="FIELD=COLUMN", help="a column with another name; again for more"
+    )
     parser.add_argument("--no-redact", action="store_true", help="the questions hold no personal data")
     parser.add_argument(
         "--team", type=Path, metavar="FILE", help="team file (TOML) [team.toml beside the questions' folder]"
@@ -104,6 +108,7 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
             path=Path(said["questions"]),
             splits=tuple(said["splits"]),
             limit=said["limit"],
+            columns=parse_columns(said["columns"]),
             redact=said["redact"],
             seed=settings.seed,
         ),
@@ -137,6 +142,7 @@ def _options(options: argparse.Namespace, state: PilotState, settings: EvalSetti
         "questions": str(questions.resolve()),
         "splits": options.split or known.get("splits", []),
         "limit": options.limit or known.get("limit"),
+        "columns": options.column or known.get("columns", []),
         "redact": redact and not options.no_redact,
         "team": str(Path(team).resolve()) if team else None,
     }

@@ -76,6 +76,7 @@ class Plan:
         how = {
             "splits": list(source.splits),
             "limit": source.limit,
+            "columns": dict(source.columns),
             "redact": source.redact,
             "seed": source.seed,
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,7 +20,9 @@ from eval.pilot.reports import DayReport
 from eval.report import Table
 from eval.sets.checking import Library, check_documents
 from eval.sets.freezing import NONE, freeze
-from eval.sets.questions import Question, canonical_bytes, read_questions, set_file, write_questions
+from eval.sets.questions import Question, canonical_bytes, write_questions
+from eval.sets.rows import Rows
+from eval.sets.sources import notes_of, read_source
 
 if TYPE_CHECKING:
     from eval.sets.importing import Imported
@@ -38,6 +40,8 @@ class Source:
     path: Path
     splits: Sequence[str]
     limit: int | None
+    #: Field -> column of a table, where they are called differently.
+    columns: Mapping[str, str]
     redact: bool
     seed: int
 
@@ -51,8 +55,8 @@ async def collect_questions(
     from eval.sets.redaction import Redactor
     from eval.sets.splitting import require_no_leak, split_questions
 
-    read = _read(source.path)
-    chosen = narrow(read, source, today)
+    rows = read_source(source.path, source.columns)
+    chosen = narrow(rows.questions, source, today)
     imported = add_questions((), chosen, redactor=Redactor() if source.redact else None)
     doubts = await check_documents(library, imported.questions, concurrency=concurrency)
     # A pilot looks at all of its questions: which of them a later gate may use is decided by `eval split`.
@@ -70,25 +74,13 @@ async def collect_questions(
             "questions": len(questions),
         },
         report=_report(
-            _Taken(read=len(read), imported=imported, questions=questions),
+            _Taken(rows=rows, imported=imported, questions=questions),
             source,
             name,
             [doubt.sentence() for doubt in doubts],
             fewest,
         ),
     )
-
-
-def _read(path: Path) -> Sequence[Question]:
-    """Questions of a set, of a table or JSONL file, or of a folder of questions."""
-    from eval.sets.importing import questions_of_cases
-    from eval.sets.rows import parse_columns, read_rows
-
-    if (file := set_file(path)) is not None:
-        return read_questions(file)
-    if path.is_dir() or path.name == "queries.jsonl":
-        return questions_of_cases(path)
-    return read_rows(path, parse_columns([])).questions
 
 
 def narrow(questions: Sequence[Question], source: Source, today: date) -> list[Question]:
@@ -117,7 +109,7 @@ def _one_split(questions: Iterable[Question]) -> list[Question]:
 class _Taken:
     """What the source held, and what became the set."""
 
-    read: int
+    rows: Rows
     imported: Imported
     questions: Sequence[Question]
 
@@ -129,7 +121,7 @@ def _report(taken: _Taken, source: Source, name: str, doubts: Sequence[str], few
     clusters = Counter(question.cluster for question in questions)
     redacted = ", ".join(f"{n} {kind}" for kind, n in imported.redacted.items()) or "nothing"
     least, most = ASKED_QUESTIONS
-    notes = []
+    notes = notes_of(taken.rows)
     if len(questions) < most:
         notes.append(f"The plan asks for {least} to {most} questions and more; there are {len(questions)}.")
     if untagged := types.get(NONE):
@@ -146,7 +138,10 @@ def _report(taken: _Taken, source: Source, name: str, doubts: Sequence[str], few
     return DayReport(
         sentences=(
             f"{len(questions)} questions in {len(clusters)} clusters and {len(types)} task types are frozen.",
-            f"{source.path} holds {taken.read}; {imported.read} were taken, {imported.repeated} repeated.",
+            (
+                f"{imported.read} of the {len(taken.rows.questions)} of {source.path} were taken, "
+                f"{imported.repeated} of them repeated."
+            ),
             f"Personal data taken out: {redacted if source.redact else 'not looked for'}.",
         ),
         tables=(

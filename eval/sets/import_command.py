@@ -18,9 +18,9 @@ from eval.connecting import open_client
 from eval.errors import CaseFileError, GatewayRefusedError, GatewayUnavailableError
 from eval.sets.checking import check_documents
 from eval.sets.command import DONE, add_shared, say_json
-from eval.sets.freezing import check_frozen
-from eval.sets.questions import Question, read_questions, set_file
-from eval.sets.rows import COLUMNS, parse_columns, read_rows
+from eval.sets.questions import Question
+from eval.sets.rows import COLUMNS, parse_columns
+from eval.sets.sources import notes_of, read_source
 from eval.settings import EvalSettings
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ async def run_import(options: argparse.Namespace, settings: EvalSettings) -> int
 
 
 async def _read(options: argparse.Namespace, settings: EvalSettings) -> _Source:
-    from eval.sets.importing import questions_of_cases, questions_of_turns
+    from eval.sets.importing import questions_of_turns
 
     if options.column and options.file is None:
         raise CaseFileError(
@@ -160,18 +160,8 @@ async def _read(options: argparse.Namespace, settings: EvalSettings) -> _Source:
         from eval.sets.proposals import PROPOSED, read_accepted
 
         return _Source(questions=read_accepted(Path(options.accepted or options.set / PROPOSED)))
-    if (file := set_file(options.file)) is not None:
-        check_frozen(file.parent)
-        return _Source(questions=read_questions(file))
-    if options.file.is_dir() or options.file.name == "queries.jsonl":
-        return _Source(questions=questions_of_cases(options.file))
-    rows = read_rows(options.file, parse_columns(options.column))
-    notes = []
-    if rows.ignored:
-        notes.append(f"columns that mean nothing here: {', '.join(rows.ignored)}")
-    if rows.blank:
-        notes.append(f"{rows.blank} rows without a question left out")
-    return _Source(questions=rows.questions, notes=notes)
+    rows = read_source(options.file, parse_columns(options.column))
+    return _Source(questions=rows.questions, notes=notes_of(rows))
 
 
 @asynccontextmanager

@@ -133,7 +133,15 @@ def questions(n: int, split: str | None = None) -> list[Question]:
 
 
 def source(**changes: object) -> Source:
-    values = {"path": Path("asked.csv"), "splits": (), "limit": None, "redact": True, "seed": 1, **changes}
+    values = {
+        "path": Path("asked.csv"),
+        "splits": (),
+        "limit": None,
+        "columns": {},
+        "redact": True,
+        "seed": 1,
+        **changes,
+    }
     return Source(**values)  # type: ignore[arg-type]
 
 
