@@ -357,7 +357,7 @@ def test_ctrl_c_keeps_what_was_answered(served: Served, questions: Path, tmp_pat
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "resume with --run" in errors
+    assert "with --run DIR" in errors
     assert "Traceback" not in errors
     assert json.loads((folder / "run.json").read_text())["sessions"][0]["outcome"] == "interrupted"
 
