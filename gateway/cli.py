@@ -44,6 +44,7 @@ from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore
 from serving.client import ChatClient
+from serving.entailment import OnnxEntailment
 from serving.errors import ServingError
 from serving.grounding import check_sentence
 from serving.pool import EnginePool
@@ -153,7 +154,10 @@ async def _run(
                 engines=engines,
                 chat=chat,
                 check_sentence=partial(
-                    check_sentence, fixed=wording.all(), threshold=models.support_threshold
+                    check_sentence,
+                    fixed=wording.all(),
+                    threshold=models.support_threshold,
+                    entailment=OnnxEntailment(models.entailment_model) if models.entailment_model else None,
                 ),
                 check_tone=check_tone,
                 count_tokens=token_counter(settings.tokenizer) if settings.tokenizer else estimate_tokens,

@@ -7,6 +7,7 @@ closing the stream, the generation behind it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -115,7 +116,8 @@ class Drafter:
         try:
             async with aclosing(self._sentences(order, progress)) as sentences:
                 async for sentence in sentences:
-                    checked = self._check(sentence, order, progress)
+                    # In a thread: a check that asks a model must not hold up the other answers.
+                    checked = await asyncio.to_thread(self._check, sentence, order, progress)
                     if progress.looping:  # read on for evaluation only; the loop is what the draft failed by
                         continue
                     if refused is None and not checked.released:
@@ -135,7 +137,7 @@ class Drafter:
         elif progress.looping:
             yield _failed(progress, "repetitive", "the model repeats itself")
         else:
-            yield self._finish(order, progress)
+            yield await asyncio.to_thread(self._finish, order, progress)
 
     async def _sentences(self, order: DraftOrder, progress: _Progress) -> AsyncGenerator[str]:
         """Complete sentences of the answer's text, as early as they are known to be complete."""

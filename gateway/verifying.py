@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from gateway import instruments as names
@@ -88,7 +89,8 @@ class Verifier:
     async def _cite(
         self, question: Question, turn: TurnDraft, context: Context, result: DraftResult, parsed: Parsed
     ) -> Accepted:
-        evidence, flags = gather_evidence(
+        evidence, flags = await asyncio.to_thread(
+            gather_evidence,
             result.sentences,
             parsed.cited,
             context.passages,

@@ -27,8 +27,6 @@ from serving.evidence_windows import MOST, evidence_windows
 from serving.grounding import Signs
 from serving.prompting import Passage
 
-#: The model that ships with this package.
-PACKAGED = Path(__file__).parent / "entailment_model"
 MODEL_FILES = ("model.onnx", "tokenizer.json")
 #: The marks of MiniLM's tokenizer.
 CLS, SEP, PAD = 101, 102, 0
@@ -102,7 +100,7 @@ class OnnxEntailment:
     Runs in the caller's thread: the caller that must not wait calls it in a worker thread.
     """
 
-    def __init__(self, folder: Path = PACKAGED, *, deadline_s: float = DEADLINE_S, most: int = MOST) -> None:
+    def __init__(self, folder: Path, *, deadline_s: float = DEADLINE_S, most: int = MOST) -> None:
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in MODEL_FILES}

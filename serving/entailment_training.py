@@ -1,7 +1,7 @@
 """Train the entailment model: a linear program from files of rows to a model folder and a record of it.
 
     python -m deploy.grounding_rows --labelled ../shared/data/groundedness --demo deploy/demo --out rows.jsonl
-    python -m serving.entailment_training --rows rows.jsonl --out serving/entailment_model
+    python -m serving.entailment_training --rows rows.jsonl --out DIR
 
 Two losses: whether the window supports the claim, and, where the wrong words are known, which ones they are.
 The held folds are never trained on; they say how far the logit can be trusted (calibration) and choose the

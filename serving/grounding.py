@@ -102,6 +102,10 @@ class Signs:
         denied = _NEGATION_COST * self.contradicted
         return max(0.0, self.overlap - denied) * _PENALTY ** len(self.missing)
 
+    def is_denied(self, threshold: float) -> bool:
+        """Whether it is a negation that keeps the score below the threshold."""
+        return self.overlap >= threshold > self.overlap - _NEGATION_COST * self.contradicted
+
 
 def word_signs(sentence: str, passages: Sequence[Passage], *, question: str = "") -> Signs:
     """The signs of a sentence by themselves."""
@@ -120,8 +124,8 @@ def check_sentence(
     """Check one sentence against the passages that the model was shown.
 
     Values and names that the customer used in the `question` may be repeated; `fixed` wordings claim nothing.
-    With `entailment` its probability and its threshold decide, and missing values still refuse; without it,
-    and where it runs out of time, the words' score and `threshold` do.
+    With `entailment` its probability and its threshold decide what is left when missing values and differing
+    negations have refused; without it, and where it runs out of time, the words' score and `threshold` do.
     """
     bare = " ".join(sentence.split())
     if any(bare and bare in wording for wording in fixed):
@@ -134,8 +138,9 @@ def check_sentence(
             supported=not look.is_claim, score=0.0, is_claim=look.is_claim, unsupported=signs.missing
         )
     score = signs.score
-    # Where words alone refuse, they have named what is wrong, and no model talks it away.
-    if entailment is not None and look.is_claim:
+    # Where a value is missing or a negation differs, words have named what is wrong, and no model talks it
+    # away.
+    if entailment is not None and look.is_claim and not signs.missing and not signs.is_denied(threshold):
         probability = entailment.probability(bare, seen.passages, signs)
         if probability is not None:
             score, threshold = probability, entailment.threshold

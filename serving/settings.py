@@ -49,6 +49,8 @@ class ServingSettings(BaseSettings):
     wording_file: Path | None = None
     #: Words of overlap (0 to 1) from which a sentence counts as supported.
     support_threshold: float = Field(default=0.4, ge=0, le=1)
+    #: Folder of an entailment model that decides what words and values cannot; without one they decide alone.
+    entailment_model: Path | None = None
 
     @field_validator("engines")
     @classmethod

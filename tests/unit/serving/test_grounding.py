@@ -207,6 +207,12 @@ def test_no_model_talks_a_missing_value_away() -> None:
     assert support.unsupported == ("$15",)
 
 
+def test_no_model_talks_a_negation_away() -> None:
+    model = Believer(1.0)
+    assert not check_sentence("Monthly renewals are refunded.", PASSAGES, entailment=model).supported
+    assert model.asked == []
+
+
 def test_a_model_out_of_time_leaves_the_decision_to_the_words() -> None:
     for sentence in ("Monthly renewals are not refunded.", "Monthly renewals are refunded.", "Cats sleep."):
         late = check_sentence(sentence, PASSAGES, entailment=Believer(None))
