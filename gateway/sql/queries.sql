@@ -36,7 +36,7 @@ SELECT t.id, t.status, left(t.question, %(question_characters)s) AS question, t.
     t.model_version, t.knowledge_arm, t.model_arm, t.degraded, t.trace_id, t.created_at, r.ticket,
     t.used - '{prompt,passages,checks,flags,filters,principals,pin,retrieval}'::text[] AS used
 FROM gateway.turn t LEFT JOIN gateway.review r ON r.turn_id = t.id
-WHERE (%(sees_all)s OR t.key_id = %(key_id)s OR t.used->'principals' <@ to_jsonb(%(principals)s::text[]))
+WHERE (%(sees_all)s OR t.key_id = %(key_id)s OR t.principals <@ to_jsonb(%(principals)s::text[]))
     AND (%(before)s::uuid IS NULL OR t.id < %(before)s::uuid)
 ORDER BY t.created_at DESC, t.id DESC LIMIT %(limit)s;
 

@@ -35,7 +35,9 @@ CREATE TABLE gateway.turn (
     -- The answer as it was sent.
     answer          jsonb,
     -- Everything that was used: principals, filters, hits, prompt, drafts, checks, timings, usage, problem.
-    used            jsonb NOT NULL
+    used            jsonb NOT NULL,
+    -- Whose documents it holds, which decides who may see it; apart, so that a list need not unpack `used`.
+    principals      jsonb GENERATED ALWAYS AS (used -> 'principals') STORED
 );
 CREATE INDEX turn_latest_v1 ON gateway.turn (tenant, created_at DESC);
 CREATE INDEX turn_conversation_v1 ON gateway.turn (tenant, conversation_id, created_at);

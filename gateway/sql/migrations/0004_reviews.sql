@@ -117,7 +117,7 @@ CREATE VIEW gateway.review_row WITH (security_invoker = true) AS
 SELECT r.turn_id AS id, r.reasons, r.ticket, r.state, r.ending, r.label, r.sub, r.note, r.corrected_answer, r.closed_by,
     r.closed_at, r.readers, r.same_label, r.same_ending, r.reopened_at, r.created_at AS opened_at,
     t.key_id, t.question, t.status, t.pinned, t.created_at AS asked_at, t.knowledge_version, t.model_version,
-    t.answer ->> 'answer' AS answer, t.used -> 'principals' AS principals, t.used -> 'hits' -> 0 AS nearest,
+    t.answer ->> 'answer' AS answer, t.principals, t.used -> 'hits' -> 0 AS nearest,
     p.label AS proposed_label, p.sub AS proposed_sub, p.rule AS proposed_rule, p.criteria,
     p.id IS NOT NULL AS is_labelled, coalesce(p.cluster, '') AS cluster
 FROM gateway.review r
