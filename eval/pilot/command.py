@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ from eval.settings import EvalSettings
 DONE, THIN = 0, 4
 #: As the gateway takes it.
 _LONGEST_NAME = 120
+_ODD = re.compile(r"[^A-Za-z0-9._-]")
 
 _EXAMPLE = """examples:
   twinrail pilot pilots/march --questions export.csv --team team.toml   day 1; the next call does day 2
@@ -74,7 +76,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--redo", action="store_true", help="do days again whose inputs changed, or the one that --day names"
     )
-    parser.add_argument("--send", action="store_true", help="store the pilot in the gateway as a report")
+    parser.add_argument(
+        "--send", action="store_true", help="store labels, metrics and the pilot in the gateway"
+    )
     parser.add_argument("--url", help="address of the gateway [EVAL_GATEWAY_URL]")
     parser.add_argument("--schema", type=Path, metavar="FILE", help="the task's JSON Schema [support_answer]")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
@@ -118,6 +122,7 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     state = await Guide(folder=folder, days=plan.days(), say=_say).go(asked, redo=options.redo)
     if options.send:
         async with plan.connect() as client:
+            await plan.bench.send(client, state.run_number)
             await _send(client, folder, state, url)
     shown = [view for view in views(state) if view.day in asked]
     if options.json:
@@ -167,7 +172,7 @@ def _say_plan(folder: PilotFolder, state: PilotState, said: Mapping[str, Any], a
 
 
 async def _send(client: GatewayClient, folder: PilotFolder, state: PilotState, url: str) -> None:
-    name = f"pilot-{folder.path.resolve().name}"[:_LONGEST_NAME]
+    name = _ODD.sub("-", f"pilot-{folder.path.resolve().name}")[:_LONGEST_NAME]
     await client.put_report(name, kind="pilot", content=state.as_json())
     _say(f"stored at {url} as {name}")
 

@@ -24,8 +24,9 @@ from eval.gating.gate_report import with_section
 from eval.labelling.asking import add_documents
 from eval.labelling.corpus import CorpusFile
 from eval.labelling.counterfactuals import RerunFile, Reruns
-from eval.labelling.labelling_report import Labels, count_labels, markdown_labels
+from eval.labelling.labelling_report import Labels, count_labels, json_labels, markdown_labels
 from eval.labelling.records import LabelFile, changes, label_run
+from eval.labelling.sending import send
 from eval.record import RunData, RunFolder
 from eval.report import json_report, markdown_report
 from eval.run import measure, plan
@@ -110,6 +111,16 @@ class Workbench:
             logs=read_logs(folder),
             draws=Draws(resamples=self.settings.resamples, seed=self.settings.seed),
         )
+
+    async def send(self, client: GatewayClient, number: int) -> None:
+        """Labels and metrics beside the turns of the run, its counts as a report; nothing before day 2."""
+        folder = self.run_folder(number)
+        if not LabelFile(folder.path).exists:
+            return
+        records = LabelFile(folder.path).read()
+        counted = json_labels(count_labels(records, changes(records, records)))
+        at_once = self.settings.concurrency
+        await send(client, folder.read(), self.scoring, records, counted, at_once=at_once)
 
     async def _with_arms(
         self,

@@ -140,7 +140,7 @@ def _report(taken: _Taken, source: Source, name: str, doubts: Sequence[str], few
             f"{len(questions)} questions in {len(clusters)} clusters and {len(types)} task types are frozen.",
             (
                 f"{imported.read} of the {len(taken.rows.questions)} of {source.path} were taken, "
-                f"{imported.repeated} of them repeated."
+                f"{imported.repeated} repeated."
             ),
             f"Personal data taken out: {redacted if source.redact else 'not looked for'}.",
         ),

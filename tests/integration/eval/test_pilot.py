@@ -147,6 +147,9 @@ async def test_the_whole_week_with_one_command(
     assert {"pilot.html", "advice.html", "advice.json"} <= {path.name for path in folder.iterdir()}
     _, stored = await gateway.get("/v1/reports/pilot-pilot", key=gateway.keys.evaluation)
     assert stored["kind"] == "pilot"
+    turn = run.observations["q0", "prompt_only"].turn_id
+    _, found = await gateway.get(f"/v1/turns/{turn}/labels", key=gateway.keys.evaluation)
+    assert [label["label"] for label in found["labels"]] == ["missing_knowledge"]
 
     asked_so_far = len(gateway.vllm.requests)
     assert await pilot(settings_for(gateway), str(folder), "--all") == command.THIN
@@ -194,6 +197,37 @@ async def test_a_gateway_that_goes_away_leaves_the_day_to_be_gone_on_with(
     assert list(done(folder).days) == [1, 2]
     await pilot(ours, str(folder))
     assert list(done(folder).days) == [1, 2, 3]
+
+
+async def test_an_export_becomes_a_frozen_set_without_personal_data(gateway: Gateway, tmp_path: Path) -> None:
+    rows = [
+        "Message,task_type,Ticket",
+        f"{REFUND_QUESTION} Write to ann.lee@example.org,billing,17",
+        f"{PRICE_QUESTION},billing,18",
+        f"{PRICE_QUESTION},billing,19",
+        f"{GUESTS},,20",
+    ]
+    export = tmp_path / "export.csv"
+    export.write_text("\n".join(rows), encoding="utf-8")
+    folder, ours = tmp_path / "pilot", settings_for(gateway)
+    words = (str(folder), "--questions", str(export), "--column", "text=Message")
+    assert await pilot(ours, *words) == command.DONE
+    day = done(folder).days[1]
+    kept = (folder / day.outputs["set"] / "questions.jsonl").read_text(encoding="utf-8")
+    assert "ann.lee" not in kept
+    assert day.outputs["questions"] == 3
+    report = (folder / day.file).read_text(encoding="utf-8")
+    assert "4 of the 4 of" in report
+    assert "1 repeated" in report
+    assert "Personal data taken out: 1 email" in report
+    assert "| billing | 2 |" in report
+    for said in ("1 questions have no task type", "3 questions have no status", "mean nothing here: Ticket"):
+        assert said in report
+    export.write_text("\n".join(rows[:-1]), encoding="utf-8")
+    with pytest.raises(PilotError, match=r"day 1: inputs changed since .*\(questions was "):
+        await pilot(ours, str(folder))
+    await pilot(ours, str(folder), "--day", "1", "--redo")
+    assert done(folder).days[1].outputs["questions"] == 2
 
 
 async def test_bad_input_is_named(gateway: Gateway, tmp_path: Path) -> None:
