@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from eval.errors import CaseFileError
 from eval.lines import Places, parse_line, read_lines
+from eval.qrels import group_by_gold, read_qrels
 from eval.sets.freezing import check_frozen
 from eval.sets.questions import Question, read_questions, set_file
 from eval.sets.questions import Status as QuestionStatus
@@ -344,7 +345,7 @@ def _load_labelled(file: Path) -> list[Case]:
         case_id: (*row.gold, *([f"group:{group}"] if (group := row.group or row.topic) else ()))
         for case_id, row in rows.items()
     }
-    topics = _group_by_gold(shared)
+    topics = group_by_gold(shared)
     return [
         Case(
             id=case_id,
@@ -364,7 +365,7 @@ def _load_labelled(file: Path) -> list[Case]:
 
 
 def _load_queries(file: Path, qrels: Path) -> list[Case]:
-    gold = _load_qrels(qrels) if qrels.is_file() else {}
+    gold = read_qrels(qrels) if qrels.is_file() else {}
     seen = Places()
     rows: list[_QueryRow] = []
     for number, line in read_lines(file):
@@ -373,7 +374,7 @@ def _load_queries(file: Path, qrels: Path) -> list[Case]:
         if not row.text.strip():
             raise CaseFileError(file=file, line=number, field="text", what="is empty", fix="fill it in")
         rows.append(row)
-    topics = _group_by_gold({row.id: gold.get(row.id, ()) for row in rows})
+    topics = group_by_gold({row.id: gold.get(row.id, ()) for row in rows})
     return [
         Case(
             id=row.id,
@@ -388,38 +389,3 @@ def _load_queries(file: Path, qrels: Path) -> list[Case]:
         )
         for row in rows
     ]
-
-
-def _load_qrels(file: Path) -> dict[str, tuple[str, ...]]:
-    gold: defaultdict[str, list[str]] = defaultdict(list)
-    for number, line in read_lines(file):
-        parts = line.decode("utf-8", "replace").split("\t")
-        if number == 1 and parts[0] == "query-id":
-            continue
-        if len(parts) != 3 or not parts[2].strip().lstrip("-").isdigit():
-            raise CaseFileError(
-                file=file,
-                line=number,
-                what="not query-id, corpus-id, score",
-                fix="separate three fields by tabs",
-            )
-        if int(parts[2]) > 0:
-            gold[parts[0]].append(parts[1])
-    return {query: tuple(documents) for query, documents in gold.items()}
-
-
-def _group_by_gold(gold: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Name each question's cluster: questions linked by shared gold documents go together."""
-    leader: dict[str, str] = {}
-
-    def find(key: str) -> str:
-        while leader.setdefault(key, key) != key:
-            leader[key] = leader[leader[key]]
-            key = leader[key]
-        return key
-
-    for query, documents in gold.items():
-        find(f"q:{query}")
-        for document in documents:
-            leader[find(f"d:{document}")] = find(f"q:{query}")
-    return {query: find(f"q:{query}").removeprefix("q:") for query in gold}
