@@ -1,4 +1,4 @@
-"""Judgements of the public sets: which documents hold a question's answer, and which questions go together."""
+"""Judgements of the public sets: which documents hold an answer, and which questions go together."""
 
 from __future__ import annotations
 
