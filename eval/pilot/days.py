@@ -15,6 +15,7 @@ from eval.arms import DEFAULT_ARMS, OTHER_ARMS, Arm
 from eval.cases import CaseSet, load_cases
 from eval.client import GatewayClient
 from eval.errors import PilotError
+from eval.labelling.labels import Label
 from eval.pilot.comparing_arms import (
     Compared,
     arm_log,
@@ -142,7 +143,7 @@ class Plan:
                     moved_table(measured, PROMPT, RAG),
                     cluster_table(arm_log(measured, RAG).rows),
                 ),
-                notes=(_open_causes(measured, RAG),) if _open_causes(measured, RAG) else (),
+                notes=tuple(filter(None, (_open_causes(measured, RAG),))),
                 thin=measured.summary.thin,
                 files=self._files(state),
             ),
@@ -210,7 +211,7 @@ class Plan:
                     _behaviours(measured, best),
                     cluster_table(each.row for each in found),
                 ),
-                notes=(_open_causes(measured, best),) if _open_causes(measured, best) else (),
+                notes=tuple(filter(None, (_open_causes(measured, best), _cut_documents(measured)))),
                 thin=measured.summary.thin,
                 files=(NOT_FIXED, *self._files(state)),
             ),
@@ -292,6 +293,17 @@ def _open_causes(measured: Measured, name: str) -> str:
     return (
         f"{n} failures of {name} have no decided cause yet: day 5 gives the gold documents and decides most; "
         "`twinrail eval label` with --rerun, or a reader, decides the rest."
+    )
+
+
+def _cut_documents(measured: Measured) -> str:
+    """Whole articles may be longer than a prompt: then the oracle is less than it could be."""
+    n = sum(row.failed and row.label is Label.WRONG_RETRIEVAL for row in arm_log(measured, ORACLE).decided)
+    if not n:
+        return ""
+    return (
+        f"{n} answers of {ORACLE} lacked a fact in the prompt all the same, because whole articles are cut to "
+        "its budget: what the gold documents gain is the least that they can."
     )
 
 
