@@ -302,7 +302,7 @@ def _cut_documents(measured: Measured) -> str:
     if not n:
         return ""
     return (
-        f"{n} answers of {ORACLE} lacked a fact in the prompt all the same, because whole articles are cut to "
+        f"{n} answers of {ORACLE} lacked a fact in the prompt as well, because whole articles are cut to "
         "its budget: what the gold documents gain is the least that they can."
     )
 
