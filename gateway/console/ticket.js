@@ -1,6 +1,6 @@
 // One turn on one screen: the ticket, the answer as the customer saw it, its sources, what is proposed and what is said.
 
-import { el, link, pill } from "./elements.js";
+import { el, link, pill, score } from "./elements.js";
 import { ENDINGS, LABELS, plain, sourcesOf } from "./readings.js";
 
 const TONES = { answered: "good", abstained: "warn", clarify: "warn", escalated: "warn", fallback: "bad", failed: "bad", client_cancelled: "plain" };
@@ -61,7 +61,16 @@ function sources(turn) {
     el("h3", {}, cited.length ? "What it cites" : "It cites nothing"),
     cited.length ? el("ul", {}, cited.map(source)) : null,
     besides.length ? el("details", { class: "inner", open: !cited.length }, el("summary", {}, `${besides.length} more ${besides.length === 1 ? "passage" : "passages"} in the prompt`), el("ul", {}, besides.map(source))) : null,
-    !cited.length && !besides.length ? el("p", { class: "muted" }, "The model was shown no passage.") : null);
+    !cited.length && !besides.length ? found(turn) : null);
+}
+
+// Without a prompt there are no passages; what retrieval had found says whether the article is missing or was missed.
+function found(turn) {
+  const { hits = [], confidence, retrieval } = turn.used;
+  const sure = typeof confidence === "number" ? ` Confidence ${confidence.toFixed(2)}${typeof retrieval?.abstain_below === "number" ? `, too little below ${retrieval.abstain_below.toFixed(2)}` : ""}.` : "";
+  if (!hits.length) return el("p", { class: "muted" }, `Retrieval found nothing.${sure}`);
+  return [el("p", { class: "muted" }, `The model was shown no passage. Retrieval had found:${sure}`),
+    el("ol", { class: "hits" }, hits.map((hit) => el("li", {}, hit.title || hit.document_id, el("span", { class: "muted" }, ` ${hit.document_id} · ${score(hit.score)}`))))];
 }
 
 const verdicts = { true: ["✓", "yes", "good"], false: ["✕", "no", "bad"], null: ["?", "could not be told", "muted"] };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -207,6 +208,57 @@ async def test_filters_and_a_key_that_may_not_review(gateway: Gateway, page: Pag
     )
     await shown_is(page, disliked)
     assert await page.evaluate(PROGRESS) == "0 of 2 read"
+
+
+async def test_an_abstention_shows_what_was_found_and_sources_show_their_dates(
+    gateway: Gateway, page: Page
+) -> None:
+    await gateway.post("/v1/answers", {"question": "zebra quantum bagpipes refunds"})
+    await gateway.state.recorder.flushed()
+    await open_page(gateway, page)
+    text = await page.evaluate(f"{SHOWN}.querySelector('.sources').innerText")
+    assert "Retrieval had found:" in text
+    assert "Confidence" in text
+    assert "refunds" in text
+
+    # The same page with an answer whose documents have a date, have changed and are erased.
+    citations = [
+        {"n": n, "document_id": f"d{n}", "title": f"T{n}", "start": 10, "end": 20} for n in (1, 2, 3)
+    ]
+    turn = {
+        "created_at": "2026-03-01T10:00:00Z",
+        "question": "How much?",
+        "status": "answered",
+        "answer": {"answer": "It is $9.", "citations": citations},
+        "cited": [
+            {"n": 1, "current": True},
+            {"n": 2, "current": False, "changed_at": "2026-02-03T00:00:00Z"},
+            {"n": 3, "current": False, "erased_at": "2026-02-04T00:00:00Z"},
+        ],
+        "used": {
+            "passages": [
+                {"n": n, "document_id": f"d{n}", "title": f"T{n}", "start": 10, "text": "Costs $9 a month"}
+                | {"effective_from": "2026-01-16"}
+                for n in (1, 2, 3)
+            ]
+        },
+    }
+    shown = {
+        "review": {"id": "x", "state": "open", "reasons": ["sample"], "ticket": "sample", "readings": []},
+        "turn": turn,
+        "labels": [],
+        "draft": {"label": None, "ending": None},
+    }
+    text = await page.evaluate(
+        "import('/console/ticket.js').then(({showReview}) => { const place = document.createElement('div');"
+        f" showReview(place, {json.dumps(shown)}, new Proxy({{}}, {{get: () => () => null}}));"
+        " return [...place.querySelectorAll('.source')].map((each) => each.textContent); })"
+    )
+    assert len(text) == 3
+    assert all("in force since 2026-01-16" in each for each in text)
+    assert "current" in text[0]
+    assert "changed since, 2026-02-03" in text[1]
+    assert "erased 2026-02-04" in text[2]
 
 
 def shots(folder: Path) -> Path:
