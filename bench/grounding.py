@@ -1,9 +1,8 @@
 """How well the grounding check tells supported from unsupported sentences, next to plain word overlap.
 
-    python -m bench.grounding [--data ../shared/data/groundedness] [--model FOLDER]
+    python -m bench.grounding [--data ../shared/data/groundedness] [--model serving/entailment_model]
 
-Checks over the same answers: words and values, these with the entailment model of FOLDER (none is shipped;
-serving.entailment_training makes one, docs/experiments.md says why), and plain word overlap.
+Three checks over the same answers: words and values, these with the entailment model, and plain word overlap.
 Per source of the labelled data: AUROC (grounded against ungrounded; `generic` and `partial` left out) and F1 of finding
 ungrounded answers, at the check's own threshold and at the best one. An answer's score is that of its worst sentence.
 dev.jsonl was never trained on; HaluEval is judged on the half of its contexts that was not, either. Then the demo's
@@ -36,6 +35,7 @@ from serving.grounding import THRESHOLD, Entailment, check_sentence, word_signs
 from serving.prompting import Passage
 from serving.seeded_faults import Fault, add_claim, flip_negation, swap_name, swap_opposite, swap_value
 from serving.sentences import content_stems, sentences
+from serving.settings import PACKAGED_ENTAILMENT
 from serving.wording import load_wording
 
 REPOSITORY = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared/data/groundedness")
     parser.add_argument("--demo", type=Path, default=REPOSITORY / "deploy/demo")
-    parser.add_argument("--model", type=Path, help="folder of an entailment model")
+    parser.add_argument("--model", type=Path, default=PACKAGED_ENTAILMENT, help="folder of the model")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "bench/results/grounding.json")
     args = parser.parse_args(argv)
     if not args.data.exists():
@@ -76,14 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     result: dict[str, Any] = {"machine": describe_machine()}
     # Without a deadline: another program on the cores must not decide what is measured here.
-    model = OnnxEntailment(args.model, deadline_s=60.0) if args.model else None
-    checks = {"words and values": Check(score=_by_words, threshold=THRESHOLD)}
-    models: dict[str, Entailment | None] = {"words and values": None}
-    if model is not None:
-        result["model"] = model.id
-        checks[WITH_MODEL] = Check(score=partial(_by_model, model), threshold=model.threshold)
-        models[WITH_MODEL] = model
-    checks["word overlap"] = Check(score=_overlap, threshold=0.5)
+    model = OnnxEntailment(args.model, deadline_s=60.0)
+    result["model"] = model.id
+    checks = {
+        "words and values": Check(score=_by_words, threshold=THRESHOLD),
+        WITH_MODEL: Check(score=partial(_by_model, model), threshold=model.threshold),
+        "word overlap": Check(score=_overlap, threshold=0.5),
+    }
+    models: dict[str, Entailment | None] = {"words and values": None, WITH_MODEL: model}
     claims = list(demo_claims(args.demo))
     result["latency"] = latency(claims, models)
     result["demo"] = demo(claims, models)
@@ -136,12 +136,12 @@ def _compare(rows: Sequence[dict[str, Any]], checks: Mapping[str, Check]) -> dic
         table[name]["f1_95"] = _spread(
             [_f1(scores[name][draw], grounded[draw], checks[name].threshold) for draw in draws]
         )
-    first = next(name for name in (WITH_MODEL, "words and values") if name in checks)
-    for other in (name for name in checks if name != first):
-        table[f"{first} - {other}"] = {
+    for other in ("words and values", "word overlap"):
+        table[f"{WITH_MODEL} - {other}"] = {
             "auroc_95": _spread(
                 [
-                    _auroc(scores[first][draw], grounded[draw]) - _auroc(scores[other][draw], grounded[draw])
+                    _auroc(scores[WITH_MODEL][draw], grounded[draw])
+                    - _auroc(scores[other][draw], grounded[draw])
                     for draw in draws
                 ]
             )

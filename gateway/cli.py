@@ -157,7 +157,7 @@ async def _run(
                     check_sentence,
                     fixed=wording.all(),
                     threshold=models.support_threshold,
-                    entailment=OnnxEntailment(models.entailment_model) if models.entailment_model else None,
+                    entailment=OnnxEntailment(folder) if (folder := models.entailment_folder) else None,
                 ),
                 check_tone=check_tone,
                 count_tokens=token_counter(settings.tokenizer) if settings.tokenizer else estimate_tokens,

@@ -18,6 +18,10 @@ class Form(StrEnum):
     ADAPTER = "adapter"
 
 
+#: The entailment model that ships with this package; training.json there says how it was made.
+PACKAGED_ENTAILMENT = Path(__file__).parent / "entailment_model"
+
+
 class ServingSettings(BaseSettings):
     """Environment variables `SERVING_*`."""
 
@@ -49,7 +53,8 @@ class ServingSettings(BaseSettings):
     wording_file: Path | None = None
     #: Words of overlap (0 to 1) from which a sentence counts as supported.
     support_threshold: float = Field(default=0.4, ge=0, le=1)
-    #: Folder of an entailment model that decides what words and values cannot; without one they decide alone.
+    #: Folder of an entailment model that decides what words and values cannot, or `packaged`; without one
+    #: they decide alone.
     entailment_model: Path | None = None
 
     @field_validator("engines")
@@ -59,6 +64,11 @@ class ServingSettings(BaseSettings):
             if url and not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url!r} is not an http(s) URL; write e.g. http://127.0.0.1:8000/v1")
         return value
+
+    @property
+    def entailment_folder(self) -> Path | None:
+        """The folder of `entailment_model`."""
+        return PACKAGED_ENTAILMENT if self.entailment_model == Path("packaged") else self.entailment_model
 
     @property
     def engine_urls(self) -> tuple[str, ...]:
