@@ -46,7 +46,7 @@ def calibrate(rows: Sequence[Row], logit_of: Callable[[Row], float]) -> Calibrat
         "right answers": len(answers.signs),
         "right answers refused": {
             "words and values": _share(answers.refused_by_words),
-            "both": _share(answers.missing | (_probabilities(fitted, answers) < threshold)),
+            "both": _share(answers.stopped | (_probabilities(fitted, answers) < threshold)),
         },
     }
     supported = np.array([row.supported for row in made])
@@ -65,7 +65,7 @@ def calibrate(rows: Sequence[Row], logit_of: Callable[[Row], float]) -> Calibrat
         figures[f"refused, demo, {kind}"] = {
             "rows": int(of_kind.sum()),
             "words and values": _share(judged.refused_by_words[of_kind]),
-            "both": _share((judged.missing | (both < threshold))[of_kind]),
+            "both": _share((judged.stopped | (both < threshold))[of_kind]),
         }
     figures["calibration error"] = _calibration_error(both, supported)
     names = ("bias", "logit", "overlap", "contradicted", "missing")
@@ -83,11 +83,12 @@ class _Judged:
     logits: Vector
     signs: Sequence[Signs]
     scores: Vector
-    missing: NDArray[np.bool_]
+    #: Refused whatever the model says: a value is missing, or a negation differs.
+    stopped: NDArray[np.bool_]
 
     @property
     def refused_by_words(self) -> NDArray[np.bool_]:
-        return self.missing | (self.scores < THRESHOLD)
+        return self.stopped | (self.scores < THRESHOLD)
 
 
 def _judge(rows: Sequence[Row], logit_of: Callable[[Row], float]) -> _Judged:
@@ -96,7 +97,7 @@ def _judge(rows: Sequence[Row], logit_of: Callable[[Row], float]) -> _Judged:
         np.array([logit_of(row) for row in rows]),
         signs,
         np.array([sign.score for sign in signs]),
-        np.array([bool(sign.missing) for sign in signs], dtype=np.bool_),
+        np.array([bool(sign.missing) or sign.is_denied(THRESHOLD) for sign in signs], dtype=np.bool_),
     )
 
 
@@ -152,8 +153,8 @@ def auroc(scores: Vector, supported: NDArray[np.bool_]) -> float | None:
 
 def _threshold(probabilities: Vector, answers: _Judged) -> float:
     """The highest probability that refuses no more of the right answers than words and values do."""
-    judged = np.sort(probabilities[~answers.missing])
-    may = int(answers.refused_by_words.sum() - answers.missing.sum())
+    judged = np.sort(probabilities[~answers.stopped])
+    may = int(answers.refused_by_words.sum() - answers.stopped.sum())
     return float(min(0.9, judged[may])) if may < len(judged) else 0.5
 
 
