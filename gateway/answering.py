@@ -62,6 +62,7 @@ class Answering:
         knowledge: KnowledgeRail,
         drafter: Drafter,
         check_sentence: SentenceCheck,
+        slow_checks: bool,
         count_tokens: Callable[[str], int],
         wording: Wording,
         limits: AnsweringLimits,
@@ -73,7 +74,9 @@ class Answering:
             live=live,
             assembler=self._assembler,
             drafter=drafter,
-            verifier=Verifier(desk=CitationDesk(knowledge), check_sentence=check_sentence),
+            verifier=Verifier(
+                desk=CitationDesk(knowledge), check_sentence=check_sentence, slow_checks=slow_checks
+            ),
             wording=wording,
             first_token_timeout_s=limits.first_token_timeout_s,
         )

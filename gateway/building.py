@@ -56,6 +56,8 @@ class Parts:
     engines: EngineRoster
     chat: ChatModel
     check_sentence: SentenceCheck
+    #: Whether a sentence's check asks a model.
+    slow_checks: bool = False
     check_tone: ToneCheck
     count_tokens: Callable[[str], int]
     wording: Wording
@@ -73,8 +75,14 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         live=live,
         searcher=searcher,
         knowledge=parts.knowledge,
-        drafter=Drafter(chat=parts.chat, check_sentence=parts.check_sentence, check_tone=parts.check_tone),
+        drafter=Drafter(
+            chat=parts.chat,
+            check_sentence=parts.check_sentence,
+            check_tone=parts.check_tone,
+            slow_checks=parts.slow_checks,
+        ),
         check_sentence=parts.check_sentence,
+        slow_checks=parts.slow_checks,
         # The head of a prompt and popular passages come again and again; counting their tokens is not cheap.
         count_tokens=lru_cache(maxsize=2048)(parts.count_tokens),
         wording=parts.wording,

@@ -159,6 +159,7 @@ async def _run(
                     threshold=models.support_threshold,
                     entailment=OnnxEntailment(folder) if (folder := models.entailment_folder) else None,
                 ),
+                slow_checks=models.entailment_folder is not None,
                 check_tone=check_tone,
                 count_tokens=token_counter(settings.tokenizer) if settings.tokenizer else estimate_tokens,
                 wording=wording,

@@ -7,16 +7,17 @@ closing the stream, the generation behind it.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from jsonschema.protocols import Validator
 
 from gateway.answer_text import FieldReader
+from gateway.checking import checked
 from gateway.outcome import FOLLOW_UP_FIELD, Parsed, Unfit, is_question, parse_draft, status_of
 from gateway.rails import ChatModel, SentenceCheck, ToneCheck
 from gateway.schemas.answers import Status
@@ -103,10 +104,18 @@ class _Progress:
 class Drafter:
     """Writes drafts with a model and two checks."""
 
-    def __init__(self, *, chat: ChatModel, check_sentence: SentenceCheck, check_tone: ToneCheck) -> None:
+    def __init__(
+        self,
+        *,
+        chat: ChatModel,
+        check_sentence: SentenceCheck,
+        check_tone: ToneCheck,
+        slow_checks: bool = False,
+    ) -> None:
         self._chat = chat
         self._check_sentence = check_sentence
         self._check_tone = check_tone
+        self._slow_checks = slow_checks
 
     async def write(self, order: DraftOrder) -> AsyncGenerator[Released | DraftResult]:
         """The released pieces of one draft, then its result."""
@@ -116,15 +125,16 @@ class Drafter:
         try:
             async with aclosing(self._sentences(order, progress)) as sentences:
                 async for sentence in sentences:
-                    # In a thread: a check that asks a model must not hold up the other answers.
-                    checked = await asyncio.to_thread(self._check, sentence, order, progress)
+                    found = await checked(
+                        partial(self._check, sentence, order, progress), slow=self._slow_checks
+                    )
                     if progress.looping:  # read on for evaluation only; the loop is what the draft failed by
                         continue
-                    if refused is None and not checked.released:
+                    if refused is None and not found.released:
                         refused = sentence.strip()
                     if refused is None:
                         waiting.append(sentence)
-                        if checked.support.is_claim or checked.support.is_fixed:
+                        if found.support.is_claim or found.support.is_fixed:
                             yield Released("".join(waiting))
                             waiting.clear()
                     elif not order.finish:
@@ -137,7 +147,7 @@ class Drafter:
         elif progress.looping:
             yield _failed(progress, "repetitive", "the model repeats itself")
         else:
-            yield await asyncio.to_thread(self._finish, order, progress)
+            yield await checked(partial(self._finish, order, progress), slow=self._slow_checks)
 
     async def _sentences(self, order: DraftOrder, progress: _Progress) -> AsyncGenerator[str]:
         """Complete sentences of the answer's text, as early as they are known to be complete."""

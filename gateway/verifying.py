@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from gateway import instruments as names
 from gateway.assembling import Context
+from gateway.checking import checked
 from gateway.citations import CitationDesk, Citations, Cited, gather_evidence, whole_passages
 from gateway.drafting import DraftOrder, DraftResult, check_rows
 from gateway.outcome import Parsed, status_of
@@ -26,9 +27,12 @@ class Accepted:
 class Verifier:
     """Judges drafts and writes into the turn what it found."""
 
-    def __init__(self, *, desk: CitationDesk, check_sentence: SentenceCheck) -> None:
+    def __init__(
+        self, *, desk: CitationDesk, check_sentence: SentenceCheck, slow_checks: bool = False
+    ) -> None:
         self._desk = desk
         self._check_sentence = check_sentence
+        self._slow_checks = slow_checks
 
     async def verify(
         self,
@@ -89,7 +93,7 @@ class Verifier:
     async def _cite(
         self, question: Question, turn: TurnDraft, context: Context, result: DraftResult, parsed: Parsed
     ) -> Accepted:
-        evidence, flags = await asyncio.to_thread(
+        gather = partial(
             gather_evidence,
             result.sentences,
             parsed.cited,
@@ -97,6 +101,7 @@ class Verifier:
             self._check_sentence,
             question=question.text,
         )
+        evidence, flags = await checked(gather, slow=self._slow_checks)
         citations = await self._desk.cite(
             evidence, context.sources, access=question.key.access, snapshot=turn.snapshot
         )
