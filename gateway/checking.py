@@ -1,4 +1,4 @@
-"""Where checks of sentences run: with a model they take a core for milliseconds, without one hardly any time."""
+"""Where checks of sentences run: a model takes a core for milliseconds, words and values next to nothing."""
 
 from __future__ import annotations
 
