@@ -30,6 +30,7 @@ async def every_outcome(gateway: RunningGateway) -> None:
     refused = await gateway.ask(REFUND, pin={"model": gateway.fallback})
     assert refused["http_status"] == 403
     await gateway.get("/v1/turns?limit=5")
+    await gateway.review(pinned["id"], ending="no_fault")
     await gateway.get("/v1/nowhere")
 
 

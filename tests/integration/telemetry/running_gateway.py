@@ -106,6 +106,16 @@ class RunningGateway:
         async with self.session.get(f"{self.url}{path}", headers=headers) as response:
             return await response.json(content_type=None)
 
+    async def review(self, turn_id: str, **reading: Any) -> None:
+        """Ask for a turn's review, and read it."""
+        headers = {"authorization": f"Bearer {self.reviewer_key}"}
+        for path, body in (
+            ("/v1/reviews", {"turn_id": turn_id, "reason": "sample"}),
+            (f"/v1/reviews/{turn_id}", reading),
+        ):
+            async with self.session.post(f"{self.url}{path}", json=body, headers=headers) as response:
+                assert response.status == 200, await response.text()
+
     async def exposition(self) -> str:
         """GET /metrics."""
         async with self.session.get(f"{self.url}/metrics") as response:

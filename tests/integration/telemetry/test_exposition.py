@@ -104,6 +104,8 @@ async def test_labels_are_bounded(exposed: Exposed) -> None:
         "/v1/search",
         "/v1/turns",
         "/v1/turns/{turn_id}",
+        "/v1/reviews",
+        "/v1/reviews/{turn_id}",
         "/v1/rails",
         "(unmatched)",
     }
