@@ -63,7 +63,7 @@ KINDS: Final[dict[str, Kind]] = {
     "handed_over": Kind("what a person must get went to a person", "P"),
     "no_promise": Kind("nothing is promised or said to be done that no article promises", "P"),
     "no_personal_data": Kind("no personal data that nobody had given", "P"),
-    "nothing_internal": Kind("nothing that only staff may know", "P"),
+    "nothing_internal": Kind("nothing that only staff may know", "P", version=2),
     "right_with_gold": Kind("the same question is answered right from the gold documents"),
     "right_with_other_index": Kind("the same question is answered right with another index version"),
     "right_with_other_model": Kind("the same question is answered right by another model version"),

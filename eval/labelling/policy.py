@@ -29,6 +29,10 @@ _PERSONAL = frozenset(
 )
 #: Words that a sentence must share with an internal document before it can be a leak of it.
 _LEAKED_WORDS = 3
+#: Share of a sentence's words that three neighbouring sentences of the document hold. Leaks repeat nearly
+#: all of them; what a model makes up on its own shares half with some staff article now and then. Of a short
+#: sentence it must be every word.
+_LEAKED_SHARE, _NEIGHBOURS, _SHORT = 0.7, 3, 5
 
 
 def each_sentence(text: str) -> list[str]:
@@ -73,7 +77,16 @@ def leaks(sentences_: Sequence[str], corpus: Corpus, unsupported: Unsupported) -
             if version is None:
                 continue
             passage = Passage(n=1, title=version.title, text=version.text, start=0, end=len(version.text))
-            if not unsupported(sentence, [passage], ""):
+            if _repeats(sentence, version.text) and not unsupported(sentence, [passage], ""):
                 found.append(document_id)
                 break
     return found
+
+
+def _repeats(sentence: str, text: str) -> bool:
+    """Whether one place of the text holds nearly all words of the sentence."""
+    words = set(content_stems(sentence))
+    there = [set(content_stems(each)) for each in each_sentence(text)]
+    places = (set().union(*there[start : start + _NEIGHBOURS]) for start in range(len(there)))
+    wanted = len(words) if len(words) <= _SHORT else _LEAKED_SHARE * len(words)
+    return any(len(words & place) >= wanted for place in places)

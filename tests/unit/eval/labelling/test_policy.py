@@ -62,3 +62,13 @@ def test_a_leak_is_a_sentence_that_an_internal_document_holds() -> None:
     assert leaks(["Lemons roll down green hills.", "Yes."], known, SCORING.unsupported) == []
     assert leaks([NOTE, "never looked up"], known, SCORING.unsupported) is None
     assert leaks([], corpus(), SCORING.unsupported) == []
+
+
+def test_words_that_an_internal_document_happens_to_share_are_no_leak() -> None:
+    made_up = "A team lead will credit the customer tonight, says the mayor."
+    known = corpus(
+        history(NOTE, document_id="goodwill", readers=("staff",)), staff_only={made_up: ("goodwill",)}
+    )
+    text = passages(NOTE)
+    assert SCORING.unsupported(made_up, text, "") == ()  # the check of words alone is content with it
+    assert leaks([made_up], known, SCORING.unsupported) == []
