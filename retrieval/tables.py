@@ -33,16 +33,19 @@ def rows(name: str, lines: Iterable[str], *, longest: int) -> Iterator[Row | Unp
     source = iter(lines)
     first = next(source, "")
     delimiter = "\t" if name.lower().endswith(".tsv") else max(_DELIMITERS, key=_unquoted(first).count)
-    csv.field_size_limit(longest)
     reader = csv.reader(_chained(first, source), delimiter=delimiter, strict=True)
     while True:
+        # The limit is the process's: others that read tables here must not get this one.
+        before = csv.field_size_limit(longest)
         try:
             cells = next(reader, None)
         except csv.Error as exc:
             place = f"{name}:{reader.line_num}"
             fix = 'close each quotation mark, and write one inside a cell as ""'
+            csv.field_size_limit(before)
             yield UnparsableDocumentError(place, "row", f"is not {_kind(name)}: {exc}", fix)
             continue
+        csv.field_size_limit(before)
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
