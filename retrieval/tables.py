@@ -35,21 +35,26 @@ def rows(name: str, lines: Iterable[str], *, longest: int) -> Iterator[Row | Unp
     delimiter = "\t" if name.lower().endswith(".tsv") else max(_DELIMITERS, key=_unquoted(first).count)
     reader = csv.reader(_chained(first, source), delimiter=delimiter, strict=True)
     while True:
-        # The limit is the process's: others that read tables here must not get this one.
-        before = csv.field_size_limit(longest)
         try:
-            cells = next(reader, None)
+            cells = _next(reader, longest)
         except csv.Error as exc:
             place = f"{name}:{reader.line_num}"
             fix = 'close each quotation mark, and write one inside a cell as ""'
-            csv.field_size_limit(before)
             yield UnparsableDocumentError(place, "row", f"is not {_kind(name)}: {exc}", fix)
             continue
-        csv.field_size_limit(before)
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
             yield Row(line=reader.line_num, cells=tuple(cell.strip() for cell in cells))
+
+
+def _next(reader: Iterator[list[str]], longest: int) -> list[str] | None:
+    """The next row. The limit on cells is the process's: others that read tables in it must not get ours."""
+    before = csv.field_size_limit(longest)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(before)
 
 
 def heading_of(cells: Iterable[str]) -> tuple[str, ...]:
