@@ -80,7 +80,7 @@ class ReadyVectors:
         return int(self.vectors.shape[1])
 
     async def embed_query(self, text: str) -> Vector:
-        """Of no text that is asked for here."""
+        """Asked for by no ingest: raises, so that a figure with a question in it is an error."""
         raise NotImplementedError(text)
 
     async def embed_documents(self, texts: Sequence[str]) -> Vector:

@@ -32,7 +32,8 @@ CANDIDATES = 50
 
 
 class NoEmbeddings(Embeddings):
-    """Vectors are given: embedding is not what is measured."""
+    """Vectors are given: embedding is not what is measured. Both methods raise, so that a peer which embeds after
+    all is an error and no slower figure."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         raise NotImplementedError
