@@ -132,7 +132,7 @@ class Answering:
                     {names.FLAG_KEY: f"twinrail.{rail}", names.FLAG_VARIANT: assigned.arm.value},
                 )
             version = await self._model_version(turn)
-            turn.prompt_name = version.version.prompt.name
+            turn.prompt_name = question.prompt_of(version).name
         return version
 
     async def _pinned_knowledge(self, version_id: str) -> None:

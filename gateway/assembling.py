@@ -58,7 +58,7 @@ class Assembler:
         """Pack what fits; when it is too much, the oldest messages of the history go first."""
         candidates = _sources(question, hits)
         wanted = [source.passage for source in candidates.values()]
-        template = version.version.prompt
+        template = question.prompt_of(version)
         history = question.history[max(0, len(question.history) - self._history_messages) :]
         while True:
             try:

@@ -117,7 +117,7 @@ class Generating:
                     yield Delta(tail)
                 if attempt == "fallback":
                     turn.model = Assignment(arm=turn.model.arm, version=version.id)
-                    turn.prompt_name = version.version.prompt.name
+                    turn.prompt_name = question.prompt_of(version).name
                     if status is Status.ANSWERED:
                         status = Status.FALLBACK
                 yield complete(
@@ -173,7 +173,7 @@ class Generating:
                 cache_salt=question.key.tenant,
                 version=version.id,
                 arm=turn.model.arm.value,
-                prompt_name=registered.prompt.name,
+                prompt_name=question.prompt_of(version).name,
             ),
             question=question.text,
             passages=context.passages,

@@ -9,10 +9,10 @@ from gateway.access import ApiKey, Scope
 from gateway.errors import InvalidFieldError, NotFoundError
 from gateway.identifiers import new_conversation_id
 from gateway.openai_api import MODEL, parse_chat
-from gateway.schemas.answers import AnswerRequest, Pin
+from gateway.schemas.answers import AnswerRequest, Pin, PinnedPrompt
 from gateway.turn import Pinned, PinnedContext, Question, TurnDraft
 from gateway.wire import Headers
-from serving.prompting import Message
+from serving.prompting import Message, PromptTemplate, Shot
 
 _CONVERSATION_HEADER = b"x-twinrail-conversation"
 _LONGEST_ID = 128
@@ -83,12 +83,32 @@ def pinned(pin: Pin, key: ApiKey) -> Pinned | None:
         context = ()
     elif pin.context is not None:
         context = tuple(PinnedContext(title=given.title, text=given.text) for given in pin.context)
+    if pin.prompt is not None and pin.model is None:
+        raise InvalidFieldError(
+            "pin.prompt: no model is pinned, and each conversation may get another one",
+            field="pin.prompt",
+            fix="Pin the model whose prompt this takes the place of, too.",
+        )
     return Pinned(
         knowledge=version or None,
         model=pin.model,
         as_of=int(snapshot) if snapshot else pin.as_of,
         effective_on=pin.effective_on,
         context=context,
+        prompt=_prompt(pin.prompt),
+    )
+
+
+def _prompt(given: PinnedPrompt | None) -> PromptTemplate | None:
+    if given is None:
+        return None
+    return PromptTemplate(
+        name=given.name,
+        system=given.system.strip(),
+        shots=tuple(
+            Shot(context=shot.context.strip(), question=shot.question.strip(), answer=shot.answer.strip())
+            for shot in given.shots
+        ),
     )
 
 

@@ -20,7 +20,8 @@ from gateway.reviewing import reasons_of
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.schemas.answers import AnswerBody, Arms, Usage, Versions
 from retrieval.hits import Hit
-from serving.prompting import Message
+from serving.prompting import Message, PromptTemplate
+from serving.versions import RegisteredVersion, prompt_definition, sha256_of
 
 _NO_ARM = Assignment(arm=Arm.NONE, version=None)
 
@@ -59,6 +60,8 @@ class Pinned:
     effective_on: date | None = None
     #: None: retrieve as usual. Empty: no context at all.
     context: tuple[PinnedContext, ...] | None = None
+    #: A prompt to try in place of the pinned model's own.
+    prompt: PromptTemplate | None = None
 
     @property
     def skips_retrieval(self) -> bool:
@@ -88,6 +91,10 @@ class Question:
     def unit(self) -> str:
         """What is assigned to an arm: the conversation, within its tenant."""
         return f"{self.key.tenant}/{self.conversation_id}"
+
+    def prompt_of(self, version: RegisteredVersion) -> PromptTemplate:
+        """The prompt that the version is asked with: its own, unless another one is tried."""
+        return self.pin.prompt if self.pin and self.pin.prompt else version.version.prompt
 
 
 @dataclass(slots=True, kw_only=True)
@@ -256,4 +263,7 @@ def _pin_row(pin: Pinned | None) -> dict[str, Any] | None:
         "as_of": pin.as_of.isoformat() if isinstance(pin.as_of, datetime) else pin.as_of,
         "effective_on": pin.effective_on.isoformat() if pin.effective_on else None,
         "context": None if pin.context is None else [passage.title for passage in pin.context],
+        "prompt": None
+        if pin.prompt is None
+        else {"name": pin.prompt.name, "sha256": sha256_of(prompt_definition(pin.prompt))},
     }

@@ -34,7 +34,7 @@ from retrieval.errors import EmbedderMismatchError
 from retrieval.jobs import JobKind
 from retrieval.versions import KnowledgeVersion, VersionFacts, VersionState
 from retrieval.versions import UndoGoal as KnowledgeUndoGoal
-from serving.versions import Pointer, UndoGoal
+from serving.versions import Pointer, UndoGoal, prompt_definition, sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
                     "served_name": registered.served_name,
                     "task": registered.version.task,
                     "prompt": registered.version.prompt.name,
+                    "prompt_sha256": sha256_of(prompt_definition(registered.version.prompt)),
                     "base_digest": registered.version.base_digest,
                     "adapter_digest": registered.version.adapter_digest,
                     "author": registered.author,

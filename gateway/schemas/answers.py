@@ -36,6 +36,22 @@ class PinnedPassage(Body):
     text: str = Field(min_length=1, max_length=20_000, description="Text that the answer may use.")
 
 
+class PinnedShot(Body):
+    """A worked example of a prompt."""
+
+    context: str = Field(max_length=8_000, description="Its passages, as the prompt shows them.")
+    question: str = Field(min_length=1, max_length=2_000)
+    answer: str = Field(min_length=1, max_length=8_000, description="What the model should write.")
+
+
+class PinnedPrompt(Body):
+    """A prompt given by the caller in place of the model version's own."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}$", description="Stands in `versions.prompt`.")
+    system: str = Field(min_length=1, max_length=20_000)
+    shots: tuple[PinnedShot, ...] = Field(default=(), max_length=20)
+
+
 class Pin(Body):
     """Takes the place of the assignment for one question. Needs the scope `eval`; never counted."""
 
@@ -66,6 +82,9 @@ class Pin(Body):
     ) = Field(
         default=None,
         description='`"none"`: no retrieval, prompt only. A list: exactly these passages (oracle).',
+    )
+    prompt: PinnedPrompt | None = Field(
+        default=None, description="Prompt to try with the weights of `model`, which must be pinned too."
     )
 
 

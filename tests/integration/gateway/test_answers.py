@@ -190,6 +190,36 @@ async def test_pinned_context_replaces_retrieval(gateway: Gateway) -> None:
     assert bare["confidence"]["grounded"] == 0.0  # measured, not enforced
 
 
+async def test_a_pinned_prompt_is_tried_on_the_weights_of_a_version(gateway: Gateway) -> None:
+    key = gateway.keys.evaluation
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    prompt = {
+        "name": "terse",
+        "system": "Be terse.",
+        "shots": [{"context": "[1] A\nB costs 2.", "question": "B?", "answer": reply("B costs 2.")}],
+    }
+    body = {"question": REFUND_QUESTION, "pin": {"model": gateway.stable, "prompt": prompt}}
+    status, answer, _ = await gateway.post("/v1/answers", body, key=key)
+
+    assert (status, answer["status"]) == (200, "answered")
+    assert answer["versions"] | {"knowledge": ""} == {
+        "knowledge": "",
+        "model": gateway.stable,
+        "prompt": "terse",
+    }
+    system, _ = gateway.vllm.requests[-1]["messages"]
+    assert system["content"].startswith("Be terse.\n\nExample 1\n<passages>\n[1] A\nB costs 2.")
+    used = (await gateway.turn(answer["id"], key=key))["used"]
+    assert used["pin"]["prompt"]["name"] == "terse"
+    assert used["prompt"][0] == system
+    assert used["drafts"][0]["model"] == gateway.stable
+
+    _, listed = await gateway.get("/v1/rails/model/versions", key=key)
+    own = {row["id"]: row["details"]["prompt_sha256"] for row in listed["versions"]}
+    assert len(own[gateway.stable]) == 64
+    assert own[gateway.stable] != used["pin"]["prompt"]["sha256"], "what was tried is not what is registered"
+
+
 async def test_unknown_pins_name_the_field(gateway: Gateway) -> None:
     key = gateway.keys.evaluation
     for pin, field in (
@@ -197,6 +227,8 @@ async def test_unknown_pins_name_the_field(gateway: Gateway) -> None:
         ({"knowledge": "k-nope-00000000"}, "pin.knowledge"),
         ({"knowledge": "nope"}, "pin.knowledge"),
         ({"context": "some"}, "pin.context"),
+        ({"prompt": {"name": "a", "system": "b"}}, "pin.prompt"),
+        ({"model": gateway.stable, "prompt": {"name": "A b", "system": "b"}}, "pin.prompt.name"),
     ):
         status, problem, _ = await gateway.post(
             "/v1/answers", {"question": REFUND_QUESTION, "pin": pin}, key=key
