@@ -55,8 +55,10 @@ class Case:
     asker: str = "customer"
     kind: str = ""
     gold: tuple[str, ...] = ()
-    #: Each fact is a tuple of accepted spellings.
+    #: Everything that the wanted answer tells; each fact is a tuple of accepted spellings.
     facts: tuple[tuple[str, ...], ...] = ()
+    #: Those of the facts that the question does not ask for.
+    side_facts: tuple[tuple[str, ...], ...] = ()
     stale_values: tuple[str, ...] = ()
     status: str | None = None
     intent: str | None = None
@@ -70,6 +72,11 @@ class Case:
     task_type: str = ""
     #: The day on which it was first asked, as an ISO date.
     asked_at: str = ""
+
+    @property
+    def vital_facts(self) -> tuple[tuple[str, ...], ...]:
+        """The facts without which the question is not answered."""
+        return tuple(fact for fact in self.facts if fact not in self.side_facts)
 
     @property
     def question_status(self) -> QuestionStatus | None:
@@ -101,7 +108,7 @@ class CaseSet:
 def _digested(case: Case) -> dict[str, Any]:
     """A field that is not filled in changes no digest: runs from before it was there can still be read."""
     row = asdict(case)
-    for later in ("task_type", "asked_at"):
+    for later in ("task_type", "asked_at", "side_facts"):
         if not row[later]:
             del row[later]
     return row
@@ -118,6 +125,8 @@ class _DemoRow(BaseModel):
     kind: Literal["answerable", "unanswerable", "stale", "internal", "multi_article", "off_topic", "abusive"]
     gold: list[str]
     facts: list[list[str]]
+    #: First spellings of the facts that the question does not ask for.
+    side_facts: list[str] = []
     stale_values: list[str]
     status: Status
     intent: str
@@ -260,7 +269,8 @@ def _spread(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
 
 def case_of(question: Question, day: date) -> Case:
     """A question of a set as it is judged on a day."""
-    current = tuple(row for fact in question.facts if fact.holds_on(day) for row in fact.spellings())
+    holding = [fact for fact in question.facts if fact.holds_on(day)]
+    current = tuple(row for fact in holding for row in fact.spellings())
     right = {spelling for row in current for spelling in row}
     over = [
         value for fact in question.facts if fact.over_on(day) for row in fact.spellings() for value in row
@@ -275,6 +285,7 @@ def case_of(question: Question, day: date) -> Case:
         kind=question.kind or question.status or "",
         gold=tuple(dict.fromkeys(question.gold)),
         facts=current,
+        side_facts=tuple(row for fact in holding if not fact.vital for row in fact.spellings()),
         stale_values=tuple(
             dict.fromkeys((*question.stale_values, *(value for value in over if value not in right)))
         ),
@@ -283,8 +294,9 @@ def case_of(question: Question, day: date) -> Case:
         escalate=None if status is None else status == "escalated",
         escalation_reason=question.escalation_reason,
         history=tuple((said.role, said.text) for said in question.history),
-        # An answerable question without facts is one whose facts nobody has written down.
-        facts_known=bool(current) or question.status in ("unanswerable", "must_refuse", "must_escalate"),
+        # An answerable question without vital facts is one whose facts nobody has written down.
+        facts_known=any(fact.vital for fact in holding)
+        or question.status in ("unanswerable", "must_refuse", "must_escalate"),
         task_type=question.task_type,
         asked_at=question.asked_at.isoformat() if question.asked_at else "",
     )
@@ -300,6 +312,8 @@ def _load_demo(file: Path, seen: Places) -> Iterator[Case]:
         ):
             if empty:
                 raise CaseFileError(file=file, line=number, field=field, what="is empty", fix="fill it in")
+        if wrong := _wrong_side_facts(row):
+            raise CaseFileError(file=file, line=number, field="side_facts", what=wrong[0], fix=wrong[1])
         if file.stem != row.topic:
             raise CaseFileError(
                 file=file,
@@ -317,12 +331,24 @@ def _load_demo(file: Path, seen: Places) -> Iterator[Case]:
             kind=row.kind,
             gold=tuple(row.gold),
             facts=tuple(tuple(fact) for fact in row.facts),
+            side_facts=tuple(tuple(fact) for fact in row.facts if fact[0] in row.side_facts),
             stale_values=tuple(row.stale_values),
             status=row.status,
             intent=row.intent,
             escalate=row.escalate,
             escalation_reason=row.escalation_reason,
         )
+
+
+def _wrong_side_facts(row: _DemoRow) -> tuple[str, str] | None:
+    """What is wrong and how to mend it."""
+    first = [fact[0] for fact in row.facts]
+    unknown = [name for name in row.side_facts if name not in first]
+    if unknown:
+        return f"{unknown[0]!r} is not the first spelling of a fact", f"choose from {', '.join(first)}"
+    if row.facts and set(first) <= set(row.side_facts):
+        return "every fact is a side one", "leave out those that the question asks for"
+    return None
 
 
 def _is_demo(file: Path) -> bool:

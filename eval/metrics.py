@@ -50,6 +50,12 @@ METRICS: tuple[Metric, ...] = (
         group=Group.ANSWER,
         scorer=scorers.score_answer,
     ),
+    Metric(
+        name="answer_vital",
+        title="vital facts, nothing stale, right status",
+        group=Group.ANSWER,
+        scorer=scorers.score_answer_vital,
+    ),
     Metric(name="facts_right", title="all facts", group=Group.ANSWER, scorer=scorers.score_facts),
     Metric(name="facts_some", title="at least one fact", group=Group.ANSWER, scorer=scorers.score_some_fact),
     Metric(name="status_right", title="right status", group=Group.ANSWER, scorer=scorers.score_status),

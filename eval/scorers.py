@@ -109,6 +109,15 @@ def _gold_among(subject: Subject, documents: Sequence[str]) -> Outcome:
 
 def score_answer(subject: Subject, _: Scoring) -> Outcome:
     """Every fact is there, no superseded value is, and the question was treated as it should be."""
+    return _answer(subject, subject.case.facts)
+
+
+def score_answer_vital(subject: Subject, _: Scoring) -> Outcome:
+    """The same of the facts that the question asks for: what a good answer adds may be left out."""
+    return _answer(subject, subject.case.vital_facts)
+
+
+def _answer(subject: Subject, facts: Sequence[Sequence[str]]) -> Outcome:
     case, seen = subject.case, subject.seen
     if case.status is None:
         return NotApplicable("the set does not say what to expect")
@@ -118,7 +127,7 @@ def score_answer(subject: Subject, _: Scoring) -> Outcome:
     if case.status != "abstained":
         if not case.facts_known:
             return NotApplicable("the set names no facts")
-        wrong += [f"misses {fact}" for fact in missing_facts(seen.answer, case.facts)]
+        wrong += [f"misses {fact}" for fact in missing_facts(seen.answer, facts)]
     wrong += [
         f"says {value}, which is out of date" for value in stale_values_in(seen.answer, case.stale_values)
     ]

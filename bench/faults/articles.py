@@ -121,7 +121,7 @@ def remove(articles: Articles, cases: Sequence[Case]) -> Articles:
 def delete_facts(articles: Articles, cases: Sequence[Case]) -> Articles:
     """The articles are there without the sentences and table rows that state one fact of each case."""
     for case in cases:
-        fact = min(case.facts, key=lambda fact: _statements(articles, case, fact))
+        fact = min(case.vital_facts, key=lambda fact: _statements(articles, case, fact))
         for document in _lineage(articles, case):
             articles = articles.changed(document, lambda text, fact=fact: _unsaid(text, fact))  # type: ignore[misc]
     return articles

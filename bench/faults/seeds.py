@@ -37,11 +37,11 @@ def _superseded(case: Case) -> bool:
 
 
 def _several_facts(case: Case) -> bool:
-    return _answered(case) and len(case.facts) > 1
+    return _answered(case) and len(case.vital_facts) > 1
 
 
 def _numbered(case: Case) -> bool:
-    return _answered(case) and any(character.isdigit() for fact in case.facts for character in fact[0])
+    return _answered(case) and any(character.isdigit() for fact in case.vital_facts for character in fact[0])
 
 
 def _unanswerable(case: Case) -> bool:

@@ -39,7 +39,7 @@ DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 ARM, BESIDE = "faulty", "beside"
 #: What a right answer scores, by metrics that know nothing of labels.
 _RIGHT = {
-    "answer_right": 1,
+    "answer_vital": 1,
     "format_valid": 1,
     "hallucination_draft": 0,
     "tone_kept": 1,
@@ -280,7 +280,7 @@ def answer_keys(questions: Path, articles: Articles) -> list[AnswerKey]:
     return [
         AnswerKey(
             question=row["text"],
-            facts=tuple(tuple(fact) for fact in row["facts"]),
+            facts=tuple(tuple(fact) for fact in row["facts"] if fact[0] not in row.get("side_facts", ())),
             stale_values=tuple(row["stale_values"]),
             superseded=articles.superseded(row["gold"]),
             status=row["status"],

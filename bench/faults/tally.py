@@ -55,7 +55,7 @@ def label_by_metrics(scores: Mapping[str, Scored]) -> str:
         ("gold_in_prompt", 1, Label.WRONG_RETRIEVAL),
         ("format_valid", 1, Label.BAD_FORMAT),
         ("hallucination_draft", 0, Label.HALLUCINATION),
-        ("answer_right", 1, Label.WEAK_REASONING),
+        ("answer_vital", 1, Label.WEAK_REASONING),
         ("tone_kept", 1, Label.WRONG_TONE),
     ):
         score = scores.get(name)

@@ -21,7 +21,7 @@ from eval.labelling.knowledge import knowledge_checks
 from eval.labelling.labels import Check
 from eval.observations import Observation
 from eval.record import RunData
-from eval.scorers import Score, Scoring, Subject, score_answer
+from eval.scorers import Score, Scoring, Subject, score_answer_vital
 
 _FILE = "reruns.jsonl"
 #: Which re-run decides whether knowledge was lacking, the surest first: name, what it says, what that means.
@@ -78,7 +78,8 @@ def gold_arm(arm: Arm) -> Arm:
 
 def base_arm(arm: Arm, fallback: str) -> Arm:
     """The arm with the base model and its strong prompt."""
-    return replace(arm, name=f"{arm.name}{_CHANGED}base", pin=replace(arm.pin, model=fallback), stated="rag")
+    pin = replace(arm.pin, model=fallback, prompt=None)
+    return replace(arm, name=f"{arm.name}{_CHANGED}base", pin=pin, stated="rag")
 
 
 def rerun_checks(
@@ -160,7 +161,7 @@ def _gold_check(case: Case, arm: Arm, golden: Rerun, scoring: Scoring, corpus: C
 
 def _right(case: Case, rerun: Rerun, scoring: Scoring) -> bool | None:
     """Whether the answer key says so; None where it says nothing."""
-    outcome = score_answer(
+    outcome = score_answer_vital(
         Subject(case=case, seen=rerun.seen, ranking=None, retrieves=rerun.arm.retrieves), scoring
     )
     return outcome.value > 0 if isinstance(outcome, Score) else None
@@ -171,6 +172,7 @@ def _other_index(arm: Arm, other: Arm) -> bool:
         arm.retrieves
         and other.retrieves
         and other.pin.model == arm.pin.model
+        and other.pin.prompt == arm.pin.prompt
         and other.pin.knowledge != arm.pin.knowledge
     )
 

@@ -228,19 +228,25 @@ def _words(turn: Turn) -> Iterator[Check]:
 
 def _facts(turn: Turn) -> Iterator[Check]:
     case, seen = turn.subject.case, turn.subject.seen
+    vital = case.vital_facts
     silent = seen.status in ("abstained", "fallback")
-    if not case.facts:
+    if not vital:
         yield check("told", not silent, seen.status if silent else "the set names no facts: taken as told")
         if not case.facts_known:
             yield check("facts_right", None, "the set names no facts")
         return
-    missing, unwritten = missing_facts(seen.answer, case.facts), missing_facts(turn.wrote, case.facts)
+    missing, unwritten = missing_facts(seen.answer, vital), missing_facts(turn.wrote, vital)
     yield check("told", not missing, f"not told: {', '.join(missing)}" if missing else "every fact")
+    if case.side_facts:
+        unsaid = missing_facts(seen.answer, case.side_facts)
+        yield check(
+            "side_told", not unsaid, f"not told: {', '.join(unsaid)}" if unsaid else "every side fact"
+        )
     yield check(
         "facts_right", not unwritten, f"not written: {', '.join(unwritten)}" if unwritten else "every fact"
     )
-    count = len(case.facts) - len(unwritten)
-    yield check("some_facts", count > 0, f"{count} of {len(case.facts)}")
+    count = len(vital) - len(unwritten)
+    yield check("some_facts", count > 0, f"{count} of {len(vital)}")
 
 
 def _supported(turn: Turn) -> Check:
@@ -262,7 +268,7 @@ def _supported(turn: Turn) -> Check:
 
 
 def _facts_right(turn: Turn) -> bool:
-    facts = turn.subject.case.facts
+    facts = turn.subject.case.vital_facts
     return bool(facts) and not missing_facts(turn.wrote, facts)
 
 

@@ -83,9 +83,9 @@ def _corpus(
 
 def _stated(name: str, case: Case, versions: Sequence[PastVersion], what: str) -> Check:
     """Whether the versions state every fact; None where the words are there in another order."""
-    if not case.facts:
+    if not case.vital_facts:
         return check(name, bool(versions), f"{len(versions)} {what}; the set names no facts")
-    missing = _missing(case.facts, [version.words for version in versions])
+    missing = _missing(case.vital_facts, [version.words for version in versions])
     if not missing:
         return check(name, True, f"{what}: every fact")
     told = ", ".join(fact[0] for fact in missing)
@@ -120,9 +120,9 @@ def _old_live(
         newer = [
             other.version
             for other in history.versions
-            if other.effective_from > version.effective_from and not _missing(case.facts, [other.words])
+            if other.effective_from > version.effective_from and not _missing(case.vital_facts, [other.words])
         ]
-        if case.facts and newer and _missing(case.facts, [version.words]):
+        if case.vital_facts and newer and _missing(case.vital_facts, [version.words]):
             return check(
                 "old_live", True, f"{history.id}: version {version.version} took the place of {newer[-1]}"
             )
@@ -167,10 +167,10 @@ def _dates(versions: Sequence[PastVersion]) -> str:
 
 
 def _context(case: Case, seen: Observation) -> Check:
-    if not case.facts:
+    if not case.vital_facts:
         shown = [item.document_id for item in seen.packed if item.document_id in case.gold]
         return check("in_context", bool(shown), ", ".join(dict.fromkeys(shown)) or "no article of the answer")
-    missing = _missing(case.facts, _texts(seen.packed, case.gold))
+    missing = _missing(case.vital_facts, _texts(seen.packed, case.gold))
     if not missing:
         return check("in_context", True, "every fact")
     told = ", ".join(fact[0] for fact in missing)
@@ -191,7 +191,7 @@ def _texts(items: Iterable[Evidence], documents: Sequence[str] | None) -> list[s
 
 def _retrieval(case: Case, subject: Subject, histories: Sequence[DocumentHistory] | None) -> Iterator[Check]:
     seen, ranking = subject.seen, subject.ranking
-    missing = _missing(case.facts, _texts(seen.packed, case.gold))
+    missing = _missing(case.vital_facts, _texts(seen.packed, case.gold))
     wanted = _holders(case, missing, histories)
     unfound = [document for document in wanted if document not in seen.retrieved]
     yield check("found", not unfound, f"not found: {', '.join(unfound)}" if unfound else ", ".join(wanted))
@@ -202,7 +202,7 @@ def _retrieval(case: Case, subject: Subject, histories: Sequence[DocumentHistory
         "findable", not absent, f"not found: {', '.join(absent)}" if absent else _ranks(wanted, ranking)
     )
     unhit = _missing(missing, _texts(ranking.hits, case.gold))
-    fact_found = not unhit if case.facts else not absent
+    fact_found = not unhit if case.vital_facts else not absent
     yield check(
         "fact_found",
         fact_found,

@@ -175,7 +175,9 @@ def _question_of(case: Case) -> Question:
             "status": case.question_status,
             "kind": case.kind,
             "gold": case.gold,
-            "facts": tuple(GoldFact(values=spellings) for spellings in case.facts),
+            "facts": tuple(
+                GoldFact(values=spellings, vital=spellings not in case.side_facts) for spellings in case.facts
+            ),
             "stale_values": case.stale_values,
             "intent": case.intent,
             "escalation_reason": case.escalation_reason,

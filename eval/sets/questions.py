@@ -52,6 +52,8 @@ class GoldFact(BaseModel):
     #: $9). regex: one of them finds something. set: all of them, in any order.
     match: Match = "exact"
     values: tuple[Text, ...] = Field(min_length=1)
+    #: Whether the question asks for it. What a good answer adds is a side fact: its absence is no failure.
+    vital: bool = True
     #: The document that says it, if known.
     document: str = ""
     #: First and last day on which it is true.
@@ -168,6 +170,8 @@ class Question(BaseModel):
         if self.status == "unanswerable" and (self.gold or self.facts):
             field = "gold" if self.gold else "facts"
             raise ValueError(f"unanswerable, but {field} is not empty; empty it, or write answerable")
+        if self.facts and not any(fact.vital for fact in self.facts):
+            raise ValueError("no fact is vital; leave out vital where the question asks for the fact")
         for value in self.stale_values:
             if any(
                 fact.match == "exact" and fact.valid_to is None and fact.said_in(value) for fact in self.facts

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.matching import says
+from eval.matching import missing_facts, says
 from serving.grounding import check_sentence
 from serving.prompting import Passage, neutralise
 from serving.sentences import sentences
@@ -30,6 +30,7 @@ class AnswerKey:
     """A question with what a right answer must hold and the answer itself, in house tone."""
 
     question: str
+    #: Those that the question asks for.
     facts: tuple[tuple[str, ...], ...]
     stale_values: tuple[str, ...]
     #: Titles of the articles that held those values; any other may hold them by chance.
@@ -128,10 +129,19 @@ class Responder:
         if key.status == "abstained":
             return self._abstain(key)
         holding = [prompted.holds(fact) for fact in key.facts]
-        if key.facts and all(holding) and prompted.supports(key.answer, self._wording.all()):
-            return _reply(key, key.answer, tuple(dict.fromkeys(numbers[0] for numbers in holding))[:4])
+        answer = self._supported_part(prompted)
+        if key.facts and all(holding) and not missing_facts(answer, key.facts):
+            return _reply(key, answer, tuple(dict.fromkeys(numbers[0] for numbers in holding))[:4])
         outdated = self._outdated(prompted)
         return outdated or self._abstain(key)
+
+    def _supported_part(self, prompted: Prompted) -> str:
+        """The sentences of the wanted answer that the passages support."""
+        answer, fixed = prompted.key.answer, self._wording.all()
+        if prompted.supports(answer, fixed):
+            return answer
+        each = [answer[span.start : span.end].strip() for span in sentences(answer)]
+        return " ".join(sentence for sentence in each if prompted.supports(sentence, fixed))
 
     def _outdated(self, prompted: Prompted) -> Reply | None:
         """What an article that is no longer true says, where that is all there is."""

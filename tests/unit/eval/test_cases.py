@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_reads_a_folder_of_topics(tmp_path: Path) -> None:
         ({"text": "  "}, "text"),
         ({"escalate": "no"}, "escalate"),
         ({"topic": "other"}, "topic"),
+        ({"side_facts": ["9 dollars"]}, "side_facts"),
+        ({"side_facts": ["$9"]}, "side_facts"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -62,6 +65,25 @@ def test_a_bad_field_is_named_with_file_and_line(tmp_path: Path, change: dict[st
     assert (caught.value.file, caught.value.line) == (file, 2)
     assert caught.value.field.startswith(field)
     assert "; " in str(caught.value), "the fix stands after the fault"
+
+
+def test_what_is_not_asked_for_is_a_side_fact(tmp_path: Path) -> None:
+    facts = [["$9", "9 dollars"], ["14 days"], ["6 devices"]]
+    write(tmp_path / "plans.jsonl", {**ROW, "facts": facts, "side_facts": ["6 devices", "14 days"]})
+    (case,) = load_cases(tmp_path)
+    assert case.facts == (("$9", "9 dollars"), ("14 days",), ("6 devices",))
+    assert (case.vital_facts, case.side_facts) == ((("$9", "9 dollars"),), (("14 days",), ("6 devices",)))
+
+
+def test_side_facts_change_the_digest_only_where_there_are_some() -> None:
+    plain = Case(id="a", topic="t", split="dev", text="x?", facts=(("$9",), ("14 days",)))
+    assert (
+        CaseSet.of("x", [plain]).sha256
+        != CaseSet.of("x", [replace(plain, side_facts=(("14 days",),))]).sha256
+    )
+    assert CaseSet.of("x", [plain]).sha256.startswith("5bd28cc88212"), (
+        "runs from before side facts can still be read"
+    )
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:

@@ -132,6 +132,10 @@ def test_without_an_answer_key_answer_quality_does_not_apply() -> None:
 def test_half_of_the_facts_is_more_than_none() -> None:
     two = replace(CASE, facts=(("no such words anywhere",), *CASE.facts[:1]))
     assert value(scorers.score_facts(subject(case=two), SCORING)) == 0
+    side = replace(two, side_facts=two.facts[:1])
+    assert value(scorers.score_answer(subject(case=side), SCORING)) == 0
+    assert value(scorers.score_answer_vital(subject(case=side), SCORING)) == 1
+    assert value(scorers.score_answer_vital(subject(case=two), SCORING)) == 0
     assert value(scorers.score_some_fact(subject(case=two), SCORING)) == 1
     assert value(scorers.score_some_fact(subject(case=two, answer="Nothing of it."), SCORING)) == 0
     assert isinstance(scorers.score_some_fact(subject(case=replace(CASE, facts=())), SCORING), NotApplicable)

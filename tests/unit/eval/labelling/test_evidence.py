@@ -209,6 +209,18 @@ def test_a_fact_in_other_words_is_not_called_missing() -> None:
     assert decision.primary.label == "undetermined"
 
 
+def test_what_was_not_asked_for_is_no_failure_and_blames_nothing() -> None:
+    side = (("14 days",),)
+    case = replace(CASE, facts=(*CASE.facts, *side), side_facts=side)
+    decision, checks = judged(turn(case=case))
+    assert (decision.outcome, checks["side_told"].value) == (Outcome.PASSED, False)
+    assert primary(turn(case=replace(case, side_facts=()))) == "weak_reasoning.incomplete"
+    short = evidence("plus", "Sync Plus is $9 a month.")
+    assert primary(turn(case=case, **abstained(packed=(short,)))) == "weak_reasoning.over_abstain"
+    asked = replace(case, side_facts=CASE.facts)
+    assert primary(turn(case=asked, **abstained(packed=(short,)))) == "wrong_retrieval.packing"
+
+
 def test_numbers_of_the_question_may_be_repeated() -> None:
     case = replace(CASE, text="We are 11 staff: how much is Sync Plus a month?")
     assert primary(turn(case=case, answer="For your 11 staff: Sync Plus is $9 a month.")) == ""

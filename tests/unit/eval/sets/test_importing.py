@@ -110,10 +110,20 @@ def test_the_demo_comes_through_an_import_unchanged(tmp_path: Path) -> None:
     assert before.keys() == after.keys()
     for case_id, case in before.items():
         got = after[case_id]
-        assert (got.text, got.gold, got.facts, got.stale_values, got.topic, got.split, got.status) == (
+        assert (
+            got.text,
+            got.gold,
+            got.facts,
+            got.side_facts,
+            got.stale_values,
+            got.topic,
+            got.split,
+            got.status,
+        ) == (
             case.text,
             case.gold,
             case.facts,
+            case.side_facts,
             case.stale_values,
             case.topic,
             case.split,

@@ -44,6 +44,15 @@ def test_an_answer_key_that_ran_out_is_unknown_and_not_empty(tmp_path: Path) -> 
     assert (case.facts, case.facts_known, case.stale_values) == ((), False, ("$8",))
 
 
+def test_a_fact_that_is_not_asked_for_is_a_side_one(tmp_path: Path) -> None:
+    side = {"match": "set", "values": ["iOS", "Android"], "vital": False}
+    folder = write(tmp_path, {**ROW, "facts": [NEW, side]})
+    (case,) = load_cases(folder, as_of=date(2026, 7, 1))
+    assert (case.vital_facts, case.side_facts) == ((("number:$9",),), (("iOS",), ("Android",)))
+    (early,) = load_cases(folder, as_of=date(2026, 6, 30))
+    assert (early.vital_facts, early.facts_known) == ((), False), "what is asked for is not known by then"
+
+
 @pytest.mark.parametrize(
     ("fact", "right", "wrong"),
     [
