@@ -6,17 +6,24 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 from eval.errors import ArmError
+from serving.errors import PromptFileError
+from serving.prompting import PromptTemplate, load_prompt
+from serving.versions import prompt_definition, prompt_from_json
 
 #: Words that stand for whatever the rail's pointer names when the run begins.
 POINTER_WORDS = ("stable", "canary", "previous", "fallback")
 #: The same of the knowledge rail alone, which has no fallback but a version that is only watched.
 KNOWLEDGE_WORDS = ("stable", "canary", "previous", "shadow")
+#: Another index version than the stable one: the canary, else the shadow, else the only other ready one.
+IMPROVED = "improved"
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}\Z")
-_KEYS = ("knowledge", "model", "context", "kind")
+_KEYS = ("knowledge", "model", "context", "prompt", "kind")
+_WANTED = "knowledge:ID, model:ID, context:none|gold, prompt:FILE, kind:KIND"
 #: Answers without retrieval.
 NO_CONTEXT = "none"
 #: The gold documents of each question are given instead of retrieved.
@@ -45,11 +52,29 @@ class Pin:
     knowledge: str | None = None
     model: str | None = None
     context: str | None = None
+    #: A prompt to try in place of the model version's own.
+    prompt: PromptTemplate | None = None
 
-    def as_body(self) -> dict[str, str]:
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """The pin of an arm's plain data."""
+        prompt = row.get("prompt")
+        return cls(**{**row, "prompt": prompt_from_json(prompt) if prompt else None})
+
+    def as_body(self) -> dict[str, Any]:
         """The pin as `POST /v1/answers` takes it, but for gold documents: those are the question's."""
-        fields = {"knowledge": self.knowledge, "model": self.model, "context": self.context}
+        fields = {
+            "knowledge": self.knowledge,
+            "model": self.model,
+            "context": self.context,
+            "prompt": prompt_definition(self.prompt) if self.prompt else None,
+        }
         return {name: value for name, value in fields.items() if value is not None}
+
+    def __str__(self) -> str:
+        """As it is written on a command line, with the prompt's name for its file."""
+        shown = {**self.as_body(), **({"prompt": self.prompt.name} if self.prompt else {})}
+        return ",".join(f"{name}:{value}" for name, value in shown.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +93,7 @@ class Arm:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
         """The arm that `as_json` wrote."""
-        return cls(name=row["name"], pin=Pin(**row["pin"]), stated=row["stated"])
+        return cls(name=row["name"], pin=Pin.from_json(row["pin"]), stated=row["stated"])
 
     @property
     def retrieves(self) -> bool:
@@ -104,25 +129,25 @@ DEFAULT_ARMS = (
 #: Arms that are asked by name only: each costs as much as any other.
 OTHER_ARMS = (
     Arm(name="oracle", pin=Pin(knowledge="stable", model="fallback", context=GOLD_CONTEXT)),
+    Arm(name="rag_improved", pin=Pin(knowledge=IMPROVED, model="fallback")),
     Arm(name="tuned", pin=Pin(model="stable", context=NO_CONTEXT)),
 )
 
 
 def parse_arm(text: str) -> Arm:
-    """Read `name=knowledge:...,model:...,context:...,kind:...`; a rail left out is its stable version."""
+    """Read `name=knowledge:...,model:...,context:...,prompt:FILE,kind:...`; a rail left out is its stable
+    version."""
     name, equals, rest = text.partition("=")
     if not equals or not _NAME.match(name):
         raise ArmError(
-            f"--arm {text!r}: wants name=knowledge:ID,model:ID,context:none|gold,kind:KIND, "
+            f"--arm {text!r}: wants name= and any of {_WANTED}, "
             "with a name of small letters, digits, '_', '.' and '-'"
         )
     values: dict[str, str] = {}
     for part in filter(None, rest.split(",")):
         key, colon, value = part.partition(":")
         if key not in _KEYS or not colon or not value:
-            raise ArmError(
-                f"--arm {name}: {part!r} is not one of knowledge:ID, model:ID, context:none|gold, kind:KIND"
-            )
+            raise ArmError(f"--arm {name}: {part!r} is not one of {_WANTED}")
         if key in values:
             raise ArmError(f"--arm {name}: {key} is given twice; keep one")
         values[key] = value
@@ -136,9 +161,21 @@ def parse_arm(text: str) -> Arm:
         raise ArmError(f"--arm {name}: context:none reads no knowledge; drop knowledge:{values['knowledge']}")
     return Arm(
         name=name,
-        pin=Pin(knowledge=values.get("knowledge"), model=values.get("model"), context=values.get("context")),
+        pin=Pin(
+            knowledge=values.get("knowledge"),
+            model=values.get("model"),
+            context=values.get("context"),
+            prompt=_read_prompt(name, values["prompt"]) if "prompt" in values else None,
+        ),
         stated=values.get("kind", ""),
     )
+
+
+def _read_prompt(arm: str, file: str) -> PromptTemplate:
+    try:
+        return load_prompt(Path(file))
+    except PromptFileError as exc:
+        raise ArmError(f"--arm {arm}: prompt:{exc}") from exc
 
 
 def choose_arms(names: Sequence[str], written: Sequence[Arm]) -> tuple[Arm, ...]:
@@ -156,10 +193,27 @@ def choose_arms(names: Sequence[str], written: Sequence[Arm]) -> tuple[Arm, ...]
     return tuple(chosen.values())
 
 
+def improved_version(pointer: Mapping[str, str | None], versions: Sequence[Mapping[str, Any]]) -> str | None:
+    """The index version that is to be better than the stable one, with the documents of the same snapshot.
+
+    `pointer` is that of the knowledge rail, `versions` all that it has. None where there is no other one.
+    """
+    if pointed := pointer.get("canary") or pointer.get("shadow"):
+        return pointed
+    stable, at, snapshot = (pointer.get("stable") or "").partition("@")
+    ready = sorted(str(each["id"]) for each in versions if each["state"] == "ready" and each["id"] != stable)
+    if len(ready) > 1:
+        raise ArmError(
+            f"several index versions are ready beside the stable one ({', '.join(ready)}), and neither "
+            "canary nor shadow says which is meant; name one: --arm rag_improved=knowledge:ID,model:fallback"
+        )
+    return f"{ready[0]}{at}{snapshot}" if ready else None
+
+
 def resolve_arms(arms: Sequence[Arm], pointers: Mapping[str, Mapping[str, str | None]]) -> tuple[Arm, ...]:
     """Replace `stable` and the like by version ids, so that a rail that moves during a run changes nothing.
 
-    `pointers` maps a rail to its pointer words and ids.
+    `pointers` maps a rail to its pointer words and ids. The caller adds `improved`, which no pointer names.
     """
     resolved = tuple(
         replace(
@@ -168,6 +222,7 @@ def resolve_arms(arms: Sequence[Arm], pointers: Mapping[str, Mapping[str, str | 
                 knowledge=_resolve(arm, "knowledge", pointers) if arm.reads_knowledge else None,
                 model=_resolve(arm, "model", pointers),
                 context=arm.pin.context,
+                prompt=arm.pin.prompt,
             ),
             stated=arm.kind,
         )
@@ -177,7 +232,7 @@ def resolve_arms(arms: Sequence[Arm], pointers: Mapping[str, Mapping[str, str | 
         twin = next((other for other in resolved[:index] if other.pin == arm.pin), None)
         if twin is not None:
             raise ArmError(
-                f"--arms: {twin.name} and {arm.name} are the same pin ({arm.pin.as_body()}); "
+                f"--arms: {twin.name} and {arm.name} are the same pin ({arm.pin}); "
                 "leave one out, or register the tuned model and promote it first"
             )
     return resolved
@@ -185,9 +240,14 @@ def resolve_arms(arms: Sequence[Arm], pointers: Mapping[str, Mapping[str, str | 
 
 def _resolve(arm: Arm, rail: str, pointers: Mapping[str, Mapping[str, str | None]]) -> str | None:
     asked = (arm.pin.knowledge if rail == "knowledge" else arm.pin.model) or "stable"
-    if asked not in POINTER_WORDS:
+    if asked not in (*POINTER_WORDS, IMPROVED):
         return asked
     version = pointers.get(rail, {}).get(asked)
+    if version is None and asked == IMPROVED:
+        raise ArmError(
+            f"arm {arm.name}: no index version beside the stable one; build one (`twinrail knowledge build`) "
+            f"or name one: --arm {arm.name}=knowledge:ID,model:fallback"
+        )
     if version is None:
         raise ArmError(f"arm {arm.name}: no {asked} version on the {rail} rail; pin a version id")
     return version

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
 from pydantic import SecretStr
 
+from eval.arms import IMPROVED, Arm, improved_version
 from eval.client import GatewayClient
 from eval.errors import GatewayRefusedError
 from eval.settings import EvalSettings
@@ -26,6 +27,15 @@ async def open_client(settings: EvalSettings, *, url: str, concurrency: int) -> 
             timeout_s=settings.timeout_s,
             attempts=settings.attempts,
         )
+
+
+async def pointers_for(client: GatewayClient, arms: Sequence[Arm]) -> dict[str, dict[str, str | None]]:
+    """What each rail's pointer names, with what `improved` stands for where an arm asks for it."""
+    pointers = await client.pointers()
+    if any(arm.pin.knowledge == IMPROVED for arm in arms):
+        knowledge = pointers["knowledge"]
+        knowledge[IMPROVED] = improved_version(knowledge, await client.versions("knowledge"))
+    return pointers
 
 
 def _keys(settings: EvalSettings) -> dict[str, str]:

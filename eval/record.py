@@ -14,9 +14,10 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
-from eval.arms import Arm, Pin
+from eval.arms import Arm
 from eval.cases import Case, CaseSet
 from eval.errors import RunError, StorageError
+from eval.judging.judged import JudgedRun, read_judged
 from eval.observations import Observation, Ranking
 
 _FORMAT = 1
@@ -54,7 +55,7 @@ class RunRecord:
         """The record that `as_json` wrote."""
         values = dict(row)
         for name in ("requested_arms", "arms"):
-            values[name] = tuple(Arm(**{**arm, "pin": Pin(**arm["pin"])}) for arm in row[name])
+            values[name] = tuple(Arm.from_json(arm) for arm in row[name])
         values["knowledge"] = tuple(row["knowledge"])
         values["sessions"] = tuple(row["sessions"])
         return cls(**values)
@@ -71,6 +72,8 @@ class RunData:
     #: Later answers by question, arm and repeat (from 1).
     repeated: dict[tuple[str, str, int], Observation] = field(default_factory=dict)
     rankings: dict[tuple[str, str], Ranking] = field(default_factory=dict)
+    #: What judges said of it, corrected.
+    judged: tuple[JudgedRun, ...] = ()
 
     def seen(self, case_id: str, arm: str, repeat: int) -> Observation | None:
         """One answer, None if it is not there yet."""
@@ -133,7 +136,7 @@ class RunFolder:
         cases = tuple(self._rows("cases.jsonl", _case_from_json))
         if CaseSet.of("", cases).sha256 != record.question_set_sha256:
             raise RunError(f"{self.path / 'cases.jsonl'}: changed since the run; restore it or run again")
-        data = RunData(record=record, cases=cases)
+        data = RunData(record=record, cases=cases, judged=read_judged(self.path))
         for observation in self._rows("results.jsonl", Observation.from_json):
             if observation.repeat:
                 data.repeated[observation.case_id, observation.arm, observation.repeat] = observation

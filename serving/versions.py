@@ -87,16 +87,11 @@ class ModelVersion:
     @classmethod
     def from_definition(cls, definition: Mapping[str, Any]) -> Self:
         """The inverse of `definition`."""
-        prompt = definition["prompt"]
         return cls(
             name=definition["name"],
             base_digest=definition["base_digest"],
             adapter_digest=definition["adapter_digest"],
-            prompt=PromptTemplate(
-                name=prompt["name"],
-                system=prompt["system"],
-                shots=tuple(Shot(**shot) for shot in prompt["shots"]),
-            ),
+            prompt=prompt_from_json(definition["prompt"]),
             task=definition["task"],
             schema=definition["schema"],
             decoding=Decoding(**definition["decoding"]),
@@ -166,6 +161,13 @@ def prompt_definition(prompt: PromptTemplate) -> dict[str, Any]:
             for shot in prompt.shots
         ],
     }
+
+
+def prompt_from_json(row: Mapping[str, Any]) -> PromptTemplate:
+    """The inverse of `prompt_definition`."""
+    return PromptTemplate(
+        name=row["name"], system=row["system"], shots=tuple(Shot(**shot) for shot in row["shots"])
+    )
 
 
 def load_task_schema(path: Path) -> dict[str, Any]:

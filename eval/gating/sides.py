@@ -143,6 +143,12 @@ def subject_of(stable: Arm, candidate: Arm, *, rail: str | None = None) -> Subje
 
     `rail` names it where both rails differ, for a candidate that goes out as a whole.
     """
+    for arm in (stable, candidate):
+        if arm.pin.prompt is not None:
+            raise ArmError(
+                f"{arm.name}: was asked with a prompt of no version ({arm.pin.prompt.name}), and a verdict "
+                "is about a version; register it (`twinrail model register`) and pin its id"
+            )
     if stable.pin.context != candidate.pin.context:
         raise ArmError(
             f"{candidate.name}, {stable.name}: one is given its context and the other is not, so they are no "

@@ -20,6 +20,8 @@ STAFF_KEY = "tw_staff"
 KNOWLEDGE = "k-fake-00000001"
 BASE = "m-base-00000001"
 TUNED = "m-support-00000001"
+#: Of the prompt that both models have.
+PROMPT_SHA256 = "0" * 64
 #: The one article of this gateway.
 ARTICLE = "Sync Plus is $9 a month. The trial lasts 14 days."
 
@@ -68,6 +70,7 @@ class FakeGateway:
         """The application to serve."""
         app = web.Application(middlewares=[self._guard()])
         app.router.add_get("/v1/rails", self._rails)
+        app.router.add_get("/v1/rails/{rail}/versions", self._versions)
         app.router.add_post("/v1/answers", self._answer)
         app.router.add_post("/v1/search", self._search)
         app.router.add_get("/v1/turns", self._turns)
@@ -127,6 +130,14 @@ class FakeGateway:
                 ]
             }
         )
+
+    async def _versions(self, request: web.Request) -> web.Response:
+        rail = request.match_info["rail"]
+        ids = [KNOWLEDGE] if rail == "knowledge" else [BASE, TUNED]
+        state = "ready" if rail == "knowledge" else "releasable"
+        details = {} if rail == "knowledge" else {"prompt": "fake", "prompt_sha256": PROMPT_SHA256}
+        rows = [{"id": each, "name": each, "state": state, "details": details} for each in ids]
+        return web.json_response({"rail": rail, "versions": rows})
 
     async def _search(self, request: web.Request) -> web.Response:
         body = await request.json()

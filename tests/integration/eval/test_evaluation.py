@@ -122,7 +122,12 @@ def test_three_arms_five_metrics_and_a_record(
 
     record = json.loads((folder / "run.json").read_text())
     assert record["question_set_sha256"] == report["question_set"]["sha256"]
-    assert record["arms"][2]["pin"] == {"knowledge": "k-fake-00000001@3", "model": TUNED, "context": None}
+    assert record["arms"][2]["pin"] == {
+        "knowledge": "k-fake-00000001@3",
+        "model": TUNED,
+        "context": None,
+        "prompt": None,
+    }
     assert record["sessions"][0]["outcome"] == "complete"
     assert {"report.json", "report.md", "results.jsonl", "searches.jsonl", "cases.jsonl"} <= {
         path.name for path in folder.iterdir()

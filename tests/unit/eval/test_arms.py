@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from eval.arms import DEFAULT_ARMS, Arm, Pin, choose_arms, parse_arm, resolve_arms
+from eval.arms import DEFAULT_ARMS, Arm, Pin, choose_arms, improved_version, parse_arm, resolve_arms
 from eval.errors import ArmError
 
 POINTERS: dict[str, dict[str, str | None]] = {
@@ -82,6 +84,48 @@ def test_an_arms_kind_follows_from_its_pin_unless_it_is_stated(written: str, kin
     assert arm.kind == kind
     pointers = {rail: {**words, "canary": f"{rail[0]}-b-2"} for rail, words in POINTERS.items()}
     assert resolve_arms([arm], pointers)[0].kind == kind, "also when the word `fallback` has become an id"
+
+
+@pytest.mark.parametrize(
+    ("named", "ready", "found"),
+    [
+        ({"canary": "k-b-2@7", "shadow": "k-c-3@7"}, ["k-a-1", "k-b-2", "k-c-3"], "k-b-2@7"),
+        ({"canary": None, "shadow": "k-c-3@7"}, ["k-a-1", "k-b-2", "k-c-3"], "k-c-3@7"),
+        ({}, ["k-b-2", "k-a-1"], "k-b-2@7"),
+        ({}, ["k-a-1"], None),
+    ],
+)
+def test_improved_is_the_canary_the_shadow_or_the_only_other_version(
+    named: dict[str, str | None], ready: list[str], found: str | None
+) -> None:
+    versions = [{"id": each, "state": "ready"} for each in ready] + [{"id": "k-d-4", "state": "building"}]
+    pointer = {"stable": "k-a-1@7", **named}
+    assert improved_version(pointer, versions) == found
+    arms = choose_arms(["rag_improved"], [])
+    pointers = {**POINTERS, "knowledge": {**POINTERS["knowledge"], "improved": found}}
+    if found is None:
+        with pytest.raises(ArmError, match="no index version beside the stable one; build one"):
+            resolve_arms(arms, pointers)
+    else:
+        (arm,) = resolve_arms(arms, pointers)
+        assert (arm.pin, arm.kind) == (Pin(knowledge=found, model="m-base-1"), "rag_plus")
+
+
+def test_which_of_several_versions_is_improved_has_to_be_said() -> None:
+    versions = [{"id": each, "state": "ready"} for each in ("k-a-1", "k-b-2", "k-c-3")]
+    with pytest.raises(ArmError, match=r"k-b-2, k-c-3.*rag_improved=knowledge:ID"):
+        improved_version({"stable": "k-a-1@7"}, versions)
+
+
+def test_an_arm_can_be_asked_with_a_prompt_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "terse.yaml"
+    file.write_text("name: terse\nsystem: Be terse.\n", encoding="utf-8")
+    (arm,) = resolve_arms([parse_arm(f"a=model:fallback,context:none,prompt:{file}")], POINTERS)
+    prompt = {"name": "terse", "system": "Be terse.", "shots": []}
+    assert arm.pin.as_body() == {"model": "m-base-1", "context": "none", "prompt": prompt}
+    assert Arm.from_json(arm.as_json()) == arm
+    with pytest.raises(ArmError, match=r"--arm a: prompt:.*no such prompt file"):
+        parse_arm(f"a=prompt:{tmp_path / 'none.yaml'}")
 
 
 def test_two_arms_with_one_pin_are_refused() -> None:

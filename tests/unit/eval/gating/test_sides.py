@@ -8,6 +8,7 @@ from eval.arms import Arm, Pin
 from eval.errors import ArmError
 from eval.gating.sides import METRIC, match, subject_of
 from eval.gating.verdicts import Subject
+from serving.prompting import PromptTemplate
 from tests.fakes.gate_sides import CANDIDATE, STABLE, cases, side
 
 
@@ -43,6 +44,12 @@ def test_two_changes_need_a_word() -> None:
 def test_what_no_verdict_can_be_about(other: Arm, rail: str | None, words: str) -> None:
     with pytest.raises(ArmError, match=words):
         subject_of(OLD, other, rail=rail)
+
+
+def test_a_prompt_that_is_no_version_gets_no_verdict() -> None:
+    tried = Arm(name="new", pin=Pin(model="m-old-1", prompt=PromptTemplate(name="terse", system="Be terse.")))
+    with pytest.raises(ArmError, match=r"a prompt of no version \(terse\).*twinrail model register"):
+        subject_of(OLD, tried)
 
 
 def test_pairs_say_good_and_rates_say_what_the_metric_counts() -> None:
