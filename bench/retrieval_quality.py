@@ -14,6 +14,9 @@ that nothing here has seen, but for the demo. Role-play `scenario` rows of bank_
 - rewritten: in sets of conversations, with what was said before; the first columns search the last turn alone. A
   question that begins a conversation is searched as it is under both; the rows `with history` leave those out.
 
+Last of each set, words that stand in one passage only are asked alone ("ABL-204") and as "what is ABL-204": hit@1 of each
+leg and of fused.
+
 Every row is of one side. Those that judge say whether the aim is met: fused at most .005 below the better leg.
 Of a set's questions at most --most are asked on each side, in the order of their ids' digests. Differences are on the same
 questions, with the 95 % interval of a paired bootstrap over groups that share a gold document (the demo's: topics).
@@ -38,6 +41,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from bench.machine import describe_machine
 from bench.question_sets import REPOSITORY, Corpus, Question, demo, sample, shared, side_of
+from bench.rare_words import rare_word_questions, rare_word_table
 from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
 from eval.stats import Pair, cluster_interval
@@ -57,6 +61,7 @@ from retrieval.store import KnowledgeStore, Legs
 from retrieval.versions import KnowledgeVersion
 
 RESAMPLES = 5_000
+RARE_WORDS = 100
 SETS = ("demo", "bank_support", "aws_docs", "mtrag_support", "concierge_faq")
 LEGS: Mapping[str, Legs] = {"BM25": "lexical", "dense": "dense", "fused": "both"}
 METHODS = (*LEGS, "fitted", "reranked", "rewritten", "rewritten, reranked")
@@ -152,7 +157,13 @@ async def measure(url: str, args: argparse.Namespace, corpora: Sequence[Corpus])
             asked = sample(corpus.questions, args.most)
             of = sum(bool(question.gold) for question in corpus.questions)
             print(f"\n{corpus.name}: {ingested}; {len(asked)} of {of} questions with a gold document")
-            sets[corpus.name] = {"ingested": ingested, "questions": of, **await asking.ask(asked)}
+            rare = await rare_word_questions(pool, corpus.name, count=RARE_WORDS)
+            sets[corpus.name] = {
+                "ingested": ingested,
+                "questions": of,
+                **await asking.ask(asked),
+                "rare_words": await asking.ask_rare_words(rare),
+            }
     reranker = asking.reranked.reranker if asking.reranked else None
     return {
         "version": version.id,
@@ -210,6 +221,17 @@ class Asking:
             "timings_ms": timings,
             "rows": tabulate(questions, scores),
         }
+
+    async def ask_rare_words(self, questions: Sequence[Question]) -> dict[str, Any]:
+        """hit@1 of each leg and of fused, by how the word was asked; printed and returned."""
+        first: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+        for question in questions:
+            for method, legs in LEGS.items():
+                found = await self._retriever.search(self._request(question), legs=legs)
+                first[question.kind][method].append(
+                    found.hits[0].document_id in question.gold if found.hits else False
+                )
+        return rare_word_table(first)
 
     async def _methods(self, question: Question, stages: dict[str, list[float]]) -> dict[str, Score]:
         found: dict[str, Sequence[Hit]] = {}

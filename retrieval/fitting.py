@@ -76,10 +76,19 @@ def fused_scores(
     cosines, words = np.asarray(dense, dtype=float), np.asarray(lexical, dtype=float)
     if not len(cosines):
         return cosines
-    low, high = cosines.min(), cosines.max()
-    placed = (cosines - low) / (high - low) if high > low else np.ones_like(cosines)
+    placed = placed_cosines(cosines)
     fused = dense_weight * placed + (1 - dense_weight) * words * words / lexical_unit
     return np.asarray(fused / (1 + fused), dtype=float)
+
+
+def placed_cosines(cosines: Floats) -> Floats:
+    """Cosines (N,) as fusion counts them: 1 for the best, the others less by how far below it they are.
+
+    In parts of the range of this search, or of what the best lacks to 1 if that is more: noise stays small.
+    """
+    best = cosines.max()
+    scale = max(best - cosines.min(), 1 - best)
+    return np.asarray(1 - (best - cosines) / scale if scale > 0 else np.ones_like(cosines), dtype=float)
 
 
 def ndcg_at_10(ranked: Sequence[str], gold: frozenset[str]) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from retrieval.chunking import NO_CHUNKERS, chunker_of
 from retrieval.embedding import Embedder
+from retrieval.fitting import placed_cosines
 from retrieval.lexing import bm25_weights, lex, term_id
 from retrieval.parsing import ParsedDocument
 from retrieval.rerank_lists import KEPT
@@ -104,8 +105,7 @@ class Corpus:
             *(i for i in np.argsort(-lexical)[:LEG].tolist() if lexical[i] > 0),
         }
         candidates = np.array(sorted(best))
-        low, high = dense[candidates].min(), dense[candidates].max()
-        placed = (dense[candidates] - low) / (high - low) if high > low else np.ones(len(candidates))
+        placed = placed_cosines(np.asarray(dense[candidates], dtype=float))
         fused = self._weight * placed + (1 - self._weight) * lexical[candidates] ** 2 / unit
         order = np.argsort(-fused, kind="stable")[:k]
         return [(int(candidates[i]), float(fused[i])) for i in order]

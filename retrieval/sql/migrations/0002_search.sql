@@ -387,11 +387,14 @@ BEGIN
             SELECT c.*, -%1$s AS dense, greatest(-(c.bm <#> $2), 0) AS lexical
             FROM retrieval.chunk c WHERE c.index_number = %2$s AND c.id = ANY ($3)
         ), bounds AS (
-            SELECT count(*) AS candidates, min(dense) AS dense_min, max(dense) AS dense_max FROM candidate
+            SELECT count(*) AS candidates, max(dense) AS dense_max,
+                   nullif(greatest(max(dense) - min(dense), 1 - max(dense)), 0) AS dense_scale FROM candidate
         ), ranked AS (
             SELECT candidate.*,
-                   -- Cosines of embedders differ in scale, so they count by their place between this search's worst and best.
-                   $4 * CASE WHEN dense_max > dense_min THEN (dense - dense_min) / (dense_max - dense_min) ELSE 1 END
+                   -- Cosines of embedders differ in scale, so they count by how far they are below this search's best: in
+                   -- parts of the way to the worst, or of the best's own way to 1 if that is longer. The latter keeps noise
+                   -- apart from meaning: where nothing is near, no cosine says much.
+                   $4 * coalesce(1 - (dense_max - dense) / dense_scale, 1)
                    -- How many rare words a chunk matched, times the share of the question that it matched. Absolute on
                    -- purpose: a chunk that holds the question's own words outweighs any cosine, a few common words
                    -- weigh next to nothing.

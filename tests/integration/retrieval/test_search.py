@@ -71,7 +71,8 @@ async def test_both_scores_are_exact_for_every_hit(
     unit = sum(rarity.values()) * idf("nowhere", list(tokens.values()))
     weight = KnowledgeVersion.make(name="any", embedder="any", dims=1).dense_weight
     for hit in result.hits:
-        fused = weight * (hit.dense_score - low) / (high - low) + (1 - weight) * hit.lexical_score**2 / unit
+        placed = 1 - (high - hit.dense_score) / max(high - low, 1 - high)
+        fused = weight * placed + (1 - weight) * hit.lexical_score**2 / unit
         assert hit.score == pytest.approx(fused / (1 + fused), rel=1e-3, abs=1e-9)
 
 

