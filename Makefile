@@ -4,7 +4,7 @@ PY := .venv/bin/python
 ARGS ?=
 # Parts of benchmarks that are none by themselves.
 NO_BENCH := $(addprefix bench/,__init__.py advice_logs.py confidence_transfer.py corpora.py fresh_rail.py load.py machine.py \
-	question_sets.py upstream.py)
+	question_sets.py rare_words.py upstream.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up down status test check unit integration e2e bench-overhead clean
