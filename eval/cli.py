@@ -22,6 +22,7 @@ from eval.client import GatewayClient
 from eval.connecting import open_client
 from eval.errors import EvalError, GatewayUnavailableError, RunError
 from eval.gating import command as gating
+from eval.judging import command as judging
 from eval.labelling import command as labelling
 from eval.metrics import FIVE, headline
 from eval.pilot import command as piloting
@@ -150,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     add_draft(commands).set_defaults(command=_awaited(run_draft))
     advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
     labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
+    judging.add_parser(commands).set_defaults(command=_awaited(judging.run))
     piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
 

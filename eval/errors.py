@@ -42,6 +42,24 @@ class GateRulesError(EvalError):
         super().__init__(f"{place}: {what}; docs/gates.md lists what a rules file may hold")
 
 
+class JudgeFileError(EvalError):
+    """The file of a judge cannot be used."""
+
+    def __init__(self, *, file: Path, field: str, what: str) -> None:
+        place = f"{file}: {field}" if field else str(file)
+        super().__init__(f"{place}: {what}; docs/evaluation.md shows a judge file")
+
+
+class JudgeRefusedError(EvalError):
+    """The judge's endpoint refuses what cannot succeed by trying again: key, address or model."""
+
+
+class JudgeUnavailableError(EvalError):
+    """The judge's endpoint does not answer."""
+
+    retryable = True
+
+
 class GatewayRefusedError(EvalError):
     """The gateway refused a request that cannot succeed by trying again: key, scope or address."""
 

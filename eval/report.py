@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.judging.judged_report import TITLE, judged_json, judged_lines, judged_rows
 from eval.metrics import FIVE, METRICS, Metric, headline
 from eval.scorers import Score
 from eval.stats import Rate
@@ -29,6 +30,7 @@ def text_report(summary: Summary) -> str:
     """For a terminal."""
     parts = [_question_line(summary), *(as_text(table) for table in _tables(summary))]
     parts.append(bullets("Arms against each other, same questions", _sentences(summary.comparisons)))
+    parts.append(bullets("Judges", judged_lines(summary.data.judged)))
     parts.append(bullets("NOT ENOUGH EVIDENCE", summary.thin))
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -40,6 +42,8 @@ def markdown_report(summary: Summary) -> str:
     if summary.thin:
         parts.append("**Not enough evidence:** " + "; ".join(summary.thin) + ".")
     parts += [f"## {table.title}\n\n{as_markdown(table)}" for table in _tables(summary)]
+    if lines := judged_lines(summary.data.judged):
+        parts.append("\n".join(f"- {line}" for line in lines))
     if summary.comparisons:
         sentences = "\n".join(f"- {sentence}" for sentence in _sentences(summary.comparisons))
         table = as_markdown(_comparison_table(summary.comparisons))
@@ -68,6 +72,7 @@ def json_report(summary: Summary) -> dict[str, Any]:
         "retrieval": [_ranking_json(result) for result in summary.rankings],
         "arms": {arm.arm.name: _arm_json(arm) for arm in summary.arms},
         "comparisons": [_comparison_json(comparison) for comparison in summary.comparisons],
+        "judged": judged_json(summary.data.judged),
         "repeats": summary.flips.repeats,
         "flips": {
             arm: {metric: rate_json(shown) for metric, shown in rates.items()}
@@ -146,6 +151,9 @@ def _tables(summary: Summary) -> Iterable[Table]:
             header=header,
             rows=tuple(_flip_rows(summary)),
         )
+    if judged := summary.data.judged:
+        rows = judged_rows(judged, [arm.arm.name for arm in arms])
+        yield Table(title=TITLE, header=header, rows=rows)
 
 
 def _flip_rows(summary: Summary) -> Iterable[tuple[str, ...]]:

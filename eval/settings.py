@@ -29,6 +29,10 @@ class EvalSettings(BaseSettings):
     task_schema: Path = Path(__file__).parents[1] / "serving" / "schemas" / "support_answer.json"
     #: The fixed wordings that the gateway uses, where they are not the packaged ones.
     wording: Path | None = None
+    #: OpenAI-compatible endpoint and model of a judge whose file names none, and the key of any.
+    judge_url: str | None = None
+    judge_model: str | None = None
+    judge_key: SecretStr | None = None
     #: Folder in which each run gets a folder of its own.
     runs: Path = Path(".twinrail/runs")
     #: Questions in flight at a time.

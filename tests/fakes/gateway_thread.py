@@ -1,4 +1,4 @@
-"""The fake gateway on a port of its own, for callers that run an event loop themselves."""
+"""Fakes on a port of their own, for callers that run an event loop themselves."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from aiohttp import web
 from tests.fakes.gateway_server import FakeGateway
 
 
-class Served:
-    """A gateway on a port of its own, in a thread of its own: `main` runs an event loop itself."""
+class ServedApp:
+    """An application on a port of its own, in a thread of its own: `main` runs an event loop itself."""
 
-    def __init__(self, gateway: FakeGateway) -> None:
-        self.gateway = gateway
+    def __init__(self, app: web.Application) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._runner = web.AppRunner(gateway.app())
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._wait(self._runner.setup())
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         self._wait(site.start())
@@ -33,3 +32,11 @@ class Served:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
         self._loop.close()
+
+
+class Served(ServedApp):
+    """The fake gateway, served."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self.gateway = gateway
+        super().__init__(gateway.app())
