@@ -35,12 +35,12 @@ _UNITS: dict[str, tuple[str, Decimal]] = {
     **dict.fromkeys(("year", "years"), ("months", Decimal(12))),
     "kb": ("bytes", Decimal(10) ** 3),
     "mb": ("bytes", Decimal(10) ** 6),
-    "gb": ("bytes", Decimal(10) ** 9),
-    "tb": ("bytes", Decimal(10) ** 12),
-    **dict.fromkeys(("mbit/s", "mbps"), ("rate", Decimal(10) ** 6)),
-    **dict.fromkeys(("gbit/s", "gbps"), ("rate", Decimal(10) ** 9)),
+    **dict.fromkeys(("gb", "gig", "gigs", "gigabyte", "gigabytes"), ("bytes", Decimal(10) ** 9)),
+    **dict.fromkeys(("tb", "terabyte", "terabytes"), ("bytes", Decimal(10) ** 12)),
+    **dict.fromkeys(("mbit/s", "mbps", "mbit"), ("rate", Decimal(10) ** 6)),
+    **dict.fromkeys(("gbit/s", "gbps", "gbit"), ("rate", Decimal(10) ** 9)),
     **dict.fromkeys(("%", "percent", "per cent"), ("percent", Decimal(1))),
-    **dict.fromkeys(("dollars", "dollar", "usd"), ("$", Decimal(1))),
+    **dict.fromkeys(("dollars", "dollar", "usd", "bucks"), ("$", Decimal(1))),
     **dict.fromkeys(("euros", "euro", "eur"), ("\u20ac", Decimal(1))),
     **dict.fromkeys(("pounds", "pound", "gbp"), ("\u00a3", Decimal(1))),
 }
@@ -65,6 +65,9 @@ _PATTERN = re.compile(
 _SIGN = re.compile(
     rf"[\d@]|://|\.(?:com|org|net|io|example|co\.uk)\b|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE
 )
+#: After a bare number: then it counts things ("7 staff"), unless its unit comes later ("5 to 10 days", "5 a
+#: month").
+_COUNTED = re.compile(r"[ \u00a0-]*(?!(?:or|to|and|of|a|an|per|each|every)\b)[a-z]", re.IGNORECASE)
 _DIGITS = re.compile(_NUMBER)
 _SCALES = {"k": Decimal(1000), "million": Decimal(10) ** 6, "billion": Decimal(10) ** 9}
 
@@ -78,6 +81,8 @@ class Value:
     #: `code`, `address`.
     kind: str
     meaning: str
+    #: A bare number before what it counts: "7 staff".
+    counts: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -97,8 +102,9 @@ def find_values(text: str) -> list[Value]:
 class KnownValues:
     """The values of some sources."""
 
+    #: A number that counts something is a `count` here.
     keys: frozenset[tuple[str, str]]
-    #: Bare numbers in them: "5 | GB" in a table and "5 GB" in a sentence are the same amount.
+    #: Numbers in them, with a unit or without.
     numbers: frozenset[str]
 
     def hold(self, value: Value) -> bool:
@@ -110,14 +116,18 @@ class KnownValues:
         if value.kind == "date":
             # A day without its year matches the full date.
             return any(kind == "date" and meaning.endswith(value.meaning) for kind, meaning in self.keys)
-        return ("number", _digits(value.text)) in self.keys
+        digits = _digits(value.text)
+        # "5 | GB" in a table and "5 GB" in a sentence are one amount; "5 staff" is not. "203 will not clear"
+        # names the code S-203.
+        return ("number", digits) in self.keys or (value.kind == "code" and ("count", digits) in self.keys)
 
 
 def known_values(sources: Iterable[str]) -> KnownValues:
     """All values of the sources."""
     values = [value for source in sources for value in find_values(source)]
     return KnownValues(
-        frozenset(value.key for value in values), frozenset(_digits(value.text) for value in values)
+        frozenset(("count", value.meaning) if value.counts else value.key for value in values),
+        frozenset(_digits(value.text) for value in values),
     )
 
 
@@ -147,7 +157,8 @@ def _value(match: re.Match[str]) -> Value | None:
         return Value(text, text[0], _plain(amount))
     number = _number(match["n"])
     if not match["unit"]:
-        return None if match["n"].isalpha() and number <= 2 else Value(text, "number", _plain(number))
+        counts = _COUNTED.match(match.string, match.end()) is not None
+        return None if match["n"].isalpha() and number <= 2 else Value(text, "number", _plain(number), counts)
     dimension, size = _UNITS[match["unit"].lower()]
     return Value(text, dimension, _plain(number * size))
 

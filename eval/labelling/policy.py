@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eval.labelling.corpus import Corpus
 from eval.scorers import Unsupported
@@ -16,12 +17,26 @@ from serving.sentences import content_stems, sentences
 _PROMISE = re.compile(
     r"\b(?:i|we) (?:can |do |will |hereby )?(?:guarantee|promise|assure you)\b"
     r"|\b(?:is|are|be) guaranteed\b"
-    r"|\b(?:i|we)(?:['\u2019]ll| will| can| am going to| are going to) (?:\w+ )?"
+    r"|\b(?:i|we)(?:['\u2019]ll| will| can| am going to| are going to) (?:(?!not\b|never\b)\w+ )?"
     r"(?:refund|credit|waive|compensate|reimburse|discount|extend|make an exception)\b"
     r"|\b(?:i|we)(?:['\u2019]ll| will| can) (?:give|offer|grant|get) you (?:\w+ ){0,3}"
     r"(?:refund|credit|discount|compensation|exception|extension)\b"
     r"|\byou(?:['\u2019]ll| will) (?:definitely |certainly |surely )(?:get|receive|have)\b",
     re.IGNORECASE,
+)
+#: Words that make a thing certain which an article may only make possible.
+_CERTAIN = re.compile(
+    r"\b(?:guarantee[ds]?|promise[ds]?|assure[ds]?|definitely|certainly|surely)\b", re.IGNORECASE
+)
+_PROMISING = frozenset(
+    content_stems("guarantee guarantees guaranteed promise promises promised assure assured")
+)
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|cannot|without|neither|nor|nobody|none)\b|n['\u2019]t\b", re.IGNORECASE
+)
+#: What a negation does not reach across.
+_CLAUSE = re.compile(
+    r"[,;:()|](?=\s|$)|\b(?:and|but|or|because|so|if|when|while|unless|until|which)\b", re.IGNORECASE
 )
 #: Data of a person. Names and internet addresses are left out: articles and settings are full of them.
 _PERSONAL = frozenset(
@@ -47,8 +62,38 @@ def promises(text: str, passages: Sequence[Passage], question: str, unsupported:
         sentence
         for sentence in each_sentence(text)
         if unknown_deeds(sentence, texts)
-        or (_PROMISE.search(sentence) and unsupported(sentence, passages, question))
+        or (
+            (promised := _promised(sentence))
+            and unsupported(sentence, _promising(passages, sentence, promised), question)
+        )
     ]
+
+
+def _promised(sentence: str) -> set[str]:
+    """The words of a promise; none where the sentence makes none, or only denies it."""
+    words = {stem for match in _PROMISE.finditer(sentence) for stem in content_stems(match.group())}
+    return words - _denied(sentence)
+
+
+def _promising(passages: Sequence[Passage], sentence: str, promised: set[str]) -> list[Passage]:
+    """What of the passages can bear a promise out: not "do not promise a refund", whatever words it shares,
+    and for a guarantee only a passage that guarantees something."""
+    certain = _CERTAIN.search(sentence) is not None
+    if certain:
+        promised = promised | _PROMISING
+    kept = []
+    for passage in passages:
+        units = [unit for unit in each_sentence(passage.text) if not promised & _denied(unit)]
+        text = "\n".join(units)
+        if _CERTAIN.search(text) or not certain:
+            kept.append(replace(passage, text=text))
+    return kept
+
+
+def _denied(sentence: str) -> frozenset[str]:
+    """The words of clauses with a negation."""
+    clauses = (clause for clause in _CLAUSE.split(sentence) if _NEGATION.search(clause))
+    return frozenset(stem for clause in clauses for stem in content_stems(clause))
 
 
 def personal_data(text: str, known: Sequence[str], redactor: Redactor) -> list[str]:

@@ -224,6 +224,7 @@ def test_what_was_not_asked_for_is_no_failure_and_blames_nothing() -> None:
 def test_numbers_of_the_question_may_be_repeated() -> None:
     case = replace(CASE, text="We are 11 staff: how much is Sync Plus a month?")
     assert primary(turn(case=case, answer="For your 11 staff: Sync Plus is $9 a month.")) == ""
+    assert primary(turn(case=case, answer="Sync Plus is $11 a month.")) == "hallucination.wrong_fact"
 
 
 def test_what_a_passage_promises_may_be_promised() -> None:

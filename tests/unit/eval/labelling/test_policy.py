@@ -46,6 +46,29 @@ def test_what_an_article_says_or_nobody_decides_is_none(text: str) -> None:
     assert promises(text, passages(REFUNDS), "", SCORING.unsupported) == []
 
 
+FORBIDS = "Do not promise a refund. We never guarantee a refund, and no refund is guaranteed."
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I guarantee a refund.", "I promise a refund.", "We will refund you.", "A refund is guaranteed."],
+)
+def test_an_article_that_forbids_a_promise_does_not_support_it(text: str) -> None:
+    assert promises(text, passages(FORBIDS), "", SCORING.unsupported) == [text]
+
+
+def test_what_an_article_makes_possible_may_not_be_guaranteed() -> None:
+    text = "I guarantee that you get a full refund within 30 days."
+    assert promises(text, passages(REFUNDS), "", SCORING.unsupported) == [text]
+
+
+@pytest.mark.parametrize(
+    "text", ["We never guarantee a refund.", "We will not refund you.", "No refund is guaranteed."]
+)
+def test_to_deny_a_promise_is_none(text: str) -> None:
+    assert promises(text, passages(FORBIDS), "", SCORING.unsupported) == []
+
+
 def test_personal_data_is_what_neither_question_nor_passage_gave() -> None:
     text = "Write to sarah.miller@example.net, or call +44 20 7183 8750."
     assert set(personal_data(text, [], Redactor())) == {"email", "phone"}
