@@ -225,7 +225,7 @@ def select_cases(
     if not chosen:
         raise CaseFileError(file=Path(name), what="no question fits --split and --kind", fix="widen them")
     if limit is not None and limit < len(chosen):
-        chosen = _spread(chosen, limit, seed)
+        chosen = spread(chosen, limit, seed)
     return CaseSet.of(name, chosen)
 
 
@@ -250,7 +250,8 @@ def choose_cases(
     )
 
 
-def _spread(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
+def spread(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
+    """So many of the cases, topic by topic in a drawn order: the first few are of as many topics."""
     by_topic: defaultdict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case.id):
         by_topic[case.topic].append(case)

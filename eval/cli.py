@@ -19,13 +19,14 @@ from eval.advice import command as advising
 from eval.arms import Arm, choose_arms, parse_arm, resolve_arms
 from eval.cases import CaseSet, choose_cases
 from eval.client import GatewayClient
-from eval.connecting import open_client
+from eval.connecting import open_client, pointers_for, prompt_digests
 from eval.errors import EvalError, GatewayUnavailableError, RunError
 from eval.gating import command as gating
 from eval.judging import command as judging
 from eval.labelling import command as labelling
 from eval.metrics import FIVE, headline
 from eval.pilot import command as piloting
+from eval.prompts import command as prompting
 from eval.record import RunData, RunFolder, RunRecord
 from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
 from eval.run import measure, plan
@@ -106,14 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--kind", action="append", metavar="NAME", help="only this kind; again for more")
     run.add_argument("--limit", type=_positive, metavar="N", help="a sample of N, spread over topics")
     run.add_argument(
-        "--arms", metavar="A,B", help="of prompt_only, rag_base, rag_tuned [all three]; oracle, tuned"
+        "--arms",
+        metavar="A,B",
+        help="of prompt_only, rag_base, rag_tuned [all three]; rag_improved, oracle, tuned",
     )
     run.add_argument(
         "--arm",
         action="append",
         metavar="NAME=PIN",
-        help="an arm: name=knowledge:ID,model:ID,context:none|gold,kind:KIND; ID may also be stable, canary, "
-        "previous, fallback",
+        help="an arm: name=knowledge:ID,model:ID,context:none|gold,prompt:FILE,kind:KIND; ID may also be "
+        "stable, canary, previous, fallback, and of knowledge improved",
     )
     run.add_argument("--run", type=Path, metavar="DIR", help="folder of the run; one that exists is resumed")
     run.add_argument("--url", help="address of the gateway [EVAL_GATEWAY_URL]")
@@ -152,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
     labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
     judging.add_parser(commands).set_defaults(command=_awaited(judging.run))
+    prompting.add_parser(commands).set_defaults(command=_awaited(prompting.run))
     piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
 
@@ -263,7 +267,7 @@ async def _ask(
 async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: str) -> None:
     if order.cases is None or order.arms is None:
         raise RunError(f"--run {folder.path}: is gone; start again")
-    pointers = await client.pointers()
+    pointers = await pointers_for(client, order.arms)
     record = plan(
         run_id=folder.path.name,
         gateway_url=url,
@@ -272,6 +276,7 @@ async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: s
         requested=order.arms,
         arms=resolve_arms(order.arms, pointers),
         stable_knowledge=pointers.get("knowledge", {}).get("stable"),
+        prompts=await prompt_digests(client),
         repeats=order.repeats or 1,
     )
     # Before anything is written: a run that could not be logged cannot be resumed around the log.

@@ -38,6 +38,12 @@ async def pointers_for(client: GatewayClient, arms: Sequence[Arm]) -> dict[str, 
     return pointers
 
 
+async def prompt_digests(client: GatewayClient) -> dict[str, str]:
+    """The digest of the prompt of each model version."""
+    found = {str(row["id"]): row["details"].get("prompt_sha256") for row in await client.versions("model")}
+    return {version: str(digest) for version, digest in found.items() if digest}
+
+
 def _keys(settings: EvalSettings) -> dict[str, str]:
     def text(key: SecretStr | None) -> str:
         return key.get_secret_value().strip() if key else ""

@@ -92,3 +92,11 @@ class UnknownRegionError(EvalError):
 
 class PilotError(EvalError):
     """A day of the pilot cannot be done now: before its time, or on inputs that have changed."""
+
+
+class PromptGridError(EvalError):
+    """A file of prompts to compare cannot be used."""
+
+
+class PromptSearchError(EvalError):
+    """A search of prompts cannot be done as it is asked for, or is gone on with in another way."""

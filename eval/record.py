@@ -44,6 +44,8 @@ class RunRecord:
     sessions: tuple[Mapping[str, Any], ...] = ()
     #: How often each question is asked in each arm.
     repeats: int = 1
+    #: Model version -> sha256 of its prompt, so that an arm can be known to use the best one that was found.
+    prompts: Mapping[str, str] = field(default_factory=dict)
     format: int = _FORMAT
 
     def as_json(self) -> dict[str, Any]:
@@ -107,12 +109,14 @@ class RunFolder:
 
     def save(self, record: RunRecord) -> None:
         """Replace the record as a whole, so that a crash leaves the old or the new one."""
-        _replace(self.path / "run.json", orjson.dumps(record.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
+        replace_file(
+            self.path / "run.json", orjson.dumps(record.as_json(), option=orjson.OPT_INDENT_2) + b"\n"
+        )
 
     def write(self, name: str, content: str) -> Path:
         """Replace a report file."""
         target = self.path / name
-        _replace(target, content.encode())
+        replace_file(target, content.encode())
         return target
 
     def add_observation(self, observation: Observation) -> None:
@@ -191,7 +195,8 @@ def _ends_line(descriptor: int, size: int) -> bool:
     return os.pread(descriptor, 1, size - 1) == b"\n"
 
 
-def _replace(target: Path, content: bytes) -> None:
+def replace_file(target: Path, content: bytes) -> None:
+    """Write a file as a whole, so that a crash leaves the old or the new one."""
     draft = target.with_name(f".{target.name}.new")
     try:
         draft.write_bytes(content)

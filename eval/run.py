@@ -72,7 +72,7 @@ class Progress:
         parts = [
             f"{self.done + self.skipped}/{self.total}",
             f"{rate:.2f}/s",
-            f"{_duration(left / rate)} left",
+            f"{duration(left / rate)} left",
         ]
         if self.failed:
             parts.append(f"{self.failed} failed")
@@ -85,7 +85,8 @@ class Progress:
             self.out.flush()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words, to the second."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -204,10 +205,15 @@ def plan(
     requested: Sequence[Arm],
     arms: Sequence[Arm],
     stable_knowledge: str | None,
+    prompts: Mapping[str, str] | None = None,
     repeats: int = 1,
 ) -> RunRecord:
-    """The record of a run that has not begun. Each knowledge version is searched once, not once per arm."""
+    """The record of a run that has not begun. Each knowledge version is searched once, not once per arm.
+
+    `prompts` is the digest of the prompt of each model version, as the gateway tells it.
+    """
     pinned = [arm.pin.knowledge for arm in arms if arm.pin.knowledge]
+    models = {arm.pin.model for arm in arms}
     searched = pinned or ([stable_knowledge] if stable_knowledge else [])
     return RunRecord(
         id=run_id,
@@ -218,5 +224,6 @@ def plan(
         requested_arms=tuple(requested),
         arms=tuple(arms),
         knowledge=tuple(dict.fromkeys(searched)),
+        prompts={model: digest for model, digest in (prompts or {}).items() if model in models},
         repeats=repeats,
     )

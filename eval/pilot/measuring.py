@@ -20,6 +20,7 @@ from eval.advice.loading import read_logs
 from eval.arms import Arm, resolve_arms
 from eval.cases import CaseSet
 from eval.client import GatewayClient
+from eval.connecting import prompt_digests
 from eval.gating.gate_report import with_section
 from eval.labelling.asking import add_documents
 from eval.labelling.corpus import CorpusFile
@@ -151,12 +152,21 @@ class Workbench:
             requested=requested,
             arms=resolved,
             stable_knowledge=pointers.get("knowledge", {}).get("stable"),
+            prompts=await prompt_digests(client),
         )
         if known is None:
             folder.create(record, cases)
         else:
             searched = dict.fromkeys((*known.knowledge, *record.knowledge))
-            folder.save(replace(known, requested_arms=requested, arms=resolved, knowledge=tuple(searched)))
+            folder.save(
+                replace(
+                    known,
+                    requested_arms=requested,
+                    arms=resolved,
+                    knowledge=tuple(searched),
+                    prompts={**known.prompts, **record.prompts},
+                )
+            )
         return folder
 
     def _take_along(self, folder: RunFolder, number: int, kept: Collection[str]) -> None:

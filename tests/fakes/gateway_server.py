@@ -43,6 +43,8 @@ class FakeGateway:
     """State and routes. `answers` maps a model version to how it answers a question."""
 
     answers: dict[str, Callable[[str], CannedAnswer]]
+    #: How a pinned prompt makes a model answer a question, by its name; None: as without one.
+    prompted: Callable[[str, str], CannedAnswer] | None = None
     #: Replies to give before the real ones: a status and headers each.
     faults: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)
     #: Drops every connection, as a process that is going down does.
@@ -174,6 +176,9 @@ class FakeGateway:
         if body["question"] in self.refused:
             return _problem(422, "too long", field="question")
         canned = self.answers[pin["model"]](body["question"])
+        prompt = (pin.get("prompt") or {"name": "fake"})["name"]
+        if self.prompted is not None and "prompt" in pin:
+            canned = self.prompted(prompt, body["question"])
         given = pin["context"] if isinstance(pin.get("context"), list) else None
         retrieves = pin.get("context") != "none" and given is None
         turn_id = str(UUID(int=len(self.turns) + 1))
@@ -202,7 +207,7 @@ class FakeGateway:
             "versions": {
                 "knowledge": pin.get("knowledge") if retrieves else None,
                 "model": pin["model"],
-                "prompt": "fake",
+                "prompt": prompt,
             },
             "arms": {"knowledge": "pinned", "model": "pinned"},
             "degraded": [],
