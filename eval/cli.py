@@ -34,16 +34,16 @@ from eval.scorers import Scoring
 from eval.scoring import build_scoring
 from eval.sets import command as sets
 from eval.sets.draft_command import add_draft, run_draft
-from eval.sets.freezing import frozen_sha256, log_opening, openings
+from eval.sets.freezing import frozen_sha256
 from eval.sets.import_command import add_import, run_import
 from eval.settings import EvalSettings
+from eval.sets.openings import Kind, Opening, OpeningLog, first_by_run, opens_holdout
 from eval.summary import Comparison, Outcomes, Summary, compare, score_all, summarise
 from eval.versions import add_versions, compare_found
 from eval.versions_report import versions_json, versions_text
 
 DONE, USAGE, UNAVAILABLE, THIN = 0, 2, 3, 4
 _INTERRUPTED = 130
-_HOLDOUT = "holdout"
 
 _RUN_EXAMPLE = """examples:
   twinrail eval run                                  three arms on the demo's dev questions
@@ -256,7 +256,7 @@ async def _ask(
             if order.repeats and order.repeats > record.repeats:
                 folder.save(replace(record, repeats=order.repeats))
         else:
-            await _begin(folder, order, client, url)
+            await _begin(folder, order, client, url, runs=settings.runs)
         print(f"twinrail eval: run {folder.path}", file=sys.stderr)
         try:
             return await measure(folder, client, concurrency=concurrency, out=sys.stderr)
@@ -264,7 +264,7 @@ async def _ask(
             raise GatewayUnavailableError(f"{exc}; then resume with --run {folder.path}") from exc
 
 
-async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: str) -> None:
+async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: str, *, runs: Path) -> None:
     if order.cases is None or order.arms is None:
         raise RunError(f"--run {folder.path}: is gone; start again")
     pointers = await pointers_for(client, order.arms)
@@ -280,19 +280,29 @@ async def _begin(folder: RunFolder, order: _Order, client: GatewayClient, url: s
         repeats=order.repeats or 1,
     )
     # Before anything is written: a run that could not be logged cannot be resumed around the log.
-    _log_opening(order.cases, record)
+    _log_opening(order.cases, record, runs=runs)
     folder.create(record, order.cases)
 
 
-def _log_opening(cases: CaseSet, record: RunRecord) -> None:
-    """Say who looks at the holdout of a question set, and who did before."""
-    if not any(case.split == _HOLDOUT for case in cases.cases):
+def _log_opening(cases: CaseSet, record: RunRecord, *, runs: Path) -> None:
+    """Say who looks at the holdout, and who did before."""
+    if not opens_holdout(case.split for case in cases.cases):
         return
-    path = Path(cases.name)
-    before = openings(path, split=_HOLDOUT)
     pins = (pin for arm in record.arms for pin in (arm.pin.knowledge, arm.pin.model) if pin)
-    versions = " ".join(dict.fromkeys(pins))
-    if log_opening(path, _HOLDOUT, getpass.getuser(), f"{record.id}: {versions}") and before:
+    before = first_by_run(
+        OpeningLog(cases.name, runs=runs).add(
+            Opening(
+                kind=Kind.RUN,
+                at=datetime.now(UTC).isoformat(timespec="seconds"),
+                who=getpass.getuser(),
+                run=record.id,
+                versions=tuple(dict.fromkeys(pins)),
+                questions=cases.name,
+                sha256=record.selection["frozen_sha256"] or cases.sha256,
+            )
+        )
+    )
+    if before:
         last = before[-1]
         print(
             f"twinrail eval: the holdout was opened {len(before)} times before, last on {last.at[:10]} by "

@@ -17,7 +17,6 @@ from eval.errors import CaseFileError, EvalError, RunError
 from eval.flips import Flips, count_flips
 from eval.gating.gate_report import text_decision
 from eval.gating.gates import Evidence, decide
-from eval.gating.openings import Look, is_holdout, note_look
 from eval.gating.policies import policy_from_labels
 from eval.gating.recording import GateReport, report_on
 from eval.gating.rules import GateRules
@@ -26,6 +25,7 @@ from eval.gating.verdicts import EXIT_CODES, Decision, Subject
 from eval.record import RunData, RunFolder
 from eval.scorers import Scoring
 from eval.scoring import build_scoring
+from eval.sets.openings import Kind, Opening, OpeningLog, first_by_run, opens_holdout
 from eval.settings import EvalSettings
 from eval.summary import Outcomes, score_all
 
@@ -91,12 +91,14 @@ async def run(
         stable_arm
     )
     subject = subject_of(stable.arm, candidate.arm, rail=options.rail)
-    look = Look(
-        who=who(),
+    look = Opening(
+        kind=Kind.GATE,
         at=now().isoformat(timespec="seconds"),
-        version=subject.version,
+        who=who(),
         run=data.record.id,
-        question_set_sha256=data.record.question_set_sha256,
+        versions=(subject.version,),
+        questions=data.record.question_set,
+        sha256=data.record.selection.get("frozen_sha256") or data.record.question_set_sha256,
     )
     decision = decide(
         Evidence(
@@ -112,7 +114,7 @@ async def run(
                     data,
                     stable,
                     candidate,
-                    note_look(settings.runs, look) if is_holdout(data.cases) else (),
+                    _looks(look, data, settings.runs),
                 )
             ),
         ),
@@ -199,8 +201,16 @@ class _Scored:
         )
 
 
+def _looks(look: Opening, data: RunData, runs: Path) -> tuple[Opening, ...]:
+    """Log a look at the holdout; earlier ones at the same version, each run once."""
+    if not opens_holdout(case.split for case in data.cases):
+        return ()
+    before = OpeningLog(look.questions, runs=runs).add(look)
+    return first_by_run(each for each in before if each.concerns(look.versions[0]))
+
+
 def _notes(
-    subject: Subject, data: RunData, stable: Side, candidate: Side, looks: Sequence[Look]
+    subject: Subject, data: RunData, stable: Side, candidate: Side, looks: Sequence[Opening]
 ) -> list[str]:
     notes = []
     if looks:

@@ -25,7 +25,7 @@ class _Row(BaseModel):
     """A labelled answer with its evidence, as `groundedness` files have it."""
 
     id: str = ""
-    question: str = ""
+    question: str | None = None
     history: list[Any] = Field(default_factory=list)
     passages: list[str] = Field(default_factory=list, validation_alias=AliasChoices("passages", "contexts"))
     answer: str = Field(min_length=1)
@@ -144,7 +144,7 @@ def _means(judge: Judge, labels: tuple[str, ...]) -> bool | None:
 
 def _shown(row: _Row, judge: Judge) -> dict[str, Any]:
     parts = {
-        Part.QUESTION: row.question,
+        Part.QUESTION: row.question or "",
         Part.HISTORY: row.history,
         Part.PASSAGES: row.passages,
         Part.ANSWER: row.answer,

@@ -1,4 +1,4 @@
-"""A set that nobody changes any more: its fingerprint and counts, and who opened its holdout.
+"""A set that nobody changes any more: its fingerprint and counts.
 
 The fingerprint is the SHA-256 of `questions.jsonl` as it stands, so `sha256sum` gives the same.
 """
@@ -6,13 +6,12 @@ The fingerprint is the SHA-256 of `questions.jsonl` as it stands, so `sha256sum`
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
@@ -20,7 +19,6 @@ from eval.errors import CaseFileError, StorageError
 from eval.sets.questions import QUESTIONS, Question, read_questions, set_file, write_questions
 
 MANIFEST = "manifest.json"
-OPENINGS = "openings.jsonl"
 _FORMAT = 1
 #: What counts are called where a question has no split, status or task type.
 NONE = "none"
@@ -46,24 +44,6 @@ class Manifest:
     def as_json(self) -> dict[str, Any]:
         """Plain data for `manifest.json`."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """Somebody measured something on a split that is kept for decisions."""
-
-    at: str
-    split: str
-    who: str
-    #: What was measured: version ids, or a run.
-    version: str
-    #: Fingerprint of the questions at that time.
-    sha256: str
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """The opening that `log_opening` wrote."""
-        return cls(**{name: str(row[name]) for name in ("at", "split", "who", "version", "sha256")})
 
 
 def count(questions: Sequence[Question]) -> dict[str, dict[str, dict[str, int]]]:
@@ -148,46 +128,6 @@ def require_open(folder: Path) -> None:
             what=f"was frozen on {manifest.frozen_at[:10]} (sha256 {manifest.sha256[:12]})",
             fix=f"copy the folder without {MANIFEST} under a new name and change the copy",
         )
-
-
-def log_opening(
-    path: Path, split: str, who: str, version: str, *, now: Callable[[], datetime] = _now
-) -> Opening | None:
-    """Note that a split was measured on. None where the questions are no set: only sets are kept apart."""
-    file = set_file(path)
-    if file is None:
-        return None
-    opening = Opening(
-        at=now().isoformat(timespec="seconds"), split=split, who=who, version=version, sha256=_digest(file)
-    )
-    target = file.with_name(OPENINGS)
-    try:
-        with target.open("ab") as log:
-            log.write(orjson.dumps(asdict(opening)) + b"\n")
-            log.flush()
-            os.fsync(log.fileno())
-    except OSError as exc:
-        raise StorageError(
-            f"{target}: {exc.strerror}; openings of {split} must be logged, make the folder writable"
-        ) from exc
-    return opening
-
-
-def openings(path: Path, *, split: str | None = None, version: str | None = None) -> tuple[Opening, ...]:
-    """Who opened which split, oldest first."""
-    file = set_file(path)
-    target = file.with_name(OPENINGS) if file else None
-    if target is None or not target.exists():
-        return ()
-    found = []
-    for number, line in enumerate(target.read_bytes().splitlines(), start=1):
-        try:
-            found.append(Opening.from_json(orjson.loads(line)))
-        except (ValueError, KeyError, TypeError) as exc:
-            raise CaseFileError(
-                file=target, line=number, what=f"not an opening ({exc})", fix="restore the log"
-            ) from exc
-    return tuple(each for each in found if split in (None, each.split) and version in (None, each.version))
 
 
 def _digest(file: Path) -> str:

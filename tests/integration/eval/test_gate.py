@@ -240,9 +240,9 @@ def test_a_second_look_at_the_holdout_is_told(
     again = copy_of(folder, tmp_path, name="again")
     assert gate(served, tmp_path, again, "--no-record") == 0
     assert f"the holdout was opened before for {TUNED}: " in capsys.readouterr().out
-    log = [json.loads(line) for line in (tmp_path / "runs" / "holdout.jsonl").read_text().splitlines()]
-    assert [(look["version"], look["run"]) for look in log] == [(TUNED, "run"), (TUNED, "again")]
-    assert all(look["who"] and look["at"] for look in log)
+    log = [json.loads(line) for line in (tmp_path / "runs" / "openings.jsonl").read_text().splitlines()]
+    assert [(look["kind"], look["run"]) for look in log] == [("gate", "run"), ("gate", "again")]
+    assert all(TUNED in look["versions"] and look["who"] and look["at"] for look in log)
 
 
 def test_two_runs_of_the_same_questions(

@@ -175,8 +175,8 @@ def test_a_set_is_split_frozen_run_and_its_holdout_opened_under_witness(
     assert "the holdout was opened 1 times before" in capsys.readouterr().err
     opened = [json.loads(line) for line in (folder / "openings.jsonl").read_text().splitlines()]
     assert [each["sha256"] for each in opened] == [manifest["sha256"]] * 2
-    assert opened[0]["version"].startswith("first: ")
-    assert TUNED in opened[0]["version"]
+    assert [(each["kind"], each["run"]) for each in opened] == [("run", "first"), ("run", "second")]
+    assert TUNED in opened[0]["versions"]
 
     record = json.loads((tmp_path / "first" / "run.json").read_text())
     assert record["selection"]["frozen_sha256"] == manifest["sha256"]

@@ -10,7 +10,7 @@ import pytest
 
 from eval.cases import load_cases
 from eval.errors import CaseFileError
-from eval.sets.freezing import check_frozen, freeze, log_opening, openings, require_open
+from eval.sets.freezing import check_frozen, freeze, require_open
 
 AT = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
 
@@ -65,22 +65,3 @@ def test_a_broken_manifest_is_no_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(CaseFileError, match="not a manifest"):
         load_cases(folder)
-
-
-def test_openings_are_kept_with_the_fingerprint(folder: Path) -> None:
-    manifest = freeze(folder, now=lambda: AT)
-    log_opening(folder, "holdout", "ann", "m-support-1", now=lambda: AT)
-    log_opening(folder / "questions.jsonl", "gate", "bob", "m-support-2", now=lambda: AT)
-    assert [(each.who, each.split) for each in openings(folder)] == [("ann", "holdout"), ("bob", "gate")]
-    (opened,) = openings(folder, split="holdout", version="m-support-1")
-    assert opened.sha256 == manifest.sha256
-    assert openings(folder, split="holdout", version="m-support-2") == ()
-    assert check_frozen(folder) == manifest, "the log is beside the set, not part of it"
-
-
-def test_questions_of_another_format_have_no_log(tmp_path: Path) -> None:
-    file = tmp_path / "asked.jsonl"
-    file.write_text('{"text": "a", "gold": []}\n')
-    assert log_opening(file, "holdout", "ann", "m") is None
-    assert openings(file) == ()
-    assert list(tmp_path.iterdir()) == [file]
