@@ -25,6 +25,7 @@ from eval.gating import command as gating
 from eval.judging import command as judging
 from eval.labelling import command as labelling
 from eval.metrics import FIVE, headline
+from eval.online import command as watching
 from eval.pilot import command as piloting
 from eval.prompts import command as prompting
 from eval.record import RunData, RunFolder, RunRecord
@@ -156,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
     judging.add_parser(commands).set_defaults(command=_awaited(judging.run))
     prompting.add_parser(commands).set_defaults(command=_awaited(prompting.run))
+    watching.add_parser(commands).set_defaults(command=_awaited(watching.run))
     piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
 

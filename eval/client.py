@@ -187,6 +187,10 @@ class GatewayClient:
                 return
             before = f"&before={page['turns'][-1]['id']}"
 
+    async def get(self, path: str, *, asker: str) -> dict[str, Any]:
+        """What the gateway shows under a path of its API."""
+        return await self._call("GET", path, asker=asker)
+
     async def put_labels(
         self, turn_id: str, label: Mapping[str, Any], *, asker: str = "customer"
     ) -> dict[str, Any]:
@@ -214,7 +218,8 @@ class GatewayClient:
     async def put_report(
         self, name: str, *, kind: str, content: Mapping[str, Any], asker: str = "customer"
     ) -> str:
-        """Store a report (`run`, `gate`, `advice` or `pilot`); its digest, by which a verdict names it."""
+        """Store a report of a kind (`run`, `gate`, `advice`, `pilot`, `online`); its digest, by which a
+        verdict names it."""
         path, body = f"/v1/reports/{quote(name, safe='')}", {"kind": kind, "content": content}
         return str((await self._call("PUT", path, asker=asker, body=body))["sha256"])
 

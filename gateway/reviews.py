@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -36,6 +37,9 @@ class QueueFilter:
     cluster: str | None = None
     state: str | None = None
     ending: str | None = None
+    #: When the question was asked.
+    since: datetime | None = None
+    until: datetime | None = None
     #: Only those that the asking key has not read.
     unread: bool = False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +23,30 @@ Row = Mapping[str, Any]
 
 #: What a list shows of a question.
 QUESTION_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFilter:
+    """Which turns are wanted; what is None is not asked for."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    pinned: bool | None = None
+    conversation_id: str | None = None
+    #: Of either rail, without its snapshot.
+    version: str | None = None
+
+    def takes(self, row: Row) -> bool:
+        """Whether a turn that is not in the database yet is one of them."""
+        asked = datetime.fromisoformat(row["created_at"])
+        stamps = ((row["knowledge_version"] or "").partition("@")[0], row["model_version"])
+        return (
+            (self.since is None or asked >= self.since)
+            and (self.until is None or asked < self.until)
+            and self.pinned in (None, row["pinned"])
+            and self.conversation_id in (None, row["conversation_id"])
+            and (self.version is None or self.version in stamps)
+        )
 
 
 class UnstorableTurnError(GatewayError):
@@ -56,13 +82,16 @@ class TurnStore:
 
         return await self._database.read(tenant, select)
 
-    async def latest(self, key: ApiKey, *, limit: int, before: UUID | None = None) -> list[Row]:
+    async def latest(
+        self, key: ApiKey, wanted: TurnFilter, *, limit: int, before: UUID | None = None
+    ) -> list[Row]:
         """The last turns of the key's tenant that the key may see, newest first, without their texts."""
 
         async def select(cursor: Cursor) -> list[Row]:
             await cursor.execute(
                 queries["latest_turns"],
                 {
+                    **asdict(wanted),
                     "limit": limit,
                     "before": before,
                     "question_characters": QUESTION_CHARACTERS,

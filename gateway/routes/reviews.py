@@ -16,6 +16,7 @@ from gateway.reviewing import Reading, Reason, ReviewEnding, ReviewState
 from gateway.reviews import QueueFilter
 from gateway.routes.turns import find_turn
 from gateway.schemas.feedback import Label
+from gateway.schemas.fields import Since, Until
 from gateway.schemas.reviews import (
     Agreement,
     AskBody,
@@ -45,13 +46,25 @@ async def list_reviews(
     label: Label | None = None,
     cluster: Cluster = None,
     in_state: Annotated[ReviewState | None, Query(alias="state")] = None,
+    ending: ReviewEnding | None = None,
+    since: Since = None,
+    until: Until = None,
     unread: Annotated[bool, Query(description="Only those that this key has not read.")] = False,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[UUID | None, Query(description="Only later ones than this review.")] = None,
 ) -> ReviewList:
-    """Reviews, oldest first, and how far all are that reason, label and cluster leave. `label` is that of
-    the reader, or before there is one, the automatic one."""
-    wanted = QueueFilter(reason=reason, label=label, cluster=cluster, state=in_state, unread=unread)
+    """Reviews, oldest first, and how far all are that reason, label, cluster and time leave. `label` is that
+    of the reader, or before there is one, the automatic one."""
+    wanted = QueueFilter(
+        reason=reason,
+        label=label,
+        cluster=cluster,
+        state=in_state,
+        ending=ending,
+        since=since,
+        until=until,
+        unread=unread,
+    )
     rows = await state.reviews.queue(key, wanted, limit=limit, after=after)
     return ReviewList(
         reviews=[ReviewRow(**_row(row)) for row in rows],
@@ -90,11 +103,21 @@ async def export_reviews(
     cluster: Cluster = None,
     in_state: Annotated[ReviewState | None, Query(alias="state")] = ReviewState.CLOSED,
     ending: ReviewEnding | None = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
     after: Annotated[UUID | None, Query(description="Only later ones than this review.")] = None,
 ) -> Response:
     """Reviews as a file, oldest first; closed ones if no state is named."""
-    wanted = QueueFilter(reason=reason, label=label, cluster=cluster, state=in_state, ending=ending)
+    wanted = QueueFilter(
+        reason=reason,
+        label=label,
+        cluster=cluster,
+        state=in_state,
+        ending=ending,
+        since=since,
+        until=until,
+    )
     rows = await state.reviews.queue(key, wanted, limit=limit, after=after)
     body, kind = (as_csv(rows), "text/csv") if form == "csv" else (as_jsonl(rows), "application/x-ndjson")
     headers = {"content-disposition": f'attachment; filename="reviews.{form}"'}

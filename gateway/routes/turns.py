@@ -12,10 +12,11 @@ from gateway.access import ApiKey, Scope
 from gateway.errors import NotFoundError
 from gateway.schemas.answers import Arms, Confidence, Usage, Versions
 from gateway.schemas.feedback import FeedbackView
+from gateway.schemas.fields import Since, Until
 from gateway.schemas.turns import CitedNow, DraftRow, TurnList, TurnRow, TurnView
 from gateway.standing import cited_now
 from gateway.state import Caller, GatewayState, State
-from gateway.turns import QUESTION_CHARACTERS
+from gateway.turns import QUESTION_CHARACTERS, TurnFilter
 
 router = APIRouter(prefix="/v1/turns", tags=["turns"])
 
@@ -43,14 +44,26 @@ async def latest_turns(
     state: State,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[UUID | None, Query(description="Only older ones than this turn.")] = None,
+    since: Since = None,
+    until: Until = None,
+    pinned: Annotated[
+        bool | None, Query(description="Only those of evaluations, or only the others.")
+    ] = None,
+    conversation_id: Annotated[str | None, Query(max_length=200)] = None,
+    version: Annotated[
+        str | None, Query(max_length=200, description="Id of an index version or a model version.")
+    ] = None,
 ) -> TurnList:
     """The tenant's latest turns at a glance, newest first."""
+    wanted = TurnFilter(
+        since=since, until=until, pinned=pinned, conversation_id=conversation_id, version=version
+    )
     pending = [
         row
         for row in state.recorder.pending_of(key.tenant)
-        if _may_see(key, row) and (before is None or str(row["id"]) < str(before))
+        if _may_see(key, row) and wanted.takes(row) and (before is None or str(row["id"]) < str(before))
     ][:limit]
-    stored = await state.turns.latest(key, limit=limit, before=before)
+    stored = await state.turns.latest(key, wanted, limit=limit, before=before)
     seen = {str(row["id"]) for row in pending}
     rows = [*pending, *(row for row in stored if str(row["id"]) not in seen)]
     rows.sort(key=lambda row: str(row["id"]), reverse=True)  # ids are UUIDv7: ordered by time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -42,6 +43,12 @@ def _one_problem(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 #: A snapshot's number, or a time with its zone.
 AsOf = Annotated[Annotated[int, Field(strict=True, ge=1)] | AwareDatetime, WrapValidator(_one_problem)]
+
+#: Bounds of a list, by the time of the question.
+Since = Annotated[
+    AwareDatetime | None, Query(description="Only what was asked at this time or later; with its zone.")
+]
+Until = Annotated[AwareDatetime | None, Query(description="Only what was asked before this time.")]
 
 
 class Body(BaseModel):

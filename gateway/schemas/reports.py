@@ -21,6 +21,7 @@ class ReportKind(StrEnum):
     GATE = "gate"
     ADVICE = "advice"
     PILOT = "pilot"
+    ONLINE = "online"
 
 
 class ReportBody(Body):

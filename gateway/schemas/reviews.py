@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway.reviewing import Reason, ReviewEnding, ReviewState
 from gateway.schemas.feedback import Label
@@ -18,7 +18,15 @@ class AskBody(Body):
     """A turn that somebody should look at."""
 
     turn_id: UUID
-    reason: Reason
+    reason: Reason = Field(description="Any but `sample`, which the gateway draws.")
+
+    @field_validator("reason")
+    @classmethod
+    def _is_not_drawn(cls, reason: Reason) -> Reason:
+        """Rates over live traffic stand on the sample: a turn that somebody chose would bend them."""
+        if reason is Reason.SAMPLE:
+            raise ValueError("sample is drawn by the gateway alone; name another reason")
+        return reason
 
 
 class ReadingBody(Body):

@@ -38,6 +38,11 @@ SELECT t.id, t.status, left(t.question, %(question_characters)s) AS question, t.
 FROM gateway.turn t LEFT JOIN gateway.review r ON r.turn_id = t.id
 WHERE (%(sees_all)s OR t.key_id = %(key_id)s OR t.principals <@ to_jsonb(%(principals)s::text[]))
     AND (%(before)s::uuid IS NULL OR t.id < %(before)s::uuid)
+    AND (%(since)s::timestamptz IS NULL OR t.created_at >= %(since)s::timestamptz)
+    AND (%(until)s::timestamptz IS NULL OR t.created_at < %(until)s::timestamptz)
+    AND (%(pinned)s::boolean IS NULL OR t.pinned = %(pinned)s::boolean)
+    AND (%(conversation_id)s::text IS NULL OR t.conversation_id = %(conversation_id)s)
+    AND (%(version)s::text IS NULL OR %(version)s IN (split_part(t.knowledge_version, '@', 1), t.model_version))
 ORDER BY t.created_at DESC, t.id DESC LIMIT %(limit)s;
 
 -- name: upsert_feedback

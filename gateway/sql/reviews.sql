@@ -6,6 +6,8 @@ WHERE (%(sees_all)s OR key_id = %(key_id)s OR principals <@ to_jsonb(%(principal
     AND (%(reason)s::text IS NULL OR %(reason)s = ANY (reasons))
     AND (%(label)s::text IS NULL OR CASE WHEN state = 'closed' THEN label ELSE proposed_label END = %(label)s)
     AND (%(cluster)s::text IS NULL OR cluster = %(cluster)s)
+    AND (%(since)s::timestamptz IS NULL OR asked_at >= %(since)s::timestamptz)
+    AND (%(until)s::timestamptz IS NULL OR asked_at < %(until)s::timestamptz)
     AND (%(state)s::text IS NULL OR state = %(state)s)
     AND (%(ending)s::text IS NULL OR ending = %(ending)s)
     AND (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
@@ -25,6 +27,8 @@ WHERE (%(sees_all)s OR key_id = %(key_id)s OR principals <@ to_jsonb(%(principal
     AND (%(reason)s::text IS NULL OR %(reason)s = ANY (reasons))
     AND (%(label)s::text IS NULL OR CASE WHEN state = 'closed' THEN label ELSE proposed_label END = %(label)s)
     AND (%(cluster)s::text IS NULL OR cluster = %(cluster)s)
+    AND (%(since)s::timestamptz IS NULL OR asked_at >= %(since)s::timestamptz)
+    AND (%(until)s::timestamptz IS NULL OR asked_at < %(until)s::timestamptz)
 GROUP BY 1, 2;
 
 -- name: clusters: those of the queue, for a filter

@@ -110,7 +110,7 @@ class RunningGateway:
         """Ask for a turn's review, and read it."""
         headers = {"authorization": f"Bearer {self.reviewer_key}"}
         for path, body in (
-            ("/v1/reviews", {"turn_id": turn_id, "reason": "sample"}),
+            ("/v1/reviews", {"turn_id": turn_id, "reason": "canary_disagreement"}),
             (f"/v1/reviews/{turn_id}", reading),
         ):
             async with self.session.post(f"{self.url}{path}", json=body, headers=headers) as response:
