@@ -81,7 +81,7 @@ class Weights:
     def probability(self, logit: float, signs: Signs) -> float:
         """The signs as one probability of support."""
         total = self.bias + self.logit * logit + self.overlap * signs.overlap
-        total -= self.contradicted * signs.contradicted + self.missing * bool(signs.missing)
+        total -= self.contradicted * (signs.contrary is not None) + self.missing * bool(signs.missing)
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
 
 

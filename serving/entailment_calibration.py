@@ -97,7 +97,7 @@ def _judge(rows: Sequence[Row], logit_of: Callable[[Row], float]) -> _Judged:
         np.array([logit_of(row) for row in rows]),
         signs,
         np.array([sign.score for sign in signs]),
-        np.array([bool(sign.missing) or sign.is_denied(THRESHOLD) for sign in signs], dtype=np.bool_),
+        np.array([bool(sign.faults) for sign in signs], dtype=np.bool_),
     )
 
 
@@ -121,7 +121,7 @@ def fit(rows: Sequence[Row], logits: Vector, signs: Sequence[Signs]) -> Weights:
     wanted = np.array([float(row.supported) for row in rows])
     table = np.array(
         [
-            [logit, sign.overlap, -sign.contradicted, -float(bool(sign.missing))]
+            [logit, sign.overlap, -float(sign.contrary is not None), -float(bool(sign.missing))]
             for logit, sign in zip(logits, signs, strict=True)
         ]
     )

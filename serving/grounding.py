@@ -1,22 +1,24 @@
 """Whether the passages support a sentence, and which span of which document does.
 
-No model: values and names must stand in the passages, values beside the words of the sentence, and the
-sentence's words must be those of one place. It is cheap (a fraction of a millisecond once the passages are
-read, some milliseconds for that) and says what is missing. What it does not see: half of the values that are
-taken from the wrong place of the right passage, and more than half of the negations that were added or lost.
+No model: values and names must stand in the passages, values beside the words of the sentence, what is denied
+must be denied there, and the sentence's words must be those of one place. It is cheap (a fraction of a
+millisecond once the passages are read, some milliseconds for that) and says what is missing. What it does not
+see: half of the values that are taken from the wrong place of the right passage, and the negations that
+serving.negation does not see.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from serving.binding import misplaced_values
 from serving.claims import only_asks, unknown_deeds
+from serving.negation import Contrary, find_contrary
 from serving.prompting import Passage
-from serving.reading import Page, Polarity, Reading, WordPlaces, parts, polarity, read, read_question
+from serving.reading import Page, Reading, WordPlaces, parts, read, read_question
 from serving.sentences import STOPWORDS, content_stems, stem
 from serving.values import Value, find_values
 
@@ -33,11 +35,8 @@ _PENALTY = 0.5
 _NEAR = 0.7
 #: Score that each further unit of a place costs.
 _LENGTH_COST = 0.02
-#: Score that a clause costs whose words are denied on one side only. On the demo's training rows it refuses
-#: 42 % of the sentences with one negation added or taken away, and 3 % of the right ones (0.3: 6 % and none).
-_NEGATION_COST = 0.65
-#: Share of a clause's words from which a unit speaks of the same thing.
-_SAME_CLAUSE = 0.5
+#: What is left of the score where a passage says the contrary: below every sensible threshold.
+_CONTRARY = 0.3
 
 #: Words of service talk that claim nothing about the subject.
 _SERVICE_TALK = (
@@ -67,7 +66,8 @@ class Support:
     n: int | None = None
     start: int | None = None
     end: int | None = None
-    #: Values and names of the sentence that stand in no passage, or beside something else only.
+    #: Values and names of the sentence that stand in no passage, or beside something else only, and the word
+    #: whose contrary a passage says.
     unsupported: tuple[str, ...] = ()
 
 
@@ -91,20 +91,22 @@ class Signs:
 
     #: Share of the sentence's weighted words that stand together in the passages, 0 to 1.
     overlap: float
-    #: Share of a clause whose contrary the passages say.
-    contradicted: float
     #: Values and names that stand in no passage, or beside something else only, and deeds that none reports.
-    missing: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    #: The word that is denied in the sentence and asserted in a passage, or the other way round.
+    contrary: Contrary | None = None
 
     @property
     def score(self) -> float:
         """The signs as one score, 0 to 1: what decides where no model is asked."""
-        denied = _NEGATION_COST * self.contradicted
-        return max(0.0, self.overlap - denied) * _PENALTY ** len(self.missing)
+        kept = 1.0 if self.contrary is None else _CONTRARY
+        return self.overlap * kept * _PENALTY ** len(self.missing)
 
-    def is_denied(self, threshold: float) -> bool:
-        """Whether it is a negation that keeps the score below the threshold."""
-        return self.overlap >= threshold > self.overlap - _NEGATION_COST * self.contradicted
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong by name. It refuses a sentence by itself: no model talks it away."""
+        told = () if self.contrary is None else (f"{self.contrary.word}: a passage says the contrary",)
+        return (*self.missing, *told)
 
 
 def word_signs(sentence: str, passages: Sequence[Passage], *, question: str = "") -> Signs:
@@ -124,8 +126,8 @@ def check_sentence(
     """Check one sentence against the passages that the model was shown.
 
     Values and names that the customer used in the `question` may be repeated; `fixed` wordings claim nothing.
-    With `entailment` its probability and its threshold decide what is left when missing values and differing
-    negations have refused; without it, and where it runs out of time, the words' score and `threshold` do.
+    With `entailment` its probability and its threshold decide what is left when missing values and contraries
+    have refused; without it, and where it runs out of time, the words' score and `threshold` do.
     """
     bare = " ".join(sentence.split())
     if any(bare and bare in wording for wording in fixed):
@@ -135,23 +137,21 @@ def check_sentence(
     signs, place = look.signs, look.place
     if place is None:
         return Support(
-            supported=not look.is_claim, score=0.0, is_claim=look.is_claim, unsupported=signs.missing
+            supported=not look.is_claim, score=0.0, is_claim=look.is_claim, unsupported=signs.faults
         )
     score = signs.score
-    # Where a value is missing or a negation differs, words have named what is wrong, and no model talks it
-    # away.
-    if entailment is not None and look.is_claim and not signs.missing and not signs.is_denied(threshold):
+    if entailment is not None and look.is_claim and not signs.faults:
         probability = entailment.probability(bare, seen.passages, signs)
         if probability is not None:
             score, threshold = probability, entailment.threshold
     return Support(
-        supported=not look.is_claim or (not signs.missing and score >= threshold),
+        supported=not look.is_claim or (not signs.faults and score >= threshold),
         score=score,
         is_claim=look.is_claim,
         n=place.passage.n,
         start=place.passage.start + place.start,
         end=place.passage.start + place.end,
-        unsupported=signs.missing,
+        unsupported=signs.faults,
     )
 
 
@@ -174,11 +174,12 @@ def _look(bare: str, seen: Reading, said: Page) -> _Look:
         missing += misplaced_values(bare, values, seen.places, said=said.values)
     missing += unknown_deeds(bare, [passage.text for passage in seen.passages])
     wanted = set(content_stems(bare))
-    place = _best_place(bare, wanted, seen)
+    weights = {word: 1.0 / (1.0 + 0.1 * len(seen.stems.get(word, _NOWHERE).units)) for word in sorted(wanted)}
+    place = _best_place(weights, seen)
     signs = Signs(
         overlap=place.score if place else 0.0,
-        contradicted=place.contradicted if place else 0.0,
         missing=missing,
+        contrary=find_contrary(bare, seen.polarities, seen.denying, weights),
     )
     return _Look(signs, place, bool(missing) or (bool(wanted - _GENERIC) and not only_asks(bare)))
 
@@ -192,41 +193,26 @@ class _Place:
     passage: Passage
     start: int
     end: int
-    contradicted: float = 0.0
 
 
-def _best_place(sentence: str, wanted: set[str], seen: Reading) -> _Place | None:
+def _best_place(weights: Mapping[str, float], seen: Reading) -> _Place | None:
     """The shortest run of units that holds most of the wanted words, weighing rarer words more."""
     # Words as bits, so that a run of units is one `or` a unit.
-    said = polarity(sentence)
-    bits: dict[str, int] = {}
-    weights: list[float] = []
     held = [0] * len(seen.units)
-    #: Those of them whose polarity is that of the sentence.
-    agreeing = held.copy()
     titles = [0] * len(seen.passages)
     anywhere = 0
-    for place, word in enumerate(sorted(wanted)):
-        bit = bits[word] = 1 << place
+    for place, word in enumerate(weights):
         stands = seen.stems.get(word, _NOWHERE)
-        weights.append(1.0 / (1.0 + 0.1 * len(stands.units)))
         if stands is _NOWHERE:
             continue
+        bit = 1 << place
         anywhere |= bit
         for unit in stands.units:
             held[unit] |= bit
-        for unit in stands.denied if word in said.denied else ():
-            agreeing[unit] |= bit
-        for unit in stands.asserted if word in said.asserted else ():
-            agreeing[unit] |= bit
         for passage in stands.titles:
             titles[passage] |= bit
-    share = _Shares(weights)
-    best = _best_run(seen, held, titles, share, (1 - _NEAR) * share(anywhere))
-    if best is not None and held != agreeing:
-        contradicted = _contradicted(said, bits, held, agreeing, share)
-        best = replace(best, contradicted=contradicted)
-    return best
+    share = _Shares(tuple(weights.values()))
+    return _best_run(seen, held, titles, share, (1 - _NEAR) * share(anywhere))
 
 
 class _Shares:
@@ -277,23 +263,6 @@ def _best_run(
         return None
     number, first, last = place
     return _Place(score, seen.passages[number], seen.units[first].start, seen.units[last].end)
-
-
-def _contradicted(
-    said: Polarity, bits: Mapping[str, int], held: Sequence[int], agreeing: Sequence[int], share: _Shares
-) -> float:
-    """The largest share of a clause that the units say the contrary of."""
-    # Each set of words once: most units say nothing of the sentence, and hardly any says the contrary.
-    agreed = set(agreeing)
-    contrary = {unit & ~agree for unit, agree in zip(held, agreeing, strict=True) if unit != agree}
-    most = 0.0
-    for clause in said.clauses:
-        mask = sum(bit for word, bit in bits.items() if word in clause)
-        agreement = max((share(unit & mask) for unit in agreed), default=0.0)
-        denial = max((share(unit & mask) for unit in contrary), default=0.0)
-        if denial > max(agreement, _SAME_CLAUSE * share(mask)):
-            most = max(most, denial / share(mask))
-    return most
 
 
 def _missing_names(sentence: str, values: Sequence[Value], known: Sequence[Set[str]]) -> tuple[str, ...]:

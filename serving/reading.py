@@ -11,45 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from serving.binding import ValuePlaces, value_places
+from serving.negation import Polarity, polarities
 from serving.prompting import Passage
 from serving.sentences import Span, content_stems, sentences, stem, words
 from serving.values import KnownValues, known_values
 
 _JOINT = re.compile(r"[-.,:/'\u2019]")
-_NEGATION = re.compile(
-    r"\b(?:no(?! (?:more|less|fewer|later|earlier) than)|not(?! only)|never|cannot|none|without)\b"
-    r"|\b(?:neither|nor)\b|n['\u2019]t\b",
-    re.IGNORECASE,
-)
-#: What a negation does not reach across.
-_CLAUSE = re.compile(
-    r"[,;:](?=\s)|[()\u2013\u2014|]|(?=\b(?:no|without)\b)|\b(?:and|but|or|because|so|if|when|while|unless|until|which|who)\b",
-    re.IGNORECASE,
-)
 _NONE: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Polarity:
-    """The content stems of a sentence by whether their clause denies them."""
-
-    denied: frozenset[str]
-    asserted: frozenset[str]
-    clauses: tuple[frozenset[str], ...]
-
-
-def polarity(sentence: str) -> Polarity:
-    """Take a sentence apart into clauses."""
-    pieces = _CLAUSE.split(sentence)
-    clauses = tuple([frozenset(content_stems(piece)) for piece in pieces])
-    if not _NEGATION.search(sentence):  # then no clause holds one either
-        return Polarity(_NONE, _NONE.union(*clauses), clauses)
-    denies = [_NEGATION.search(piece) is not None for piece in pieces]
-    return Polarity(
-        denied=_NONE.union(*(stems for stems, deny in zip(clauses, denies, strict=True) if deny)),
-        asserted=_NONE.union(*(stems for stems, deny in zip(clauses, denies, strict=True) if not deny)),
-        clauses=clauses,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +25,6 @@ class WordPlaces:
     """Where a stem stands: numbers of units, and of passages for titles."""
 
     units: tuple[int, ...] = ()
-    #: Units that deny it, in a clause with a negation, and that assert it, in a clause without.
-    denied: tuple[int, ...] = ()
-    asserted: tuple[int, ...] = ()
     titles: tuple[int, ...] = ()
 
 
@@ -73,6 +38,9 @@ class Reading:
     #: The units of each passage: first, and first of the next.
     bounds: tuple[tuple[int, int], ...]
     stems: Mapping[str, WordPlaces]
+    #: What each unit denies and what not, and which of them deny anything.
+    polarities: tuple[Polarity, ...]
+    denying: tuple[int, ...]
     #: Every word and part of a word, for names.
     words: frozenset[str]
     values: KnownValues
@@ -88,30 +56,29 @@ def read(passages: Sequence[Passage]) -> Reading:
 @lru_cache(maxsize=64)
 def _read(passages: tuple[Passage, ...]) -> Reading:
     pages = [_page(passage.title, passage.effective_from, passage.text) for passage in passages]
-    found: dict[str, tuple[list[int], list[int], list[int], list[int]]] = {}
+    found: dict[str, tuple[list[int], list[int]]] = {}
 
-    def lists(word: str) -> tuple[list[int], list[int], list[int], list[int]]:
-        return found.setdefault(word, ([], [], [], []))
+    def lists(word: str) -> tuple[list[int], list[int]]:
+        return found.setdefault(word, ([], []))
 
     bounds: list[tuple[int, int]] = []
     first = 0
     for number, page in enumerate(pages):
-        for place, said in enumerate(page.polarities, first):
-            for word in said.denied | said.asserted:
+        for place, stems in enumerate(page.stems, first):
+            for word in stems:
                 lists(word)[0].append(place)
-            for word in said.denied:
-                lists(word)[1].append(place)
-            for word in said.asserted:
-                lists(word)[2].append(place)
         for word in page.title:
-            lists(word)[3].append(number)
+            lists(word)[1].append(number)
         bounds.append((first, first + len(page.units)))
         first += len(page.units)
+    said = tuple(one for page in pages for one in page.polarities)
     return Reading(
         passages=passages,
         units=tuple(unit for page in pages for unit in page.units),
         bounds=tuple(bounds),
         stems={word: WordPlaces(*map(tuple, places)) for word, places in found.items()},
+        polarities=said,
+        denying=tuple(place for place, one in enumerate(said) if one.denies),
         words=_NONE.union(*(page.words for page in pages)),
         values=KnownValues(
             frozenset[tuple[str, str]]().union(*(page.values.keys for page in pages)),
@@ -126,6 +93,7 @@ class Page:
     """One text by itself."""
 
     units: tuple[Span, ...]
+    stems: tuple[frozenset[str], ...]
     polarities: tuple[Polarity, ...]
     title: frozenset[str]
     words: frozenset[str]
@@ -149,9 +117,11 @@ def _page(title: str, effective_from: str, text: str) -> Page:
 def _take_apart(title: str, effective_from: str, text: str) -> Page:
     whole = f"{title}\n{effective_from}\n{text}"
     units = tuple(sentences(text))
+    written = [text[unit.start : unit.end] for unit in units]
     return Page(
         units=units,
-        polarities=tuple(polarity(text[unit.start : unit.end]) for unit in units),
+        stems=tuple(frozenset(content_stems(unit)) for unit in written),
+        polarities=polarities(written),
         title=frozenset(content_stems(title)),
         words=frozenset(stem(part) for part in parts(whole)),
         values=known_values([whole]),

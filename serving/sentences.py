@@ -74,6 +74,11 @@ def words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
+def words_as_written(text: str) -> list[str]:
+    """The same words with their capitals."""
+    return _WORD.findall(text)
+
+
 @lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """A light English stem: enough that `refunded`, `refunds` and `refund` are one word."""

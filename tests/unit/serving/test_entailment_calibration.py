@@ -11,6 +11,7 @@ from serving.entailment import Weights
 from serving.entailment_calibration import auroc, calibrate, fit
 from serving.entailment_rows import ANSWER, Row
 from serving.grounding import Signs
+from serving.negation import Contrary
 
 EVIDENCE = "Yearly renewals are refunded in full within 30 days. Monthly renewals are not refunded."
 
@@ -32,7 +33,7 @@ def test_a_telling_logit_is_believed_and_a_telling_overlap_is_not_turned_round()
     made = rows(200)
     logits = np.array([(1.0 if one.supported else -1.0) + chance.gauss(0, 1) for one in made])
     # Here more overlap goes with less support; the weight must not become negative for it.
-    signs = [Signs(overlap=0.4 if one.supported else 0.8, contradicted=0.0, missing=()) for one in made]
+    signs = [Signs(overlap=0.4 if one.supported else 0.8) for one in made]
     found = fit(made, logits, signs)
     assert found.logit > 0.5
     assert found.overlap == 0.0
@@ -42,12 +43,13 @@ def test_a_telling_logit_is_believed_and_a_telling_overlap_is_not_turned_round()
 
 def test_every_sign_moves_the_probability_its_own_way() -> None:
     weights = Weights(bias=0.0, logit=1.0, overlap=1.0, contradicted=2.0, missing=3.0)
-    plain = Signs(overlap=0.5, contradicted=0.0, missing=())
+    plain = Signs(overlap=0.5)
     middle = weights.probability(0.0, plain)
     assert weights.probability(1.0, plain) > middle
-    assert weights.probability(0.0, Signs(overlap=0.9, contradicted=0.0, missing=())) > middle
-    assert weights.probability(0.0, Signs(overlap=0.5, contradicted=0.5, missing=())) < middle
-    assert weights.probability(0.0, Signs(overlap=0.5, contradicted=0.0, missing=("$9",))) < middle
+    assert weights.probability(0.0, Signs(overlap=0.9)) > middle
+    contrary = Contrary(word="refunded", share=0.9)
+    assert weights.probability(0.0, Signs(overlap=0.5, contrary=contrary)) < middle
+    assert weights.probability(0.0, Signs(overlap=0.5, missing=("$9",))) < middle
     assert 0.0 < weights.probability(-1e9, plain) < weights.probability(1e9, plain) < 1.0
 
 
