@@ -204,9 +204,10 @@ def _abstained_wrongly(seen: Observation, review: Reviewed) -> Outcome:
 
 
 def _hallucination_served(seen: Observation, review: Reviewed) -> Outcome:
-    supported = told_by(seen, review).supported
-    if supported is None and (seen.draft is None or seen.status == "fallback"):
+    # Whatever a draft made up, and a reader says of it: the customer got the deployment's own wording.
+    if seen.draft is None or seen.status == "fallback":
         return Score(0.0, "the deployment's own wording")
+    supported = told_by(seen, review).supported
     return _score(None if supported is None else not supported)
 
 

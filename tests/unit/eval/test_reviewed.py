@@ -103,6 +103,8 @@ def test_abstaining_though_there_is_an_answer() -> None:
 def test_the_deployments_own_wording_claims_nothing_whatever_the_cause() -> None:
     assert scored(seen("abstained"), said("wrong_retrieval"))["hallucination_served"] == 0
     assert scored(seen("fallback"), said("bad_format"))["hallucination_served"] == 0
+    kept_back = seen("fallback", draft=Draft(text="{}", failure="unsupported"))
+    assert scored(kept_back, said("hallucination"))["hallucination_served"] == 0
 
 
 def test_a_corrected_answer_is_a_correction() -> None:
