@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     advices = [_timed(log, spent) for log in logs]
     rules: dict[str, Sequence[str]] = {
         "advice": [advice.verdict for advice in advices],
-        "commonest label": [_commonest_label(log.logs) for log in logs],
-        "most failures": [_most_failures(log.logs) for log in logs],
+        "commonest label": [commonest_label(log.logs) for log in logs],
+        "most failures": [most_failures(log.logs) for log in logs],
     }
     result = {
         "machine": machine,
@@ -90,13 +90,13 @@ _BY_LAYER = {
 }
 
 
-def _commonest_label(logs: Logs) -> str:
+def commonest_label(logs: Logs) -> str:
     """What the label says that most failures of the last rung have."""
     layers = Counter(_layers(logs))
     return str(_BY_LAYER[layers.most_common(1)[0][0]]) if layers else str(Verdict.PROMPT)
 
 
-def _most_failures(logs: Logs) -> str:
+def most_failures(logs: Logs) -> str:
     """The framework's section 8: most are facts, most are behaviour, both, or reasoning."""
     layers = Counter(_layers(logs))
     total = layers.total()

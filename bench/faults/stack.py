@@ -7,7 +7,7 @@ many hits they take.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,10 +42,10 @@ from retrieval.versions import KnowledgeVersion
 from serving.client import ChatClient
 from serving.grounding import check_sentence
 from serving.pool import EnginePool
-from serving.prompting import PROMPTS, load_prompt
+from serving.prompting import PROMPTS, PromptTemplate, load_prompt
 from serving.registry import ModelRegistry
 from serving.tone import check_tone
-from serving.versions import SCHEMAS, ModelVersion, load_task_schema
+from serving.versions import SCHEMAS, Decoding, ModelVersion, load_task_schema
 from serving.wording import load_wording
 from tests.fakes.responder import Responder, Writing
 from tests.fakes.vllm_server import FakeVllm
@@ -53,6 +53,8 @@ from tests.fakes.vllm_server import FakeVllm
 #: The source of each world's articles.
 _SOURCE = "help"
 _SCOPES = ("ask", "eval", "ingest")
+#: What a model makes of a request's body.
+Answer = Callable[[Mapping[str, Any]], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +77,8 @@ class Stack:
 
     async def add_world(self, name: str, publishes: Sequence[Path]) -> World:
         """A tenant with articles, published one folder after the other, and keys for a customer and for staff."""
-        first, *others = self.embedders
         for articles in publishes:
-            await ingest(
-                self.store, first, articles, other_embedders=others, tenant=name, source_name=_SOURCE
-            )
+            await self.publish(name, articles)
         secrets = {}
         for asker, principals in (("customer", ["public"]), ("staff", ["public", "staff"])):
             made = await self.keys.create(
@@ -87,6 +86,11 @@ class Stack:
             )
             secrets[asker] = made.secret
         return World(name=name, keys=secrets)
+
+    async def publish(self, world: str, articles: Path) -> None:
+        """Make the articles of a world those of a folder or corpus."""
+        first, *others = self.embedders
+        await ingest(self.store, first, articles, other_embedders=others, tenant=world, source_name=_SOURCE)
 
     async def add_index(self, name: str, **changes: Any) -> str:
         """An index version like the stable one but for the changes, over all worlds that there are."""
@@ -102,11 +106,14 @@ class Stack:
 
     async def add_model(self, name: str, write: Writing, **behaviour: Any) -> str:
         """A model version that writes so."""
-        responder = self.responder.writing(write)
-        version_id = await _add_model(self.registry, self.vllm, name, responder, **behaviour)
+        return await self.add_version(version_of(name), self.responder.writing(write), **behaviour)
+
+    async def add_version(self, version: ModelVersion, answer: Answer, **behaviour: Any) -> str:
+        """A model version with a prompt and a decoding of its own."""
+        await _register(self.registry, self.vllm, version, answer, **behaviour)
         # Else the first question may come before the gateways have heard of it.
-        await self.engines.ready(version_id)
-        return version_id
+        await self.engines.ready(version.id)
+        return version.id
 
     def client(self, world: World, *, hits: int) -> GatewayClient:
         """Evaluation's own client, with the keys of a world."""
@@ -194,7 +201,7 @@ async def running_stack(
             )
             stack.push_async_callback(state.searcher.close)
             gateways[most] = await stack.enter_async_context(_serving(state))
-        plain = await _add_model(registry, vllm, PLAIN, responder)
+        plain = await _register(registry, vllm, version_of(PLAIN), responder)
         await registry.promote(plain)
         # Re-runs ask what the base model makes of the same passages; pinned answers have no stand-in.
         await registry.set_fallback(plain)
@@ -212,19 +219,24 @@ async def running_stack(
         )
 
 
-async def _add_model(
-    registry: ModelRegistry, vllm: FakeVllm, name: str, responder: Responder, **behaviour: Any
-) -> str:
-    version = ModelVersion(
+def version_of(name: str, *, prompt: PromptTemplate | None = None, constrained: bool = True) -> ModelVersion:
+    """A version of the support task; its prompt is the short one unless another is given."""
+    return ModelVersion(
         name=name,
         base_digest="b" * 64,
         adapter_digest=None,
-        prompt=replace(load_prompt(PROMPTS / "support_short.yaml"), name=name.replace("-", "_")),
+        prompt=prompt or replace(load_prompt(PROMPTS / "support_short.yaml"), name=name.replace("-", "_")),
         task="support_answer",
         schema=load_task_schema(SCHEMAS / "support_answer.json"),
+        decoding=Decoding(constrained=constrained),
     )
+
+
+async def _register(
+    registry: ModelRegistry, vllm: FakeVllm, version: ModelVersion, answer: Answer, **behaviour: Any
+) -> str:
     await registry.register(version, manifest={"author": "bench"})
-    vllm.program(version.id, answer=responder, chunk_chars=64, **behaviour)
+    vllm.program(version.id, answer=answer, chunk_chars=64, **behaviour)
     return version.id
 
 

@@ -1,0 +1,1 @@
+"""Cases in which most teams mend the wrong layer, played through the whole product."""
