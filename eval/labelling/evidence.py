@@ -12,10 +12,10 @@ from eval import scorers
 from eval.arms import Arm
 from eval.labelling.checks import check
 from eval.labelling.corpus import Corpus
-from eval.labelling.knowledge import knowledge_checks
+from eval.labelling.knowledge import knowledge_checks, outdated_values
 from eval.labelling.labels import Check
 from eval.labelling.policy import each_sentence, leaks, personal_data, promises
-from eval.matching import missing_facts, stale_values_in
+from eval.matching import missing_facts
 from eval.scorers import NotApplicable, Outcome, Score, Scoring, Subject
 from eval.scoring import NOT_SAID
 from eval.sets.redaction import Redactor
@@ -31,6 +31,7 @@ _FORM = {
 }
 #: An arm without documents is held against this many hits of the same question's search.
 _HITS_TO_HOLD_AGAINST = 10
+_NOT_THERE = re.compile(r'"escalation_reason"\s*:\s*"not_in_help_centre"')
 _ANSWER = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*)')
 #: Kinds of questions that no article will ever answer for whoever asks.
 _OUT_OF_SCOPE = ("off_topic", "abusive", "internal", "must_refuse")
@@ -39,6 +40,13 @@ _ADMITS = re.compile(
     r"(?:sorry, (?:but )?)?(?:i|we)(?:['\u2019](?:m|re)| am| are) not sure\b"
     r"|(?:sorry, (?:but )?)?(?:i|we) (?:can|could|do)(?:['\u2019]?t|not|n['\u2019]t| not)"
     r" (?:find|know|have)\b",
+    re.IGNORECASE,
+)
+#: To say that a person gets the question, in whatever words, says nothing that an article could hold.
+_PASSES_ON = re.compile(
+    r"(?:i|we)(?:['\u2019]ve| have)? (?:passed|forwarded|handed) "
+    r"(?:this|it|your (?:question|request|message)) (?:on |over )?to "
+    r"(?:a|one of our|my|our) (?:colleagues?|team|support team)\b",
     re.IGNORECASE,
 )
 _REDACTOR = Redactor()
@@ -59,8 +67,7 @@ class Turn:
         seen = self.subject.seen
         if not self.kept_back or seen.draft is None:
             return seen.answer
-        whole = scorers.draft_answer(seen.draft.text, self.scoring.schema)
-        if whole is not None:
+        if (whole := self.draft_answer) is not None:
             return whole
         match = _ANSWER.search(seen.draft.text)
         return _unescaped(match[1]) if match else seen.draft.text
@@ -81,13 +88,28 @@ class Turn:
             return None
         return tuple(hit.passage for hit in ranking.hits[:_HITS_TO_HOLD_AGAINST])
 
+    @property
+    def draft_answer(self) -> str | None:
+        """The whole answer of the first draft; None where there is none that can be read."""
+        draft = self.subject.seen.draft
+        return None if draft is None else scorers.draft_answer(draft.text, self.scoring.schema)
+
+    @property
+    def _gives_up(self) -> bool:
+        """Whether it said that the help centre does not know, or meant to in the draft that was kept back."""
+        seen = self.subject.seen
+        if not self.kept_back or seen.draft is None:
+            return seen.status == "abstained"
+        return _NOT_THERE.search(seen.draft.text) is not None
+
     def unsupported(self, sentence: str) -> Sequence[str]:
         """What no passage says in a sentence; nothing where the passages are not known."""
         if self.context is None:
             return ()
-        if self.subject.seen.status == "abstained" and _ADMITS.match(sentence):
+        broken = self.scoring.unsupported(sentence, self.context, self.subject.case.text)
+        if self._gives_up and _ADMITS.match(sentence):
             return ()  # to say in one's own words that one does not know claims nothing
-        return self.scoring.unsupported(sentence, self.context, self.subject.case.text)
+        return () if tuple(broken) == (NOT_SAID,) and _PASSES_ON.match(sentence) else broken
 
 
 def _unescaped(text: str) -> str:
@@ -205,10 +227,10 @@ def _form(turn: Turn) -> Iterator[Check]:
 
 
 def _words(turn: Turn) -> Iterator[Check]:
-    case, wrote = turn.subject.case, turn.wrote
+    case, seen, wrote = turn.subject.case, turn.subject.seen, turn.wrote
     if case.question_status in (None, "answerable", "must_escalate"):
         yield from _facts(turn)
-    old = stale_values_in(wrote, case.stale_values)
+    old = outdated_values(case, wrote, seen.packed, turn.corpus.histories(case.gold))
     yield check("old_said", bool(old), f"says {', '.join(old)}" if old else "no superseded value")
     yield _supported(turn)
     if _repaired(turn):
@@ -257,7 +279,10 @@ def _supported(turn: Turn) -> Check:
         sentence: broken for sentence in each_sentence(turn.wrote) if (broken := turn.unsupported(sentence))
     }
     named = [part for broken in bad.values() for part in broken if part != NOT_SAID]
-    stopped = turn.kept_back and seen.draft is not None and seen.draft.failure == "unsupported"
+    # A draft that can be read to its end is judged like any text; of one that was cut off, the gateway's word
+    # counts.
+    cut = turn.kept_back and turn.draft_answer is None
+    stopped = cut and seen.draft is not None and seen.draft.failure == "unsupported"
     if not bad and not stopped:
         return check("supported", True, "every sentence", checker=version)
     why = f"no passage says: {_quoted(bad)}" if bad else "the gateway stopped it at an unsupported sentence"

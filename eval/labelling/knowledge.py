@@ -10,8 +10,9 @@ from eval.cases import Case
 from eval.documents import DocumentHistory, PastVersion, snapshot_of
 from eval.labelling.checks import check
 from eval.labelling.corpus import Corpus
+from eval.labelling.equivalence import Place, places, same_statement
 from eval.labelling.labels import Check
-from eval.matching import missing_facts, stale_values_in, tokens
+from eval.matching import missing_facts, shown, stale_values_in, tokens
 from eval.observations import Evidence, Observation, Ranking
 from eval.scorers import Subject
 from serving.sentences import content_stems
@@ -34,8 +35,8 @@ def knowledge_checks(subject: Subject, arm: Arm, corpus: Corpus) -> Iterator[Che
     )
     if not case.gold:
         return
-    context = _context(case, seen) if given else None
     histories = corpus.histories(case.gold)
+    context = _context(case, seen, histories) if given else None
     if context is not None and context.value:
         # What stood in the prompt was stored, in force and found.
         yield check("known", True, "it stood in the prompt")
@@ -146,6 +147,33 @@ def _stale_passages(
     ]
 
 
+def outdated_values(
+    case: Case, text: str, packed: Sequence[Evidence], histories: Sequence[DocumentHistory] | None
+) -> tuple[str, ...]:
+    """Superseded values that a text states. With the current facts before it, a text may state such a value
+    of something else: "Sync Free: 30 days" is true when those of Backup are over."""
+    old = [value for value in case.stale_values if stale_values_in(text, [value])]
+    if not old or _missing(case.vital_facts, _texts(packed, None)):
+        return stale_values_in(text, old)
+    current = [
+        place
+        for item in packed
+        if item.document_id in case.gold or not _precedes(item, case.gold, histories or ())
+        # Without the title: what an article is about is said of each value in it, of the wrong ones too.
+        for place in places(item.passage.text, "")
+    ]
+    said = [place for place in places(text, "") if stale_values_in(place.text, old)]
+    return tuple(
+        shown(value)
+        for value in old
+        if not all(
+            same_statement([value], [place], current, question=case.text)
+            for place in said
+            if stale_values_in(place.text, [value])
+        )
+    )
+
+
 def _precedes(item: Evidence, gold: Sequence[str], histories: Sequence[DocumentHistory]) -> bool:
     """Whether a passage is of an article that a gold one took the place of, by title or by id."""
     words = set(_WORD.findall(item.document_id.lower()))
@@ -166,19 +194,47 @@ def _dates(versions: Sequence[PastVersion]) -> str:
 # ---- from the corpus to the prompt -------------------------------------------------------------
 
 
-def _context(case: Case, seen: Observation) -> Check:
+def _context(case: Case, seen: Observation, histories: Sequence[DocumentHistory] | None) -> Check:
     if not case.vital_facts:
         shown = [item.document_id for item in seen.packed if item.document_id in case.gold]
         return check("in_context", bool(shown), ", ".join(dict.fromkeys(shown)) or "no article of the answer")
     missing = _missing(case.vital_facts, _texts(seen.packed, case.gold))
     if not missing:
         return check("in_context", True, "every fact")
-    told = ", ".join(fact[0] for fact in missing)
-    others = _texts([item for item in seen.packed if item.document_id not in case.gold], None)
-    if any(not _missing(missing, [text]) for text in others):
+    others = [item for item in seen.packed if item.document_id not in case.gold]
+    alike = {fact: _elsewhere(fact, case, others, histories) for fact in missing}
+    left = [fact for fact in missing if alike[fact] is None]
+    if not left:
+        told = "; ".join(f"{fact[0]}: {where}" for fact, where in alike.items())
+        return check("in_context", True, f"stated alike outside of the gold articles: {told}")
+    told = ", ".join(fact[0] for fact in left)
+    texts = _texts(others, None)
+    if all(any(not _missing((fact,), [text]) for text in texts) for fact in left):
         # The same words in another article can be the answer or a coincidence: "$9" is in many price lists.
         return check("in_context", None, f"only in an article that is not known to answer this: {told}")
     return check("in_context", False, f"not in the prompt: {told}")
+
+
+def _elsewhere(
+    fact: Sequence[str], case: Case, others: Iterable[Evidence], histories: Sequence[DocumentHistory] | None
+) -> str | None:
+    """Where an article that is no gold one, nor one before it, states a fact as the gold articles do."""
+    gold = [
+        place
+        for history in histories or ()
+        for version in history.versions
+        for place in places(version.text, version.title)
+    ]
+    for item in others:
+        passage = item.passage
+        if _precedes(item, case.gold, histories or ()) or stale_values_in(passage.text, case.stale_values):
+            continue
+        found: Place | None = same_statement(
+            fact, places(passage.text, passage.title), gold, question=case.text
+        )
+        if found is not None:
+            return f'{item.document_id} says "{found.text}"'
+    return None
 
 
 def _texts(items: Iterable[Evidence], documents: Sequence[str] | None) -> list[str]:

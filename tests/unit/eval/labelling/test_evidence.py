@@ -195,6 +195,58 @@ def test_the_same_words_in_another_article_leave_it_open_what_was_lacking() -> N
     assert decision.primary.label == "undetermined"
 
 
+def test_a_fact_that_another_article_states_alike_was_not_lacking() -> None:
+    other = evidence(
+        "trials", "Sync Plus \u2014 Trial: 14 days; Price afterwards: $9 a month", title="Trials"
+    )
+    _, checks = judged(turn(**abstained(packed=(other,))))
+    assert checks["in_context"].value is True
+    assert "trials says" in checks["in_context"].detail
+    assert primary(turn(**abstained(packed=(other,)))) == "weak_reasoning.over_abstain"
+    unread, _ = judged(turn(known=Corpus(), **abstained(packed=(other,))))
+    assert unread.primary is not None
+    assert unread.primary.label == "undetermined", "without the gold article there is nothing to compare"
+
+
+def test_facts_that_two_other_articles_share_leave_it_open() -> None:
+    case = replace(CASE, facts=(("$9",), ("14 days",)))
+    packed = (evidence("drives", "A drive is $9."), evidence("refunds", "Refunds take 14 days.", n=2))
+    _, checks = judged(turn(case=case, **abstained(packed=packed)))
+    assert checks["in_context"].value is None
+    _, checks = judged(turn(case=case, **abstained(packed=packed[:1])))
+    assert checks["in_context"].value is False
+
+
+def test_a_superseded_value_may_be_true_of_something_else() -> None:
+    text = f"{TEXT}\nA courier drive is $8 a month."
+    drives = "A courier drive is $8 a month."
+    fields: dict[str, Any] = {"packed": (evidence("plus", text),)}
+    assert primary(turn(answer=f"{RIGHT} {drives}", **fields)) == ""
+    assert primary(turn(answer="Sync Plus is $8 a month.", **fields)).startswith("stale_knowledge")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I've passed your question to a colleague who will get back to you.",
+        "We have forwarded this to our support team.",
+        "I can't find that on my phone, so I won't guess.",
+    ],
+)
+def test_to_hand_over_in_other_words_claims_nothing(text: str) -> None:
+    wrote = draft(text, escalation_reason="not_in_help_centre")
+    assert primary(turn(**kept_back(wrote, "unsupported"))) == "weak_reasoning.wrong_passage"
+    wrong = draft(f"{text} Sync Plus is $7 a month.", escalation_reason="not_in_help_centre")
+    assert primary(turn(**kept_back(wrong, "unsupported"))) == "hallucination.wrong_fact"
+
+
+def test_of_a_draft_that_was_cut_off_the_gateways_word_counts() -> None:
+    text = draft("I've passed your question to a colleague.")
+    _, whole = judged(turn(**kept_back(text, "unsupported")))
+    _, cut = judged(turn(**kept_back(text[:40], "unsupported")))
+    assert (whole["supported"].value, cut["supported"].value) == (True, False)
+
+
 def test_a_superseded_value_in_another_kind_of_article_is_no_stale_knowledge() -> None:
     prices = evidence("courier-drives", "A courier drive is $8 a month.", title="Courier drives")
     assert primary(turn(**abstained(packed=(prices,)))) == "wrong_retrieval.packing"
