@@ -273,7 +273,20 @@ _P, _R, _RP, _O, _T, _H = (
     ArmKind.TUNED,
     ArmKind.HYBRID,
 )
-_TRIED = {"prompts_searched": 4, "constrained_decoding": True}
+#: Four prompts with and without passages, of which the version's own is the best.
+_SEARCHES = [
+    {
+        "folder": kind.value,
+        "kind": kind,
+        "model": "m-base-1",
+        "prompts": 4,
+        "questions": 48,
+        "best": "current",
+        "best_sha256": "",
+    }
+    for kind in (_P, _R)
+]
+_TRIED = {"prompt_searches": _SEARCHES, "constrained_decoding": True}
 STARTUP = Team.model_validate({"team_size": "startup", "regulated": False, "tried": _TRIED})
 LARGE = Team.model_validate({"team_size": "large", "regulated": True, "tried": _TRIED})
 UNTRIED = Team.model_validate({"team_size": "startup", "regulated": False})

@@ -189,7 +189,7 @@ def played(
     )
 
 
-def write_team(path: Path, tried: Mapping[str, int | bool]) -> Path:
+def write_team(path: Path, tried: Mapping[str, bool]) -> Path:
     """The demo's team file with what this team says it has tried."""
     head = _TEAM.read_text(encoding="utf-8").partition("\n[tried]")[0]
     rows = "".join(f"{name} = {str(value).lower()}\n" for name, value in tried.items())

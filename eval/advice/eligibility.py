@@ -12,6 +12,7 @@ from eval.advice.layers import TRUNCATED, Layer, behaviour_of, layer_of
 from eval.advice.team import Tried
 from eval.arms import ArmKind
 from eval.labelling.labels import Label
+from eval.prompts.tried import SearchedPrompts
 
 LEAST_ROWS = 100
 LEAST_SEEN = 8
@@ -184,9 +185,9 @@ def _constrained(tried: Tried) -> Condition:
 
 
 def _prompts(behaviour: str, trial: Trial) -> Condition:
-    """Measured where arms differ in their prompt only; else what the team declares."""
+    """Measured where arms differ in their prompt only; else by the record of a search."""
     arms = (trial.arm, *trial.variants)
-    otherwise = f"search the prompt: at least {LEAST_PROMPTS} on the dev questions, then measure again"
+    otherwise = f"search the prompt (`twinrail eval prompts`): at least {LEAST_PROMPTS}, then measure again"
     if len(arms) >= LEAST_PROMPTS:
         shares = [(arm.name, _share(arm, behaviour)) for arm in arms]
         counted = ", ".join(f"{name} {share.k} of {share.n}" for name, share in shares)
@@ -197,18 +198,44 @@ def _prompts(behaviour: str, trial: Trial) -> Condition:
             evidence=f"measured: {counted}",
             otherwise=f"use the prompt of {mended[0]}, which mends it" if mended else otherwise,
         )
-    declared = trial.tried.prompts_searched
-    if declared is None:
+    searches = [
+        search
+        for search in trial.tried.prompt_searches
+        if (search.kind in _RETRIEVING) == (trial.arm.kind in _RETRIEVING)
+    ]
+    if not searches:
         evidence = (
-            f"no evidence: {len(arms)} in the run, and the team file does not say (tried.prompts_searched)"
+            f"no evidence: {len(arms)} in the run, and the team file names no search of the prompt of such "
+            "an arm (tried.prompt_searches)"
         )
         return Condition(name="searched prompts", met=None, evidence=evidence, otherwise=otherwise)
+    # A search whose best prompt the arm uses says more than one that it does not, however large.
+    search = max(searches, key=lambda each: (_uses_best(trial.arm, each), each.prompts))
+    told = f"{search.prompts} searched on {search.questions} questions ({search.folder})"
+    if not _uses_best(trial.arm, search):
+        return Condition(
+            name="searched prompts",
+            met=False,
+            evidence=f"{told}; {trial.arm.name} was not asked with the best of them, {search.best}",
+            otherwise=f"measure {trial.arm.name} with the prompt that {search.folder} found best",
+        )
     return Condition(
         name="searched prompts",
-        met=declared >= LEAST_PROMPTS,
-        evidence=f"{declared} searched (team file), {LEAST_PROMPTS} needed; it fails under the best of them",
+        met=search.prompts >= LEAST_PROMPTS,
+        evidence=f"{told}, {LEAST_PROMPTS} needed; it fails under the best of them, {search.best}",
         otherwise=otherwise,
     )
+
+
+def _uses_best(arm: ArmLog, search: SearchedPrompts) -> bool:
+    """Whether the arm was asked with the best prompt of a search, which may be the version's own."""
+    if search.best_sha256:
+        return arm.prompt_sha256 == search.best_sha256
+    return arm.model == search.model
+
+
+#: A prompt that is good without passages says little about one with them.
+_RETRIEVING = frozenset({ArmKind.RAG, ArmKind.RAG_PLUS, ArmKind.HYBRID})
 
 
 def _oracle(behaviour: str, trial: Trial) -> Condition:

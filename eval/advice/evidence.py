@@ -82,11 +82,17 @@ class ArmLog:
 
     name: str
     kind: ArmKind
-    #: The model version, by which arms that only differ in their prompt are told apart.
+    #: The model version, and the digest of the prompt that it was asked with ("": not known).
     model: str = ""
+    prompt_sha256: str = ""
     rows: tuple[Row, ...]
     metrics: Mapping[str, MetricFigure] = field(default_factory=dict)
     usage: tuple[CaseUsage, ...] = ()
+
+    @property
+    def asked_with(self) -> tuple[str, str]:
+        """What tells arms of one rung apart that differ in their prompt."""
+        return self.model, self.prompt_sha256
 
     @property
     def decided(self) -> tuple[Row, ...]:

@@ -140,7 +140,10 @@ def diagnose(logs: Logs, team: Team, draws: Draws) -> Diagnosis | None:
         variants=tuple(
             arm
             for arm in logs.arms
-            if arm.kind is end.kind and arm.name != end.name and arm.model != end.model and arm.decided
+            if arm.kind is end.kind
+            and arm.name != end.name
+            and arm.asked_with != end.asked_with
+            and arm.decided
         ),
         tried=team.tried,
         needs_no_context=groups[Group.INFORMATION].state is State.SMALL,

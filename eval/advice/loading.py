@@ -10,11 +10,13 @@ from typing import Any
 import orjson
 
 from eval.advice.evidence import ArmLog, CaseUsage, Logs, MetricFigure, settle
+from eval.arms import Arm
 from eval.errors import RunError
 from eval.labelling.records import LabelFile
 from eval.observations import Observation
-from eval.record import RunData, RunFolder
+from eval.record import RunData, RunFolder, RunRecord
 from serving.pricing import TokenCounts
+from serving.versions import prompt_definition, sha256_of
 
 _REPORT_FILE = "report.json"
 _RETRIEVAL = "retrieval"
@@ -47,6 +49,7 @@ def read_logs(folder: RunFolder) -> Logs:
                 name=arm.name,
                 kind=arm.kind,
                 model=arm.pin.model or "",
+                prompt_sha256=_prompt_sha256(arm, data.record),
                 rows=settled.rows[arm.name],
                 metrics=metrics.get(arm.name, {}),
                 usage=tuple(_usage(data, arm.name)),
@@ -55,6 +58,13 @@ def read_logs(folder: RunFolder) -> Logs:
             if arm.name in settled.rows
         ),
     )
+
+
+def _prompt_sha256(arm: Arm, record: RunRecord) -> str:
+    """Of the prompt that was tried in the arm, else of the model version's own as the gateway told it."""
+    if arm.pin.prompt is not None:
+        return sha256_of(prompt_definition(arm.pin.prompt))
+    return record.prompts.get(arm.pin.model or "", "")
 
 
 def _metrics(path: Path) -> dict[str, dict[str, MetricFigure]]:

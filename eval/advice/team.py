@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval.advice.rates import EngineRates
-from eval.errors import TeamFileError
+from eval.errors import PromptSearchError, TeamFileError
+from eval.prompts.tried import SearchedPrompts, searched_prompts
 from serving.pricing import TokenPrices
 
 
@@ -105,8 +107,8 @@ class Tuning(_Part):
 class Tried(_Part):
     """Cheaper fixes that were tried already and are in the arms that the run measured."""
 
-    #: Prompts compared on the dev questions; the run's arms use the best of them.
-    prompts_searched: int | None = Field(None, ge=0)
+    #: Searches of the prompt: in the file their folders, as `twinrail eval prompts` left them.
+    prompt_searches: tuple[SearchedPrompts, ...] = ()
     constrained_decoding: bool | None = None
 
 
@@ -133,10 +135,27 @@ class Team(_Part):
         return self.team_size is not TeamSize.SOLO if self.operates_models is None else self.operates_models
 
 
+def _with_searches(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """The file with what each search found in place of its folder: nobody writes by hand what was tried."""
+    tried = raw.get("tried")
+    folders = tried.get("prompt_searches") if isinstance(tried, dict) else None
+    if not isinstance(tried, dict) or folders is None:
+        return raw
+    if not isinstance(folders, list) or not all(isinstance(each, str) for each in folders):
+        raise TeamFileError(
+            f"--team {path}: tried.prompt_searches: must be a list of folders of `twinrail eval prompts`"
+        )
+    try:
+        found = [asdict(searched_prompts(path.parent / folder)) for folder in folders]
+    except PromptSearchError as exc:
+        raise TeamFileError(f"--team {path}: tried.prompt_searches: {exc}") from exc
+    return {**raw, "tried": {**tried, "prompt_searches": found}}
+
+
 def read_team(path: Path) -> Team:
     """The team file; an error names the field and what it takes."""
     try:
-        return Team.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Team.model_validate(_with_searches(path, tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as exc:
         raise TeamFileError(f"--team {path}: {exc.strerror}; name a team file (docs/evaluation.md)") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:

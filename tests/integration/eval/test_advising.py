@@ -24,7 +24,7 @@ answers_a_month = 5000
 prompt_per_million = 0.6
 completion_per_million = 2.4
 [tried]
-prompts_searched = 4
+prompt_searches = ["search"]
 constrained_decoding = true
 """
 
@@ -73,6 +73,14 @@ def write_questions(folder: Path, *, each: int) -> Path:
     return folder
 
 
+def search_prompts(tmp_path: Path, questions: Path, settings: EvalSettings) -> None:
+    """Three more prompts for the model; none changes a word of what it writes."""
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("name: desk\ninstructions: {a: Answer., b: Answer in JSON., c: Write JSON.}\n")
+    asked = ["--grid", str(grid), "--questions", str(questions), "--arm", "rag_base", "--confirm", "0"]
+    assert main(["prompts", str(tmp_path / "search"), *asked], settings=settings) == 0
+
+
 def advise(served: Served, tmp_path: Path, *, each: int, live: str = "") -> tuple[int, dict[str, Any]]:
     """Run three arms, label them and advise; the exit code and the JSON."""
     settings = EvalSettings.model_validate(
@@ -89,6 +97,7 @@ def advise(served: Served, tmp_path: Path, *, each: int, live: str = "") -> tupl
     questions, folder = write_questions(tmp_path / "questions", each=each), tmp_path / "run"
     team = tmp_path / "team.toml"
     team.write_text(TEAM.format(live=live), encoding="utf-8")
+    search_prompts(tmp_path, questions, settings)
     asked = [
         "run",
         "--questions",
@@ -115,6 +124,11 @@ def test_format_that_survives_the_gold_documents_is_to_be_trained(served: Served
     assert arms["rag_base"]["metrics"]["format compliance"]["k"] == 80
     costs = {arm["arm"]: arm for arm in advice["costs"]["arms"]}
     assert costs["rag_base"]["an_answer"] == pytest.approx((400 * 0.6 + 40 * 2.4) / 1e6)
+    (eligible,) = advice["eligibility"]
+    searched = next(each for each in eligible["conditions"] if each["name"] == "searched prompts")
+    assert searched["evidence"] == (
+        "4 searched on 12 questions (search), 3 needed; it fails under the best of them, current"
+    )
     stored = served.gateway.reports["advice-run"]
     assert (stored["kind"], stored["content"]) == ("advice", advice)
 

@@ -32,7 +32,6 @@ answers_a_month = 1000
 prompt_per_million = 1.0
 completion_per_million = 4.0
 [tried]
-prompts_searched = 4
 constrained_decoding = true
 """
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from eval.advice.team import Team, read_team
+from eval.errors import TeamFileError
 
 DEMO = Path(__file__).parents[4] / "deploy" / "demo" / "team.toml"
 #: List prices, for which the demo has an engine by the hour; what the size tells; what is untried.
@@ -18,7 +19,7 @@ NOT_IN_THE_DEMO = {
     "prices.cached_per_million",
     "prices.completion_per_million",
     "prices.embedding_per_million",
-    "tried.prompts_searched",
+    "tried.prompt_searches",
 }
 
 
@@ -61,6 +62,23 @@ def test_cached_tokens_without_a_price_cost_the_full_one() -> None:
     prices = team.prices.of_tokens()
     assert prices is not None
     assert prices.cached == 2.0
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ('["nowhere"]', r"tried\.prompt_searches: .*nowhere/search\.json: No such file"),
+        ("4", r"tried\.prompt_searches: must be a list of folders"),
+        ("[{prompts = 9}]", r"tried\.prompt_searches: must be a list of folders"),
+    ],
+)
+def test_what_was_searched_is_read_and_never_written_by_hand(
+    tmp_path: Path, written: str, words: str
+) -> None:
+    path = tmp_path / "team.toml"
+    path.write_text(f'team_size = "solo"\nregulated = false\n[tried]\nprompt_searches = {written}\n')
+    with pytest.raises(TeamFileError, match=words):
+        read_team(path)
 
 
 @pytest.mark.parametrize(

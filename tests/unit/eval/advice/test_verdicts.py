@@ -22,10 +22,24 @@ BOTH = World(
     questions=200, arms=(ArmKind.RAG, ArmKind.ORACLE, ArmKind.HYBRID), retrieval_miss=0.25, bad_format=0.3
 )
 FORMAT = replace(BOTH, retrieval_miss=0.0)
+#: A search in the RAG arm that found nothing better than what the model version has.
+SEARCH: dict[str, object] = {
+    "folder": "rag",
+    "kind": "rag",
+    "model": "m-base-1",
+    "prompts": 4,
+    "questions": 48,
+    "best": "current",
+    "best_sha256": "",
+}
+BETTER = {"best": "terse", "best_sha256": "ab" * 32}
 
 
 def team(**changes: object) -> Team:
     return Team.model_validate({**STARTUP.model_dump(), **changes})
+
+
+UNTRIED_BUT_DECODED = team(tried={"constrained_decoding": True})
 
 
 def advice_of(world: World, its_team: Team = STARTUP) -> Advice:
@@ -100,21 +114,35 @@ def test_without_an_oracle_arm_a_fix_gives_at_most_what_it_addresses() -> None:
         ),
         (
             FORMAT,
-            team(tried={"prompts_searched": 2, "constrained_decoding": True}),
+            team(tried={"prompt_searches": [SEARCH | {"prompts": 2}], "constrained_decoding": True}),
             "searched prompts",
             Standing.CHEAPER_FIX,
             Verdict.PROMPT,
         ),
         (
             FORMAT,
-            team(tried={"prompts_searched": 4, "constrained_decoding": False}),
+            team(tried={"prompt_searches": [SEARCH | {"kind": "prompt"}], "constrained_decoding": True}),
+            "searched prompts",
+            Standing.CHEAPER_FIX,
+            Verdict.PROMPT,
+        ),
+        (
+            FORMAT,
+            team(tried={"prompt_searches": [SEARCH | BETTER], "constrained_decoding": True}),
+            "searched prompts",
+            Standing.CHEAPER_FIX,
+            Verdict.PROMPT,
+        ),
+        (
+            FORMAT,
+            team(tried={"prompt_searches": [SEARCH], "constrained_decoding": False}),
             "constrained decoding",
             Standing.CHEAPER_FIX,
             Verdict.PROMPT,
         ),
         (
             FORMAT,
-            team(tried={"prompts_searched": 4}),
+            team(tried={"prompt_searches": [SEARCH]}),
             "constrained decoding",
             Standing.CHEAPER_FIX,
             Verdict.PROMPT,
@@ -127,7 +155,16 @@ def test_without_an_oracle_arm_a_fix_gives_at_most_what_it_addresses() -> None:
             Verdict.NOT_ENOUGH,
         ),
     ],
-    ids=["rows", "clusters", "two prompts", "decoding off", "decoding unknown", "no oracle"],
+    ids=[
+        "rows",
+        "clusters",
+        "two prompts",
+        "searched without passages",
+        "a better prompt was found",
+        "decoding off",
+        "decoding unknown",
+        "no oracle",
+    ],
 )
 def test_training_is_refused_with_the_condition_that_it_lacks(
     world: World, its_team: Team, condition: str, standing: Standing, verdict: Verdict
@@ -156,11 +193,32 @@ def test_what_the_gold_documents_mend_is_no_behaviour_to_train() -> None:
     assert behaviour.advice.startswith("improve retrieval")
 
 
+def test_training_needs_an_arm_with_the_best_prompt_that_was_found() -> None:
+    searched = team(tried={"prompt_searches": [SEARCH | BETTER], "constrained_decoding": True})
+    logs = make_logs(FORMAT, 5)
+    before = advise(logs, searched, DRAWS)
+    assert before.eligibility[0].advice == "measure rag with the prompt that rag found best"
+    retried = replace(logs.arms[0], prompt_sha256="ab" * 32)
+    after = advise(replace(logs, arms=(retried, *logs.arms[1:])), searched, DRAWS)
+    assert after.verdict is Verdict.FINE_TUNE
+    (condition,) = [each for each in after.eligibility[0].conditions if each.name == "searched prompts"]
+    assert condition.evidence == (
+        "4 searched on 48 questions (rag), 3 needed; it fails under the best of them, terse"
+    )
+
+
+def test_arms_with_other_prompts_of_one_model_are_measured_prompts() -> None:
+    logs = make_logs(FORMAT, 5)
+    others = tuple(replace(logs.arms[0], name=f"rag_{n}", prompt_sha256=f"{n}" * 64) for n in range(2))
+    measured = advise(replace(logs, arms=(*logs.arms, *others)), UNTRIED_BUT_DECODED, DRAWS)
+    assert measured.verdict is Verdict.FINE_TUNE
+
+
 def test_prompts_that_were_measured_count_more_than_those_that_are_declared() -> None:
     logs = make_logs(FORMAT, 5)
     rag = logs.arms[0]
     others = tuple(replace(rag, name=f"rag_{n}", model=f"m-base-{n}") for n in (2, 3))
-    untried = team(tried={"constrained_decoding": True})
+    untried = UNTRIED_BUT_DECODED
     measured = advise(replace(logs, arms=(*logs.arms, *others)), untried, DRAWS)
     assert measured.verdict is Verdict.FINE_TUNE
     passing = replace(others[0], rows=_without_failures(rag))
