@@ -52,6 +52,8 @@ class Pin:
     knowledge: str | None = None
     model: str | None = None
     context: str | None = None
+    #: The day whose facts count, ISO; None: today. Re-runs ask for it, no arm of a run does.
+    effective_on: str | None = None
     #: A prompt to try in place of the model version's own.
     prompt: PromptTemplate | None = None
 
@@ -67,6 +69,7 @@ class Pin:
             "knowledge": self.knowledge,
             "model": self.model,
             "context": self.context,
+            "effective_on": self.effective_on,
             "prompt": prompt_definition(self.prompt) if self.prompt else None,
         }
         return {name: value for name, value in fields.items() if value is not None}

@@ -9,14 +9,19 @@ from typing import TextIO
 from eval.arms import Arm
 from eval.cases import Case
 from eval.client import GatewayClient
+from eval.documents import snapshot_of
 from eval.labelling.corpus import CorpusFile, look_up
 from eval.labelling.counterfactuals import Rerun, RerunFile, Reruns, wanted_reruns
-from eval.labelling.evidence import unsupported_sentences
+from eval.labelling.evidence import Turn, unsupported_sentences
 from eval.labelling.labels import LabelRecord, Outcome
+from eval.labelling.moments import Moment, moment_of
 from eval.labelling.records import AUTO, HUMAN, human_record, label_run, turns_of
 from eval.record import RunData, RunFolder
 from eval.run import Job, Progress, drain
 from eval.scorers import Scoring
+
+#: Model versions that failed questions are asked of again, by the words for them.
+_MODELS = ("fallback", "previous")
 
 
 async def add_documents(
@@ -48,17 +53,20 @@ async def add_reruns(
     out: TextIO,
 ) -> None:
     """Ask failed questions again with one thing changed; nothing that is there is asked twice."""
-    file = RerunFile(folder.path)
+    file, corpus = RerunFile(folder.path), CorpusFile(folder.path).read()
     reruns = Reruns.of(data, file.read())
-    records = label_run(data, scoring, CorpusFile(folder.path).read(), reruns, at="")
-    fallback = (await client.pointers()).get("model", {}).get("fallback")
-    cases = {case.id: case for case in data.cases}
-    arms = {arm.name: arm for arm in data.record.arms}
+    records = label_run(data, scoring, corpus, reruns, at="")
+    pointers = (await client.pointers()).get("model", {})
+    models = {word: version for word in _MODELS if (version := pointers.get(word))}
+    turns = {(turn.subject.case.id, turn.arm.name): turn for turn in turns_of(data, scoring, corpus)}
     jobs = [
-        _job(cases[record.case_id], arm, client, file)
+        _job(turn.subject.case, arm, client, file)
         for record in records
-        if record.outcome is Outcome.FAILED and cases[record.case_id].asker in client.askers
-        for arm in wanted_reruns(cases[record.case_id], arms[record.arm], reruns, fallback=fallback)
+        if record.outcome is Outcome.FAILED
+        and (turn := turns[record.case_id, record.arm]).subject.case.asker in client.askers
+        for arm in wanted_reruns(
+            turn.subject.case, turn.arm, reruns, models=models, moment=_moment(turn, record)
+        )
     ]
     if not jobs:
         return
@@ -87,6 +95,20 @@ async def read_reviews(
     reviewed = {record.turn_id for record in said}
     kept = [record for record in records if record.source == HUMAN and record.turn_id not in reviewed]
     return (*auto, *kept, *said)
+
+
+def _moment(turn: Turn, record: LabelRecord) -> Moment | None:
+    """As of when to ask again: only where the text that was searched is not known to state every fact."""
+    current = record.check("current")
+    if current is None or current.value:
+        return None
+    case, seen = turn.subject.case, turn.subject.seen
+    return moment_of(
+        case,
+        turn.corpus.histories(case.gold),
+        searched=snapshot_of(seen.knowledge_version or turn.arm.pin.knowledge or ""),
+        day=(seen.asked_at or case.asked_at)[:10],
+    )
 
 
 def _job(case: Case, arm: Arm, client: GatewayClient, file: RerunFile) -> Job:

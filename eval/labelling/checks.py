@@ -68,6 +68,7 @@ KINDS: Final[dict[str, Kind]] = {
     "right_with_gold": Kind("the same question is answered right from the gold documents"),
     "right_with_other_index": Kind("the same question is answered right with another index version"),
     "right_with_other_model": Kind("the same question is answered right by another model version"),
+    "right_as_of": Kind("the same question is answered right as of another snapshot or day"),
 }
 
 

@@ -1,4 +1,5 @@
-"""Re-runs with one thing changed: what a question gets from the gold documents, another index or model.
+"""Re-runs with one thing changed: what a question gets from the gold documents, from another index or model,
+or as of the moment at which the articles stated what was lacking.
 
 Arms of one run are each other's re-runs where they differ in one thing only. What is missing is asked on
 demand and kept in a file of its own, because a re-run is no arm and counts in no metric.
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import orjson
 
-from eval.arms import GOLD_CONTEXT, NO_CONTEXT, Arm
+from eval.arms import GOLD_CONTEXT, NO_CONTEXT, Arm, ArmKind
 from eval.cases import Case
 from eval.errors import RunError
 from eval.labelling.checks import check
 from eval.labelling.corpus import Corpus
 from eval.labelling.knowledge import knowledge_checks
 from eval.labelling.labels import Check
+from eval.labelling.moments import CHANGED, Moment, as_of_arm, index_of, is_other_moment
 from eval.observations import Observation
 from eval.record import RunData
 from eval.scorers import Score, Scoring, Subject, score_answer_vital
@@ -29,10 +31,9 @@ _SETTLING = (
     ("right_with_other_model", True, True),
     ("right_with_gold", True, False),
     ("right_with_other_index", True, False),
+    ("right_as_of", True, False),
     ("right_with_gold", False, True),
 )
-#: Stands between the arm's name and what was changed; no arm's name can hold it.
-_CHANGED = "+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +73,15 @@ class Reruns:
 def gold_arm(arm: Arm) -> Arm:
     """The arm with the gold documents in its prompt."""
     return replace(
-        arm, name=f"{arm.name}{_CHANGED}gold", pin=replace(arm.pin, context=GOLD_CONTEXT), stated="oracle"
+        arm, name=f"{arm.name}{CHANGED}gold", pin=replace(arm.pin, context=GOLD_CONTEXT), stated="oracle"
     )
 
 
-def base_arm(arm: Arm, fallback: str) -> Arm:
-    """The arm with the base model and its strong prompt."""
-    pin = replace(arm.pin, model=fallback, prompt=None)
-    return replace(arm, name=f"{arm.name}{_CHANGED}base", pin=pin, stated="rag")
+def model_arm(arm: Arm, word: str, model: str) -> Arm:
+    """The arm with another model version; `fallback` is the base model with its strong prompt."""
+    stated = ArmKind.RAG if word == "fallback" else arm.kind
+    pin = replace(arm.pin, model=model, prompt=None)
+    return replace(arm, name=f"{arm.name}{CHANGED}{word}", pin=pin, stated=stated)
 
 
 def rerun_checks(
@@ -94,6 +96,7 @@ def rerun_checks(
     for name, others in (
         ("right_with_other_index", [rerun for rerun in beside if _other_index(arm, rerun.arm)]),
         ("right_with_other_model", [rerun for rerun in beside if _other_model(arm, rerun.arm)]),
+        ("right_as_of", [rerun for rerun in beside if is_other_moment(arm, rerun.arm)]),
     ):
         if others:
             right = [rerun.arm.name for rerun in others if _right(case, rerun, scoring)]
@@ -123,17 +126,23 @@ def settle(checks: Sequence[Check]) -> tuple[Check, ...]:
             if rerun is not None and rerun.value is value:
                 enough, why = says, rerun.detail
                 break
-    gold = known.get("right_with_gold")
-    return (*(_there_after_all(each, gold, enough, why) for each in checks), check("enough", enough, why))
+    settled = (_there_after_all(each, known, enough, why) for each in checks)
+    return (*settled, check("enough", enough, why))
 
 
-def _there_after_all(each: Check, gold: Check | None, enough: bool | None, why: str) -> Check:
-    """What an answer was right from is there, whoever could read it."""
+def _there_after_all(each: Check, known: Mapping[str, Check], enough: bool | None, why: str) -> Check:
+    """What an answer was right from is there, whoever could read it; where it was right only as of another
+    moment, it is not there now."""
     if each.name not in ("known", "current") or each.value:
         return each
     if enough:
         return check(each.name, True, why)
-    if each.value is None and gold is not None and gold.value:
+    if each.value is not None:
+        return each
+    gold, as_of = known.get("right_with_gold"), known.get("right_as_of")
+    if as_of is not None and as_of.value:
+        return check(each.name, each.name == "known", as_of.detail)
+    if gold is not None and gold.value:
         return check(each.name, True, gold.detail)
     return each
 
@@ -173,7 +182,8 @@ def _other_index(arm: Arm, other: Arm) -> bool:
         and other.retrieves
         and other.pin.model == arm.pin.model
         and other.pin.prompt == arm.pin.prompt
-        and other.pin.knowledge != arm.pin.knowledge
+        and index_of(other.pin.knowledge) != index_of(arm.pin.knowledge)
+        and other.pin.effective_on == arm.pin.effective_on
     )
 
 
@@ -182,6 +192,7 @@ def _other_model(arm: Arm, other: Arm) -> bool:
         other.pin.model != arm.pin.model
         and other.pin.context == arm.pin.context
         and (other.pin.knowledge == arm.pin.knowledge or arm.pin.context == NO_CONTEXT)
+        and other.pin.effective_on == arm.pin.effective_on
     )
 
 
@@ -189,16 +200,24 @@ def _names(reruns: Iterable[Rerun]) -> str:
     return ", ".join(rerun.arm.name for rerun in reruns)
 
 
-def wanted_reruns(case: Case, arm: Arm, reruns: Reruns, *, fallback: str | None) -> Iterator[Arm]:
-    """What should be asked about a failed answer and was not: gold documents first, then the base model."""
-    beside = [rerun.arm for rerun in reruns.beside(case.id, arm) if rerun.arm.pin.model == arm.pin.model]
-    golden = any(other.pin.context == GOLD_CONTEXT for other in beside)
+def wanted_reruns(
+    case: Case, arm: Arm, reruns: Reruns, *, models: Mapping[str, str], moment: Moment | None
+) -> Iterator[Arm]:
+    """What should be asked about a failed answer and was not: gold documents first, then the model versions
+    by the words for them, then the moment at which the articles stated what was lacking."""
+    others = [rerun.arm for rerun in reruns.beside(case.id, arm)]
+    golden = any(other.pin.context == GOLD_CONTEXT and other.pin.model == arm.pin.model for other in others)
     if case.gold and arm.pin.context != GOLD_CONTEXT and not golden:
         yield gold_arm(arm)
-    if fallback and arm.retrieves and arm.pin.model != fallback:
-        others = [rerun.arm for rerun in reruns.beside(case.id, arm)]
-        if not any(_other_model(arm, other) and other.pin.model == fallback for other in others):
-            yield base_arm(arm, fallback)
+    if not arm.retrieves:
+        return
+    asked = {arm.pin.model} | {other.pin.model for other in others if _other_model(arm, other)}
+    for word, model in models.items():
+        if model not in asked:
+            asked.add(model)
+            yield model_arm(arm, word, model)
+    if moment is not None and (past := as_of_arm(arm, moment)).name not in {other.name for other in others}:
+        yield past
 
 
 class RerunFile:

@@ -1,4 +1,6 @@
-"""Whether an article that the question set does not name states a fact in the same relation as a gold one.
+"""Whether texts state a fact: in its words, perhaps in other ones, or as another article does.
+
+An article that the question set does not name may state a fact in the same relation as a gold one.
 
 The same words can be the answer or a coincidence: "$9" is in many price lists. They are the answer where the
 sentence or table cell around them speaks of what the gold article's sentence speaks of, and where neither
@@ -13,9 +15,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from eval.matching import says, tokens
+from eval.matching import missing_facts, says, tokens
 from serving.sentences import content_stems, sentences
 
+Facts = tuple[tuple[str, ...], ...]
+
+#: A fact of so many words may stand in an article in another order; a price or a name may not.
+_REWORDED_FROM = 3
 #: Share of the shorter of two places' words that both must have.
 _SHARE = 0.5
 #: Words that two places must have in common beside a value, beside a fact of one word, and beside a phrase.
@@ -31,6 +37,19 @@ _UNITS = frozenset(
         *("within", "a", "an", "of", "to", "per", "the", "at", "least", "up", "after", "in", "on", "by"),
     )
 )
+
+
+def missing_in(facts: Facts, texts: Iterable[str]) -> Facts:
+    """The facts that none of the texts states."""
+    whole = "\n\n".join(texts)
+    return tuple(fact for fact in facts if missing_facts(whole, [fact]))
+
+
+def perhaps_reworded(fact: Sequence[str], texts: Iterable[str]) -> bool:
+    """Whether a line holds all words of a fact in another order."""
+    wanted = [set(tokens(spelling)) for spelling in fact]
+    lines = [set(tokens(line)) for text in texts for line in text.splitlines()]
+    return any(len(words) >= _REWORDED_FROM and any(words <= line for line in lines) for words in wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,24 @@ from eval.cases import Case
 from eval.documents import DocumentHistory, PastVersion, snapshot_of
 from eval.labelling.checks import check
 from eval.labelling.corpus import Corpus
-from eval.labelling.equivalence import Place, places, same_statement
+from eval.labelling.equivalence import (
+    Facts,
+    Place,
+    missing_in,
+    perhaps_reworded,
+    places,
+    same_statement,
+)
 from eval.labelling.labels import Check
-from eval.matching import missing_facts, shown, stale_values_in, tokens
+from eval.matching import shown, stale_values_in
 from eval.observations import Evidence, Observation, Ranking
 from eval.scorers import Subject
 from serving.sentences import content_stems
 
-#: A fact of so many words may stand in an article in another order; a price or a name may not.
-_REWORDED_FROM = 3
 #: Share of two titles' words from which they name one subject: on the demo, those of an article and the one
 #: before it share 0.4 to 1, those of two other articles 0.4 at most.
 _SAME_TITLE = 0.5
 _WORD = re.compile(r"[a-z]+|\d+")
-Facts = tuple[tuple[str, ...], ...]
 
 
 def knowledge_checks(subject: Subject, arm: Arm, corpus: Corpus) -> Iterator[Check]:
@@ -86,24 +90,13 @@ def _stated(name: str, case: Case, versions: Sequence[PastVersion], what: str) -
     """Whether the versions state every fact; None where the words are there in another order."""
     if not case.vital_facts:
         return check(name, bool(versions), f"{len(versions)} {what}; the set names no facts")
-    missing = _missing(case.vital_facts, [version.words for version in versions])
+    missing = missing_in(case.vital_facts, [version.words for version in versions])
     if not missing:
         return check(name, True, f"{what}: every fact")
     told = ", ".join(fact[0] for fact in missing)
-    if all(_reworded(fact, versions) for fact in missing):
+    if all(perhaps_reworded(fact, [version.words for version in versions]) for fact in missing):
         return check(name, None, f"{what}, perhaps in other words: {told}")
     return check(name, False, f"in no version that is {what}: {told}")
-
-
-def _missing(facts: Facts, texts: Iterable[str]) -> Facts:
-    whole = "\n\n".join(texts)
-    return tuple(fact for fact in facts if missing_facts(whole, [fact]))
-
-
-def _reworded(fact: Sequence[str], versions: Sequence[PastVersion]) -> bool:
-    wanted = [set(tokens(spelling)) for spelling in fact]
-    lines = [set(tokens(line)) for version in versions for line in version.words.splitlines()]
-    return any(len(words) >= _REWORDED_FROM and any(words <= line for line in lines) for words in wanted)
 
 
 def _old_live(
@@ -121,9 +114,10 @@ def _old_live(
         newer = [
             other.version
             for other in history.versions
-            if other.effective_from > version.effective_from and not _missing(case.vital_facts, [other.words])
+            if other.effective_from > version.effective_from
+            and not missing_in(case.vital_facts, [other.words])
         ]
-        if case.vital_facts and newer and _missing(case.vital_facts, [version.words]):
+        if case.vital_facts and newer and missing_in(case.vital_facts, [version.words]):
             return check(
                 "old_live", True, f"{history.id}: version {version.version} took the place of {newer[-1]}"
             )
@@ -153,7 +147,7 @@ def outdated_values(
     """Superseded values that a text states. With the current facts before it, a text may state such a value
     of something else: "Sync Free: 30 days" is true when those of Backup are over."""
     old = [value for value in case.stale_values if stale_values_in(text, [value])]
-    if not old or _missing(case.vital_facts, _texts(packed, None)):
+    if not old or missing_in(case.vital_facts, _texts(packed, None)):
         return stale_values_in(text, old)
     current = [
         place
@@ -198,7 +192,7 @@ def _context(case: Case, seen: Observation, histories: Sequence[DocumentHistory]
     if not case.vital_facts:
         shown = [item.document_id for item in seen.packed if item.document_id in case.gold]
         return check("in_context", bool(shown), ", ".join(dict.fromkeys(shown)) or "no article of the answer")
-    missing = _missing(case.vital_facts, _texts(seen.packed, case.gold))
+    missing = missing_in(case.vital_facts, _texts(seen.packed, case.gold))
     if not missing:
         return check("in_context", True, "every fact")
     others = [item for item in seen.packed if item.document_id not in case.gold]
@@ -209,7 +203,7 @@ def _context(case: Case, seen: Observation, histories: Sequence[DocumentHistory]
         return check("in_context", True, f"stated alike outside of the gold articles: {told}")
     told = ", ".join(fact[0] for fact in left)
     texts = _texts(others, None)
-    if all(any(not _missing((fact,), [text]) for text in texts) for fact in left):
+    if all(any(not missing_in((fact,), [text]) for text in texts) for fact in left):
         # The same words in another article can be the answer or a coincidence: "$9" is in many price lists.
         return check("in_context", None, f"only in an article that is not known to answer this: {told}")
     return check("in_context", False, f"not in the prompt: {told}")
@@ -247,7 +241,7 @@ def _texts(items: Iterable[Evidence], documents: Sequence[str] | None) -> list[s
 
 def _retrieval(case: Case, subject: Subject, histories: Sequence[DocumentHistory] | None) -> Iterator[Check]:
     seen, ranking = subject.seen, subject.ranking
-    missing = _missing(case.vital_facts, _texts(seen.packed, case.gold))
+    missing = missing_in(case.vital_facts, _texts(seen.packed, case.gold))
     wanted = _holders(case, missing, histories)
     unfound = [document for document in wanted if document not in seen.retrieved]
     yield check("found", not unfound, f"not found: {', '.join(unfound)}" if unfound else ", ".join(wanted))
@@ -257,7 +251,7 @@ def _retrieval(case: Case, subject: Subject, histories: Sequence[DocumentHistory
     yield check(
         "findable", not absent, f"not found: {', '.join(absent)}" if absent else _ranks(wanted, ranking)
     )
-    unhit = _missing(missing, _texts(ranking.hits, case.gold))
+    unhit = missing_in(missing, _texts(ranking.hits, case.gold))
     fact_found = not unhit if case.vital_facts else not absent
     yield check(
         "fact_found",
@@ -273,7 +267,7 @@ def _holders(case: Case, missing: Facts, histories: Sequence[DocumentHistory] | 
     holding = [
         history.id
         for history in histories or ()
-        if any(not _missing((fact,), [version.words]) for fact in missing for version in history.versions)
+        if any(not missing_in((fact,), [version.words]) for fact in missing for version in history.versions)
     ]
     return holding or list(case.gold)
 

@@ -22,6 +22,7 @@ from eval.labelling.counterfactuals import (
     wanted_reruns,
 )
 from eval.labelling.labels import Check
+from eval.labelling.moments import Moment, as_of_arm
 from eval.observations import Observation
 from tests.unit.eval.labelling.turns import CASE, OTHERS, RAG, SCORING, SEEN, TEXT, corpus, history
 
@@ -115,16 +116,65 @@ def test_articles_that_an_answer_was_right_from_are_there() -> None:
 
 def test_only_what_is_missing_is_asked() -> None:
     def wanted(*given: tuple[Arm, dict[str, Any]]) -> list[str]:
-        return [arm.name for arm in wanted_reruns(CASE, RAG, answers(*given), fallback=BASE)]
+        return [
+            arm.name
+            for arm in wanted_reruns(CASE, RAG, answers(*given), models={"fallback": BASE}, moment=None)
+        ]
 
-    assert wanted() == ["rag_tuned+gold", "rag_tuned+base"]
+    assert wanted() == ["rag_tuned+gold", "rag_tuned+fallback"]
     assert wanted((ORACLE, {}), (RAG_BASE, {})) == ["rag_tuned+gold"], (
         "an oracle of another model is no re-run"
     )
     assert wanted((gold_arm(RAG), {}), (RAG_BASE, {})) == []
     without_gold = replace(CASE, gold=())
-    assert list(wanted_reruns(without_gold, RAG, answers((RAG_BASE, {})), fallback=BASE)) == []
-    assert list(wanted_reruns(CASE, ORACLE, answers(), fallback=BASE)) == []
+    base = {"fallback": BASE}
+    assert list(wanted_reruns(without_gold, RAG, answers((RAG_BASE, {})), models=base, moment=None)) == []
+    assert list(wanted_reruns(CASE, ORACLE, answers(), models=base, moment=Moment(snapshot=3))) == []
+
+
+def test_another_model_is_asked_once_whatever_word_names_it() -> None:
+    def wanted(**models: str) -> dict[str, str | None]:
+        asked = answers((gold_arm(RAG), {}))
+        found = wanted_reruns(CASE, RAG, asked, models=models, moment=None)
+        return {arm.name: arm.pin.model for arm in found}
+
+    assert wanted(fallback=BASE, previous="m-a-0") == {
+        "rag_tuned+fallback": BASE,
+        "rag_tuned+previous": "m-a-0",
+    }
+    assert wanted(fallback=BASE, previous=BASE) == {"rag_tuned+fallback": BASE}
+    assert wanted(fallback=TUNED, previous=TUNED) == {}, "its own model is no other one"
+
+
+def test_the_same_index_as_of_another_moment_is_no_other_index() -> None:
+    past = as_of_arm(RAG, Moment(snapshot=3))
+    dated = as_of_arm(RAG, Moment(snapshot=7, day="2026-03-01"))
+    assert (past.name, past.pin.knowledge, past.pin.effective_on) == ("rag_tuned+as_of@3", "k-a-1@3", None)
+    assert dated.name == "rag_tuned+as_of@7:2026-03-01"
+    assert dated.pin.as_body()["effective_on"] == "2026-03-01"
+    found = checks_of(answers((past, {}), (OTHER_INDEX, WRONG)))
+    assert {name: each.value for name, each in found.items()} == {
+        "right_as_of": True,
+        "right_with_other_index": False,
+    }
+    assert checks_of(answers((dated, WRONG)))["right_as_of"].value is False
+
+
+def test_a_moment_is_asked_once() -> None:
+    moment = Moment(snapshot=3)
+    given: list[tuple[Arm, dict[str, Any]]] = [(gold_arm(RAG), {})]
+    wanted = list(wanted_reruns(CASE, RAG, answers(*given), models={}, moment=moment))
+    assert wanted == [as_of_arm(RAG, moment)]
+    asked = answers(*given, (wanted[0], WRONG))
+    assert list(wanted_reruns(CASE, RAG, asked, models={}, moment=moment)) == []
+
+
+def test_right_only_as_of_another_moment_was_not_there_at_its_own() -> None:
+    settled = context(None, ("right_as_of", True), known=None)
+    assert (settled["known"].value, settled["current"].value, settled["enough"].value) == (True, False, False)
+    assert context(None, ("right_as_of", False), known=None)["current"].value is None
+    told = context(False, ("right_as_of", True), known=False)
+    assert told["current"].value is False, "what the texts say is not overruled"
 
 
 def test_reruns_are_kept_and_the_last_of_two_counts(tmp_path: Path) -> None:
