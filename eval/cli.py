@@ -21,6 +21,7 @@ from eval.cases import CaseSet, choose_cases
 from eval.client import GatewayClient
 from eval.connecting import open_client, pointers_for, prompt_digests
 from eval.errors import EvalError, GatewayUnavailableError, RunError
+from eval.exporting import command as exporting
 from eval.gating import command as gating
 from eval.judging import command as judging
 from eval.labelling import command as labelling
@@ -158,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     judging.add_parser(commands).set_defaults(command=_awaited(judging.run))
     prompting.add_parser(commands).set_defaults(command=_awaited(prompting.run))
     watching.add_parser(commands).set_defaults(command=_awaited(watching.run))
+    exporting.add_parser(commands).set_defaults(command=_awaited(exporting.run))
     piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
 

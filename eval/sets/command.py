@@ -7,12 +7,15 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.errors import NotEnoughQuestionsError, RunError
 from eval.sets.freezing import Manifest, check_frozen, count, freeze, require_open
 from eval.sets.questions import QUESTIONS, SPLITS, Split, read_questions, write_questions
 from eval.settings import EvalSettings
+
+if TYPE_CHECKING:
+    from eval.sets.redaction import Redactor
 
 DONE, THIN = 0, 4
 
@@ -48,6 +51,31 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     """Options of all commands on sets."""
     parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
     parser.add_argument("--json", action="store_true", help="print JSON instead of sentences")
+
+
+def add_redaction(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that keep what customers wrote."""
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="never personal: your domain, your hotline",
+    )
+    parser.add_argument(
+        "--region", action="append", metavar="CC", help="country of phone numbers; again for more [US, GB]"
+    )
+    parser.add_argument("--no-redact", action="store_true", help="the questions hold no personal data")
+
+
+def redactor_of(options: argparse.Namespace) -> Redactor | None:
+    """What the options ask for; None: nothing is taken out."""
+    if options.no_redact:
+        return None
+    # Number plans take a while to load: no other command should wait for them.
+    from eval.sets.redaction import Redactor
+
+    return Redactor(regions=tuple(options.region or ("US", "GB")), keep=tuple(options.keep))
 
 
 async def run_split(options: argparse.Namespace, settings: EvalSettings) -> int:

@@ -13,8 +13,9 @@ from datetime import date
 
 from eval.sets.proposals import Proposal, proposal_id
 from eval.sets.questions import GoldFact, Match
+from eval.sets.telling_values import match_of, values_in, written_with
 from serving.sentences import sentences
-from serving.values import Value, find_values
+from serving.values import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +106,6 @@ _NO_KEYS = frozenset(
 _POINTING = frozenset(("he", "here", "if", "it", "she", "that", "there", "these", "they", "this", "those"))
 #: Words that may stand between a field's name and its value.
 _BEFORE_VALUE = re.compile(r"(?:up to|about|within|at most|at least|from|every|only|minimum|maximum|\+|\W)*")
-#: What a bare number counts.
-_COUNTED = re.compile(
-    r" (?!(?:a|an|and|at|for|from|in|of|on|or|per|to|with)\b)[a-z][\w-]*(?: [a-z][\w-]*s\b)?"
-)
 
 
 def propose(document: SourceDocument, *, each: int) -> list[Proposal]:
@@ -221,14 +218,14 @@ def _asked_heading(section: _Section) -> Iterator[_Made]:
         return
     for line in section.lines:
         for start, end, sentence in _sentences(line):
-            values = _numbers(sentence)
+            values = values_in(sentence)
             path = _path(sentence)
             if len(values) == 1 or path:
                 yield _Made(
                     template="heading",
                     text=section.heading,
-                    match="exact" if path else _match(values[0], sentence),
-                    values=(path or _written(values[0], sentence),),
+                    match="exact" if path else match_of(values[0], sentence),
+                    values=(path or written_with(values[0], sentence),),
                     start=start,
                     end=end,
                 )
@@ -244,7 +241,7 @@ def _fields(line: _Line, entity: str) -> Iterator[_Made]:
         if match is None:
             return
         row = match["row"] or row
-        values = _numbers(match["value"])
+        values = values_in(match["value"])
         if len(values) != 1 or not _BEFORE_VALUE.fullmatch(
             match["value"].partition(values[0].text)[0].lower()
         ):
@@ -257,8 +254,8 @@ def _fields(line: _Line, entity: str) -> Iterator[_Made]:
         yield _Made(
             template="field",
             text=f"What {_be(named)} the {_lower_first(named)} for {of}?",
-            match=_match(values[0], match["value"]),
-            values=(_written(values[0], match["value"]),),
+            match=match_of(values[0], match["value"]),
+            values=(written_with(values[0], match["value"]),),
             start=start if not match["row"] else line.start + offset,
             end=line.start + offset + part.end(),
         )
@@ -273,8 +270,8 @@ def _statements(line: _Line, whole: str) -> Iterator[_Made]:
                 yield _Made(
                     template=name,
                     text=text,
-                    match=_match(value, sentence),
-                    values=(_written(value, sentence),),
+                    match=match_of(value, sentence),
+                    values=(written_with(value, sentence),),
                     start=start,
                     end=end,
                 )
@@ -309,7 +306,7 @@ def _question_to(before: str, value: Value, whole: str) -> tuple[str, str] | Non
 
 def _split_at_values(sentence: str) -> Iterator[tuple[Value, str]]:
     """Each value with the words before it, if the sentence holds no more than two: else it is a list."""
-    values = _numbers(sentence)
+    values = values_in(sentence)
     if 0 < len(values) <= 2:
         for value in values:
             yield value, sentence[: sentence.index(value.text)].rstrip()
@@ -370,24 +367,3 @@ def _entity(title: str) -> str:
     """What a document is about, if its title says so before a colon; a title that asks names nothing."""
     parts = [part.strip() for part in title.split(": ") if part.strip().casefold() != "internal"]
     return "" if not parts or parts[0].endswith("?") else parts[0]
-
-
-def _numbers(text: str) -> list[Value]:
-    """Values with digits that say how much: no codes, addresses or versions."""
-    return [
-        value
-        for value in find_values(text)
-        if value.kind not in ("code", "address") and any(letter.isdigit() for letter in value.text)
-    ]
-
-
-def _match(value: Value, text: str) -> Match:
-    """A bare number is in half of all answers, so it counts with what it counts."""
-    return "exact" if _written(value, text) != value.text else "number"
-
-
-def _written(value: Value, text: str) -> str:
-    if value.kind != "number":
-        return value.text
-    after = _COUNTED.match(text, text.index(value.text) + len(value.text))
-    return value.text + (after[0] if after else "")

@@ -17,7 +17,7 @@ from eval.client import GatewayClient, Recorded
 from eval.connecting import open_client
 from eval.errors import CaseFileError, GatewayRefusedError, GatewayUnavailableError
 from eval.sets.checking import check_documents
-from eval.sets.command import DONE, add_shared, say_json
+from eval.sets.command import DONE, add_redaction, add_shared, redactor_of, say_json
 from eval.sets.questions import Question
 from eval.sets.rows import COLUMNS, parse_columns
 from eval.sets.sources import notes_of, read_source
@@ -78,17 +78,7 @@ def add_import(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--column", action="append", default=[], metavar="FIELD=COLUMN", help="a column with another name"
     )
-    parser.add_argument(
-        "--keep",
-        action="append",
-        default=[],
-        metavar="WORD",
-        help="never personal: your domain, your hotline",
-    )
-    parser.add_argument(
-        "--region", action="append", metavar="CC", help="country of phone numbers; again for more [US, GB]"
-    )
-    parser.add_argument("--no-redact", action="store_true", help="the questions hold no personal data")
+    add_redaction(parser)
     parser.add_argument(
         "--by-search", action="store_true", help="cluster also by the documents that the gateway finds"
     )
@@ -109,7 +99,6 @@ async def run_import(options: argparse.Namespace, settings: EvalSettings) -> int
     """Read, clean, check and write. Nothing is written unless all of it is good."""
     # SciPy takes a second to load: no other command should wait for it.
     from eval.sets.importing import add_questions, existing, save
-    from eval.sets.redaction import Redactor
 
     known = existing(options.set)
     source = await _read(options, settings)
@@ -125,9 +114,7 @@ async def run_import(options: argparse.Namespace, settings: EvalSettings) -> int
     imported = add_questions(
         known,
         source.questions,
-        redactor=None
-        if options.no_redact
-        else Redactor(regions=tuple(options.region or ("US", "GB")), keep=tuple(options.keep)),
+        redactor=redactor_of(options),
         found=found,
     )
     if not options.no_check:
