@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from eval.advice.choosing import Choice, choose_arms
 from eval.advice.costs import Costs, costs_of
 from eval.advice.counts import (
     ASKED_GAIN,
@@ -138,6 +139,8 @@ class Advice:
     needs: tuple[Need, ...]
     order: tuple[OrderedStep, ...]
     arms: tuple[ArmView, ...]
+    #: Which arm stands for its kind, where several have it.
+    choices: tuple[Choice, ...]
     diagnosed: Diagnosed | None
     fixes: tuple[CandidateFix, ...]
     eligibility: tuple[Eligibility, ...]
@@ -161,6 +164,8 @@ class Advice:
 
 def advise(logs: Logs, team: Team, draws: Draws) -> Advice:
     """The advice that these logs allow. The same logs, team and seed give the same advice."""
+    settled = choose_arms(logs, team, draws)
+    logs = settled.logs
     found = diagnose(logs, team, draws)
     decision = decide(found.facts, team) if found else _nothing_to_diagnose(logs, team)
     # A handful of questions gives neither effects nor costs: figures would be read as if they meant much.
@@ -177,6 +182,7 @@ def advise(logs: Logs, team: Team, draws: Draws) -> Advice:
         needs=decision.needs,
         order=_order(found, decision),
         arms=tuple(_arm_view(arm) for arm in logs.arms if arm.decided),
+        choices=settled.choices,
         diagnosed=_diagnosed(found) if found else None,
         fixes=fixes,
         eligibility=found.eligibility if found else (),

@@ -81,6 +81,9 @@ def advice_text(advice: Advice) -> str:
     if advice.fixes:
         lines += ["", "What each fix would give:"]
         lines += [f"- {fix.title}: {_expected(fix.addresses, fix.effect)}" for fix in advice.fixes]
+    if advice.choices:
+        lines += ["", "Of several arms of a kind:"]
+        lines += [f"- {choice.arm} stands for {choice.kind}: {choice.because}" for choice in advice.choices]
     if advice.changes:
         lines += ["", "What would change it:"]
         lines += [f"- if {change.condition}: {change.verdict}" for change in advice.changes]

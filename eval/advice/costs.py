@@ -206,6 +206,12 @@ def _handoff(team: Team) -> float:
     return (team.wages.agent_hour or 0.0) * (team.wages.minutes_a_handoff or 0.0) / 60
 
 
+def cost_an_answer(arm: ArmLog, team: Team) -> float | None:
+    """The mean by the layers that have a price; None where generation has none."""
+    costs = _case_costs(arm, team)
+    return sum(costs.values()) / len(costs) if costs else None
+
+
 def _case_costs(arm: ArmLog, team: Team) -> dict[str, float]:
     """Each answer's cost by the layers that have a price; empty where generation has none."""
     prices = _prices(arm, team)

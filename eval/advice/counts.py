@@ -11,7 +11,7 @@ from math import ceil
 
 from eval.advice.evidence import ArmLog, Row
 from eval.advice.layers import Group, Layer, code_of, group_of, layer_of
-from eval.stats import Interval, Pair, cluster_interval, power, wilson
+from eval.stats import Interval, Pair, cluster_interval, mcnemar, power, wilson, worst_difference
 
 #: Fewer decided questions than this give no verdict.
 FLOOR_QUESTIONS = 50
@@ -23,6 +23,8 @@ SMALL_BELOW = 0.10
 LEAST_CLUSTERS = 2
 #: Gains that differences are asked for when nothing was measured yet.
 ASKED_GAIN = 0.10
+#: A difference is shown where the exact p is below this and the interval over clusters agrees.
+SHOWN_BELOW = 0.05
 _MOST_QUESTIONS = 5000
 
 
@@ -88,11 +90,20 @@ class Difference:
     value: float
     low: float | None
     high: float | None
+    #: McNemar's exact p. Draws of a few clusters that all agree give no width, which says nothing of others.
+    p: float
+    #: One-sided 95 % upper bound, which is not empty where no question moved.
+    at_most: float
 
     @property
     def better(self) -> bool:
         """Whether the second arm is shown to be better."""
-        return self.low is not None and self.low > 0
+        return self.p < SHOWN_BELOW and self.low is not None and self.low > 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the second arm is shown to be worse."""
+        return self.p < SHOWN_BELOW and self.high is not None and self.high < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +116,11 @@ class Draws:
     def interval(self, pairs: Sequence[Pair]) -> Interval | None:
         """Of the mean difference; None below two clusters."""
         return cluster_interval(pairs, resamples=self.resamples, seed=self.seed)
+
+    def at_most(self, pairs: Sequence[Pair]) -> float:
+        """What the mean difference is at most, 95 % one-sided."""
+        turned = [Pair(cluster=pair.cluster, first=pair.second, second=pair.first) for pair in pairs]
+        return -worst_difference(turned, resamples=self.resamples, seed=self.seed)
 
 
 def share_of(rows: Sequence[Row], counts: Callable[[Row], bool]) -> Share:
@@ -193,11 +209,13 @@ def difference(first: ArmLog, second: ArmLog, draws: Draws) -> Difference | None
         value=sum(pair.second - pair.first for pair in pairs) / len(pairs),
         low=interval.low if interval else None,
         high=interval.high if interval else None,
+        p=mcnemar(pairs).p,
+        at_most=draws.at_most(pairs),
     )
 
 
 def clearly_more(arm: ArmLog, more: Group, less: Group, draws: Draws) -> bool:
-    """Whether one group is shown to hold more failures than another, over draws of whole clusters."""
+    """Whether one group is shown to hold more failures than another: by the exact test, and over clusters."""
     pairs = [
         Pair(
             cluster=row.cluster,
@@ -207,7 +225,7 @@ def clearly_more(arm: ArmLog, more: Group, less: Group, draws: Draws) -> bool:
         for row in arm.decided
     ]
     interval = draws.interval(pairs)
-    return interval is not None and interval.low > 0
+    return interval is not None and interval.low > 0 and mcnemar(pairs).p < SHOWN_BELOW
 
 
 @cache

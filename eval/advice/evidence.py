@@ -74,6 +74,8 @@ class CaseUsage:
     #: Milliseconds until the first token, and of all generations.
     first_token_ms: float | None = None
     generation_ms: float | None = None
+    #: What its question is about, where that is not told by a label.
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +120,15 @@ class Logs:
     criteria: tuple[str, ...]
     arms: tuple[ArmLog, ...]
     agreement: Agreement | None = None
+    #: The arm that stands for its kind, where several have it (`choosing`).
+    chosen: Mapping[ArmKind, str] = field(default_factory=dict)
 
     def of_kind(self, kind: ArmKind) -> ArmLog | None:
-        """The arm of that kind with the most decided rows; of equals the first."""
+        """The arm that stands for a kind: the chosen one, else that with the most decided rows, the first of
+        equals."""
         arms = [arm for arm in self.arms if arm.kind is kind and arm.decided]
-        return max(arms, key=lambda arm: len(arm.decided), default=None)
+        chosen = (arm for arm in arms if arm.name == self.chosen.get(kind))
+        return next(chosen, None) or max(arms, key=lambda arm: len(arm.decided), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

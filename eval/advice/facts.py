@@ -128,6 +128,9 @@ def diagnose(logs: Logs, team: Team, draws: Draws) -> Diagnosis | None:
         information = group_counts(end)[Group.INFORMATION].state
         if step is None or not (information is State.SERIOUS or step.better):
             break
+        if step.worse and following.kind is ArmKind.RAG_PLUS:
+            # What was meant to improve retrieval and did harm is no rung; the one below still fails.
+            break
         steps.append(step)
         end = following
     groups = group_counts(end)
@@ -245,7 +248,7 @@ def _oracle_says(found: Difference | None) -> OracleSays:
         return OracleSays.NOT_MEASURED
     if found.better:
         return OracleSays.GAINS
-    small = found.high is not None and found.high < ORACLE_LEAST and found.n >= FLOOR_QUESTIONS
+    small = found.at_most < ORACLE_LEAST and found.n >= FLOOR_QUESTIONS
     return OracleSays.NO_GAIN if small else OracleSays.UNCLEAR
 
 

@@ -227,6 +227,13 @@ def _arms(found: Figures) -> Markup:
     return section(
         "The arms beside each other",
         charts.arm_bars(arms, title="Right answers in each arm"),
+        *(
+            tag(
+                "p",
+                joined(each.text("arm"), " stands for ", each.text("kind"), ": ", each.text("because"), "."),
+            )
+            for each in found.each("choices")
+        ),
         tag("h3", "Five metrics, never added up"),
         table(
             ("arm", *groups),

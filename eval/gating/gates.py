@@ -187,6 +187,12 @@ def _undecided(
             yield _not_shown(line)
     if not better and rules.goal is Goal.BETTER:
         yield from (_no_gain_shown(line, rules) for line in deciding if _gain_is_open(line, rules))
+        # Where the rest rules a gain out, what flips may still hold one: it can neither pass nor be refused.
+        yield from (
+            f"{line.name} flips when it is asked again, so a gain cannot be shown by it"
+            for line in primaries
+            if deciding and line.flipping
+        )
     for line in guards:
         if line.flipping or line.role is Role.WATCHED:
             continue

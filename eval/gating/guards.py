@@ -154,12 +154,15 @@ class Judging:
             measured.logs, resamples=self.resamples, seed=self.seed, level=1 - 2 * _ALPHA
         )
         within = bound is not None and bound.high <= log(limit)
+        ratio = exp(mean([pair.second - pair.first for pair in measured.logs]))
+        # A little more that is surely more is within the limit; so much more that may be chance is not shown.
+        beyond = interval.low > 0 and ratio > limit
         return replace(
             line,
-            state=State.NOT_WORSE if within else State.WORSE if interval.low > 0 else State.NOT_SHOWN,
+            state=State.NOT_WORSE if within else State.WORSE if beyond else State.NOT_SHOWN,
             stable_median=median(measured.stable),
             candidate_median=median(measured.candidate),
-            ratio=exp(mean([pair.second - pair.first for pair in measured.logs])),
+            ratio=ratio,
             interval=replace(interval, low=exp(interval.low), high=exp(interval.high)),
         )
 

@@ -117,7 +117,7 @@ class GateRules(_Strict):
     guards: Mapping[str, Annotated[Guard, BeforeValidator(_margin_alone)]] = Field(
         default_factory=lambda: _GUARDS
     )
-    #: Largest ratio of candidate to stable; shown to be larger refuses.
+    #: Largest ratio of candidate to stable; a larger one that is no chance refuses.
     limits: Mapping[str, Annotated[float, Field(ge=1)]] = Field(default_factory=lambda: {"wall_ms": 1.25})
     slices: Slices = Slices()
     #: File with the id of a question a line, every one of which must pass; beside the rules' own file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.advice.counts import Difference, difference, share_of
@@ -12,8 +12,9 @@ from eval.labelling.labels import Label
 from eval.metrics import FIVE, headline
 from eval.pilot.measuring import Measured
 from eval.report import Table, rate
-from eval.stats import exact_p
 
+#: An arm that answered a smaller share of the questions is not compared with those that answered all.
+_WHOLE = 0.8
 #: What a question that did not fail is called where labels are columns.
 PASSED = "passed"
 
@@ -23,8 +24,6 @@ class Compared:
     """Two arms on the same questions."""
 
     difference: Difference
-    #: McNemar's exact p.
-    p: float
 
     def sentence(self) -> str:
         """The comparison in words."""
@@ -37,15 +36,13 @@ class Compared:
         return (
             f"{seen.second} passes {seen.second_passed} of {seen.n} questions, "
             f"{seen.first} {seen.first_passed}: {seen.value * 100:+.0f} points{between}, "
-            f"{_p(self.p)}{shown}."
+            f"{_p(seen.p)}{shown}."
         )
 
     @property
     def shown(self) -> bool:
         """Whether test and interval both say that the second arm is another."""
-        seen = self.difference
-        apart = seen.low is not None and seen.high is not None and (seen.low > 0 or seen.high < 0)
-        return apart and self.p < 0.05
+        return self.difference.better or self.difference.worse
 
 
 def _p(value: float) -> str:
@@ -59,15 +56,18 @@ def arm_log(measured: Measured, name: str) -> ArmLog:
 
 def compare_passed(measured: Measured, first: str, second: str) -> Compared | None:
     """Passed answers of two arms; None if they share no question."""
-    one, two = arm_log(measured, first), arm_log(measured, second)
-    found = difference(one, two, measured.draws)
-    if found is None:
-        return None
-    others = {row.case_id: row for row in two.decided}
-    pairs = [(row, others[row.case_id]) for row in one.decided if row.case_id in others]
-    lost = sum(not before.failed and after.failed for before, after in pairs)
-    gained = sum(before.failed and not after.failed for before, after in pairs)
-    return Compared(difference=found, p=exact_p(lost, gained))
+    found = difference(arm_log(measured, first), arm_log(measured, second), measured.draws)
+    return Compared(difference=found) if found else None
+
+
+def most_passed(compared: Mapping[str, Compared], *, of: int) -> str | None:
+    """The arm that passes most of so many questions, if it passes more than the one it is compared with."""
+    gains = {
+        name: found.difference.value
+        for name, found in compared.items()
+        if found.difference.n >= _WHOLE * of and found.difference.value > 0
+    }
+    return max(gains, key=lambda name: (gains[name], name), default=None)
 
 
 def passed_table(measured: Measured, arms: Sequence[str]) -> Table:

@@ -24,6 +24,7 @@ from eval.pilot.comparing_arms import (
     finer_table,
     label_table,
     metrics_table,
+    most_passed,
     moved_table,
     passed_table,
 )
@@ -159,7 +160,7 @@ class Plan:
         measured = await self._measure(state, arms)
         names = [arm.name for arm in arms]
         compared = {name: found for name in names if (found := compare_passed(measured, RAG, name))}
-        chosen = max(compared, key=lambda name: (compared[name].difference.value, name), default=None)
+        chosen = most_passed(compared, of=len(arm_log(measured, RAG).decided))
         notes = [
             f"Compare what the failures ask for: {each}" for each in what_to_build(_causes(measured, RAG))
         ]
@@ -308,10 +309,13 @@ def _cut_documents(measured: Measured) -> str:
 
 
 def _retrieval_sentences(compared: Mapping[str, Compared], chosen: str | None) -> tuple[str, ...]:
-    if chosen is None:
+    if not compared:
         return ("No other index version is ready on the gateway, so retrieval stays as day 3 measured it.",)
-    corrected = holm({name: found.p for name, found in compared.items()})
-    shown = compared[chosen].shown and compared[chosen].difference.better and corrected[chosen] < 0.05
+    if chosen is None:
+        stays = "No other index version passes more than the stable one on enough of the questions: it stays."
+        return (stays, *(found.sentence() for found in compared.values()))
+    corrected = holm({name: found.difference.p for name, found in compared.items()})
+    shown = compared[chosen].difference.better and corrected[chosen] < 0.05
     said = [found.sentence() for found in compared.values()]
     n = len(compared)
     several = f" (p {corrected[chosen]:.3f} after Holm for {n} versions)" if n > 1 else ""

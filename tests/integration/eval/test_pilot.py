@@ -176,7 +176,12 @@ async def test_a_version_built_later_is_compared_once_day_four_is_done_again(
     assert list(state.days) == [1, 2, 3, 4, 5, 6, 7]
     (arm,) = state.days[4].outputs["arms"]
     assert arm.startswith("rag_lexical")
-    assert state.days[4].outputs["chosen"] == arm
+    # It passes as many as the stable one and no more, so that one goes on.
+    assert (state.days[4].outputs["chosen"], state.days[5].outputs["best"]) == (None, "rag")
+    first, second = state.days[4].report.sentences
+    assert first.endswith("it stays.")
+    assert f"{arm} passes" in second
+    assert "+0 points" in second
     run = RunFolder(folder / "run-2").read()
     assert [each.name for each in run.record.arms] == ["prompt_only", "rag", arm, "oracle"]
     assert run.record.arms[2].pin.knowledge == f"{other.id}@1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -279,3 +281,57 @@ def test_primaries_of_the_rail_that_do_not_apply_are_left_out_and_chosen_ones_ar
     assert by_rail.verdict is Verdict.PASS
     chosen = gate(evidence(none, better, cases(N)), primaries=("answer_right", "hallucination_draft"))
     assert chosen.lacks == ("hallucination_draft: no question has a score in both arms",)
+
+
+def test_where_the_rest_rules_a_gain_out_a_flipping_primary_lets_nothing_pass() -> None:
+    same = {**SAME, "status_right": marks(60, N)}
+    shaky = side(CANDIDATE, same, cases(N), flips={"status_right": Rate(k=9, n=N)})
+    found = evidence(same, same, cases(N), candidate=shaky)
+    decision = gate(found, primaries=("answer_right", "status_right"))
+    assert decision.verdict is Verdict.NOT_ENOUGH
+    assert decision.lacks == ("status_right flips when it is asked again, so a gain cannot be shown by it",)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_passes_as_better_that_is_better_in_nothing(seed: int) -> None:
+    random = Random(seed)
+    n = random.choice([30, 60, 100, 200])
+    names = ("answer_right", "status_right", "facts_right")
+
+    def row(share: float, odd: float) -> str:
+        weights = [share * (1 - odd), (1 - share) * (1 - odd), odd / 2, odd / 2]
+        return "".join(random.choices("10?-", weights)[0] for _ in range(n))
+
+    stable = {name: row(0.6, 0.02) for name in names} | {"format_valid": marks(n, n)}
+    candidate = {name: row(random.uniform(0.55, 0.85), 0.02) for name in names}
+    candidate |= {"format_valid": marks(n, n)}
+    flips = {name: Rate(k=random.choice([0, n // 10]), n=n) for name in names}
+    of = cases(n)
+    found = evidence(stable, candidate, of, candidate=side(CANDIDATE, candidate, of, flips=flips))
+    decision = gate(found, primaries=names)
+    better = [
+        each.metric
+        for each in decision.lines
+        if each.metric in names and each.state is State.BETTER and not each.flipping
+    ]
+    assert decision.verdict is not Verdict.PASS or better
+    assert (decision.verdict is Verdict.PASS) == (not decision.refusals and not decision.lacks)
+
+
+def test_a_little_slower_for_sure_is_within_the_limit_and_says_nothing_of_it() -> None:
+    of = cases(N)
+    better = {**SAME, "answer_right": marks(80, N)}
+    uneven = side(CANDIDATE, better, of)
+    # One in ten takes nine times as long: more for sure, the bound beyond the limit, the ratio within it.
+    slow = {
+        case_id: replace(seen, wall_ms=seen.wall_ms * (9 if int(case_id[1:]) % 20 == 3 else 1.02))
+        for case_id, seen in uneven.answers.items()
+    }
+    found = evidence(SAME, better, of, candidate=replace(uneven, answers=slow))
+    decision = gate(found, limits={"wall_ms": 1.25})
+    (limit,) = decision.limits
+    assert limit.ratio is not None
+    assert limit.interval is not None
+    assert 1 < limit.interval.low < limit.ratio < 1.25 < limit.interval.high
+    assert limit.state is State.NOT_SHOWN
+    assert decision.verdict is Verdict.PASS

@@ -18,7 +18,7 @@ from eval.labelling.labelling_report import count_labels
 from eval.labelling.labels import Label, Outcome
 from eval.labelling.records import changes
 from eval.observations import Draft, Observation
-from eval.pilot.comparing_arms import compare_passed, moved_table
+from eval.pilot.comparing_arms import compare_passed, most_passed, moved_table
 from eval.pilot.measuring import Measured
 from eval.pilot.not_fixed import unfixed
 from eval.pilot.questions_day import Source, narrow
@@ -74,7 +74,7 @@ def measured(seen: dict[tuple[str, str], Observation] | None = None, **arms: lis
             question_set_sha256="",
             labels_sha256="",
             criteria=(),
-            arms=tuple(ArmLog(name=name, kind=KINDS[name], rows=tuple(rows)) for name, rows in arms.items()),
+            arms=tuple(ArmLog(name=name, kind=KINDS.get(name, ArmKind.RAG_PLUS), rows=tuple(rows)) for name, rows in arms.items()),
         ),
         draws=Draws(resamples=200, seed=1),
     )
@@ -301,3 +301,22 @@ def test_freshness_is_what_the_team_file_asks_for() -> None:
     found = guardrails(measured(answers(40), rag=[row(n) for n in range(40)]), RAG, team)
     fresh = next(each for each in found if each.telemetry == "twinrail.knowledge.freshness.lag")
     assert (fresh.threshold, fresh.threshold_text) == (7200, "at most 2 h")
+
+
+def test_the_version_that_passes_most_goes_on_and_none_that_passes_less_or_answered_a_few() -> None:
+    failed = Label.WRONG_RETRIEVAL
+    rows = {
+        RAG: [row(i, failed if i < 20 else None) for i in range(40)],
+        "better": [row(i, failed if i < 10 else None) for i in range(40)],
+        "best": [row(i, failed if i < 5 else None) for i in range(40)],
+        "worse": [row(i, failed if i < 30 else None) for i in range(40)],
+        # Three answers, all right, of questions that the stable version gets wrong: no version to go on with.
+        "nearly_gone": [row(i) for i in range(3)],
+    }
+    compared = {
+        name: found for name in rows if name != RAG and (found := compare_passed(measured(**rows), RAG, name))
+    }
+    assert compared["nearly_gone"].difference.value == 1.0
+    assert most_passed(compared, of=40) == "best"
+    assert most_passed({name: compared[name] for name in ("worse", "nearly_gone")}, of=40) is None
+    assert most_passed({}, of=40) is None
