@@ -74,7 +74,10 @@ def measured(seen: dict[tuple[str, str], Observation] | None = None, **arms: lis
             question_set_sha256="",
             labels_sha256="",
             criteria=(),
-            arms=tuple(ArmLog(name=name, kind=KINDS.get(name, ArmKind.RAG_PLUS), rows=tuple(rows)) for name, rows in arms.items()),
+            arms=tuple(
+                ArmLog(name=name, kind=KINDS.get(name, ArmKind.RAG_PLUS), rows=tuple(rows))
+                for name, rows in arms.items()
+            ),
         ),
         draws=Draws(resamples=200, seed=1),
     )
