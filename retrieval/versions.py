@@ -42,7 +42,7 @@ class KnowledgeVersion:
     fusion: str
     #: Share of the dense leg in the score, 0 to 1; the lexical leg has the rest.
     dense_weight: float
-    #: Tokens of an average chunk for BM25: fixed, so that stored rows never need a rewrite.
+    #: Tokens (words and word pairs) of an average chunk for BM25: fixed, so that stored rows need no rewrite.
     avgdl: float
     #: Confidence under which an answer is not worth generating.
     abstain_below: float
@@ -66,7 +66,7 @@ class KnowledgeVersion:
         chunker: str = "structure-200",
         lexer: str = "english-1",
         dense_weight: float = 0.55,
-        avgdl: float = 220.0,
+        avgdl: float = 330.0,
         abstain_below: float = 0.1,
         calibration: Calibration = COSINE_ONLY,
         reranker: str = "",
