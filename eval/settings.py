@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serving.grounding import THRESHOLD
+
 
 class EvalSettings(BaseSettings):
     """Where the gateway is and how hard to drive it."""
@@ -28,7 +30,18 @@ class EvalSettings(BaseSettings):
     #: JSON Schema of the task, by which drafts are judged.
     task_schema: Path = Path(__file__).parents[1] / "serving" / "schemas" / "support_answer.json"
     #: The fixed wordings that the gateway uses, where they are not the packaged ones.
-    wording: Path | None = None
+    wording: Path | None = Field(None, validation_alias=AliasChoices("EVAL_WORDING", "SERVING_WORDING_FILE"))
+    #: The gateway's threshold of the grounding check.
+    support_threshold: float = Field(
+        THRESHOLD,
+        ge=0,
+        le=1,
+        validation_alias=AliasChoices("EVAL_SUPPORT_THRESHOLD", "SERVING_SUPPORT_THRESHOLD"),
+    )
+    #: The gateway's entailment model: a folder, or `packaged`.
+    entailment_model: Path | None = Field(
+        None, validation_alias=AliasChoices("EVAL_ENTAILMENT_MODEL", "SERVING_ENTAILMENT_MODEL")
+    )
     #: OpenAI-compatible endpoint and model of a judge whose file names none, and the key of any.
     judge_url: str | None = None
     judge_model: str | None = None

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
@@ -43,10 +42,9 @@ from retrieval.search import Retriever
 from retrieval.settings import RetrievalSettings
 from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore
+from serving.checker import GroundingChecker
 from serving.client import ChatClient
-from serving.entailment import OnnxEntailment
 from serving.errors import ServingError
-from serving.grounding import check_sentence
 from serving.pool import EnginePool
 from serving.prompting import token_counter
 from serving.registry import ModelRegistry
@@ -138,6 +136,7 @@ async def _run(
         stack.push_async_callback(retriever.close)
         searcher: Searcher = retriever
         wording = load_wording(models.wording_file or DEFAULT_WORDING)
+        checker = GroundingChecker.of(models)
         state = build_state(
             settings,
             Parts(
@@ -153,13 +152,8 @@ async def _run(
                 models=registry,
                 engines=engines,
                 chat=chat,
-                check_sentence=partial(
-                    check_sentence,
-                    fixed=wording.all(),
-                    threshold=models.support_threshold,
-                    entailment=OnnxEntailment(folder) if (folder := models.entailment_folder) else None,
-                ),
-                slow_checks=models.entailment_folder is not None,
+                check_sentence=checker,
+                slow_checks=checker.is_slow,
                 check_tone=check_tone,
                 count_tokens=token_counter(settings.tokenizer) if settings.tokenizer else estimate_tokens,
                 wording=wording,

@@ -66,11 +66,6 @@ class ServingSettings(BaseSettings):
         return value
 
     @property
-    def entailment_folder(self) -> Path | None:
-        """The folder of `entailment_model`."""
-        return PACKAGED_ENTAILMENT if self.entailment_model == Path("packaged") else self.entailment_model
-
-    @property
     def engine_urls(self) -> tuple[str, ...]:
         """The URLs of `engines`, one by one."""
         return tuple(part.strip() for part in self.engines.split(",") if part.strip())

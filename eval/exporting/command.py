@@ -24,7 +24,7 @@ from eval.exporting.questions import needs_facts, policy_case, regression_test
 from eval.exporting.reviewed_turns import Collected, ReviewedTurn, collect
 from eval.online.command import moment, window_of
 from eval.scorers import Scoring
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.sets.command import add_redaction, redactor_of
 from eval.sets.freezing import require_open
 from eval.sets.questions import QUESTIONS, Question, canonical_bytes
@@ -86,7 +86,7 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     for name in (REGRESSION, POLICY):
         require_open(options.folder / name)
     window = window_of(options, now=datetime.now(UTC), days=_LONG_AGO_DAYS)
-    scoring = build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording)
+    scoring = scoring_of(settings, options.schema)
     cleaner = Cleaner(redactor_of(options))
     url = options.url or settings.gateway_url
     async with open_client(settings, url=url, concurrency=settings.concurrency) as client:

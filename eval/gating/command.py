@@ -24,7 +24,7 @@ from eval.gating.sides import Side, subject_of
 from eval.gating.verdicts import EXIT_CODES, Decision, Subject
 from eval.record import RunData, RunFolder
 from eval.scorers import Scoring
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.sets.openings import Kind, Opening, OpeningLog, first_by_run, opens_holdout
 from eval.settings import EvalSettings
 from eval.summary import Outcomes, score_all
@@ -80,7 +80,7 @@ async def run(
     wanted = read_regression(regression) if regression else ()
     folder, arm = _parse_side(options.candidate)
     stable_folder, stable_arm = _parse_side(options.against, default=folder)
-    scoring = build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording)
+    scoring = scoring_of(settings, options.schema)
     data = folder.read()
     stable_data = data if stable_folder.path == folder.path else stable_folder.read()
     if stable_data.record.question_set_sha256 != data.record.question_set_sha256:

@@ -30,7 +30,7 @@ from eval.labelling.records import HUMAN, LabelFile
 from eval.record import RunData, RunFolder
 from eval.report import Table, as_markdown, as_text, bullets
 from eval.run import Job, Progress, drain
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.settings import EvalSettings
 
 _DONE, _THIN = 0, 4
@@ -119,7 +119,7 @@ async def _judge(judge: Judge, options: argparse.Namespace, settings: EvalSettin
 
 
 def _subjects(data: RunData, judge: Judge, settings: EvalSettings) -> list[Subject]:
-    wordings = build_scoring(schema=settings.task_schema, wording=settings.wording).wordings
+    wordings = scoring_of(settings).wordings
     return list(subjects(data, judge, wordings=wordings))
 
 

@@ -22,7 +22,7 @@ from eval.labelling.records import LabelFile, changes, is_looked_up, label_run, 
 from eval.labelling.sending import send
 from eval.record import RunData, RunFolder
 from eval.scorers import Scoring
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.settings import EvalSettings
 
 _EXAMPLE = """examples:
@@ -69,7 +69,7 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
         raise RunError(
             f"{folder.path}: holds no answer yet; run `twinrail eval run --run {folder.path}` first"
         )
-    scoring = build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording)
+    scoring = scoring_of(settings, options.schema)
     labels = LabelFile(folder.path)
     before = labels.read()
     async with AsyncExitStack() as stack:

@@ -18,7 +18,7 @@ from eval.online.measuring import GroupBy, Online, measure_online, turn_outcomes
 from eval.online.online_report import online_json, online_text
 from eval.online.recorded import LiveTurn, Window, read_window
 from eval.scorers import Scoring
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.settings import EvalSettings
 
 _DONE, _THIN = 0, 4
@@ -100,7 +100,7 @@ def _positive(text: str) -> int:
 async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     """Read, measure, print, and send if that is asked for."""
     window = window_of(options, now=datetime.now(UTC))
-    scoring = build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording)
+    scoring = scoring_of(settings, options.schema)
     at_once = options.concurrency or settings.concurrency
     url = options.url or settings.gateway_url
     async with open_client(settings, url=url, concurrency=at_once) as client:

@@ -21,7 +21,7 @@ from eval.pilot.measuring import Workbench
 from eval.pilot.questions_day import Source
 from eval.pilot.reports import text_day
 from eval.pilot.state import DAYS, PilotFolder, PilotState, missing_days
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.sets.rows import parse_columns
 from eval.settings import EvalSettings
 
@@ -104,7 +104,7 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
         bench=Workbench(
             path=folder.path,
             settings=settings,
-            scoring=build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording),
+            scoring=scoring_of(settings, options.schema),
             url=url,
             out=sys.stderr,
         ),

@@ -28,7 +28,7 @@ from eval.prompts.search_report import (
     search_text,
 )
 from eval.prompts.searching import Search, answers_left, stages_of
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.settings import EvalSettings
 
 DONE, THIN = 0, 4
@@ -105,7 +105,7 @@ def _positive(text: str) -> int:
 async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     """Search, print, and leave the best prompt as a file."""
     folder = SearchFolder(options.folder)
-    scoring = build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording)
+    scoring = scoring_of(settings, options.schema)
     known = folder.read() if folder.exists else None
     cases = _cases(options, settings, known)
     url = options.url or settings.gateway_url

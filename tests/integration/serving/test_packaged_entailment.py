@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.checker import GroundingChecker
 from serving.entailment import OnnxEntailment
 from serving.grounding import check_sentence
 from serving.prompting import Passage
@@ -41,7 +42,12 @@ def test_it_is_small_and_says_how_it_was_made() -> None:
     assert {"rows_sha256", "recipe", "held", "packages"} <= record.keys()
 
 
-def test_the_setting_names_it_or_a_folder() -> None:
-    assert ServingSettings(entailment_model=Path("packaged")).entailment_folder == PACKAGED_ENTAILMENT
-    assert ServingSettings(entailment_model=Path("elsewhere")).entailment_folder == Path("elsewhere")
-    assert ServingSettings().entailment_folder is None
+def test_the_setting_names_it_or_a_folder(model: OnnxEntailment, tmp_path: Path) -> None:
+    packaged = GroundingChecker.of(ServingSettings(entailment_model=Path("packaged")))
+    assert packaged.entailment is not None
+    assert packaged.entailment.id == model.id
+    assert packaged.version.endswith(f"+{model.id}-{model.threshold:g}")
+    for file in PACKAGED_ENTAILMENT.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    assert GroundingChecker.of(ServingSettings(entailment_model=tmp_path)).version == packaged.version
+    assert GroundingChecker.of(ServingSettings()).entailment is None
