@@ -36,6 +36,8 @@ ORACLE_LEAST = 0.05
 #: What has to be measured, and good, before a regulated team trains anything.
 DUTIES = ("citations_valid", "abstained_when_due", "hallucination_served")
 _DUTY_LEAST = 0.80
+#: ... on so many answers: one right answer of one is no measure.
+_DUTY_FROM = 10
 
 
 class OracleSays(StrEnum):
@@ -256,6 +258,9 @@ def _duty(name: str, arm: ArmLog) -> Duty:
     figure = arm.metrics.get(name)
     if figure is None or figure.n == 0:
         return Duty(metric=name, met=None, evidence=f"no evidence: {name} was not measured in {arm.name}")
+    if figure.n < _DUTY_FROM:
+        few = f"{arm.name}: {figure.n} answers have a score for {name}, {_DUTY_FROM} needed"
+        return Duty(metric=name, met=None, evidence=few)
     good = figure.k if figure.higher_is_better else figure.n - figure.k
     return Duty(
         metric=name,

@@ -48,6 +48,7 @@ def decide(
         stable=evidence.stable,
         candidate=evidence.candidate,
         cases=evidence.cases,
+        min_questions=min_questions,
         resamples=resamples,
         seed=seed,
     )
@@ -241,6 +242,8 @@ def _not_shown(line: Line) -> str:
 
 
 def _no_gain_shown(line: Line, rules: GateRules) -> str:
+    if line.few:
+        return f"{line.name}: {line.few}"
     counts = f" ({_counts(line)})" if line.stable else ""
     return (
         f"{line.name}: a gain of {rules.gain * 100:.0f} points is neither shown nor ruled out by {line.n} "

@@ -42,6 +42,7 @@ class Judging:
     stable: Side
     candidate: Side
     cases: Sequence[Case]
+    min_questions: int
     resamples: int
     seed: int
 
@@ -109,7 +110,19 @@ class Judging:
         least = self.rules.slices.at_least if role is Role.SLICE else _LEAST_PAIRS
         if len(matched.pairs) < least:
             return line
+        line = replace(line, few=self._few(matched) if role is Role.PRIMARY else "")
         return _measured(line, matched, resamples=self.resamples, seed=self.seed)
+
+    def _few(self, matched: Matched) -> str:
+        """What holds for all questions holds for those that a primary has a score of: on a few it decides
+        nothing in favour of a candidate."""
+        topics = len({pair.cluster for pair in matched.pairs})
+        if len(matched.pairs) >= self.min_questions and topics >= self.rules.min_topics:
+            return ""
+        return (
+            f"{len(matched.pairs)} questions of {topics} topics have a score in both arms; at least "
+            f"{self.min_questions} of {self.rules.min_topics} are needed to call it better"
+        )
 
     def _family(self, lines: Sequence[Line]) -> list[Line]:
         """Judge lines of one role together: the more of them, the smaller a p must be."""
@@ -242,7 +255,7 @@ def _judged(line: Line) -> Line:
     if line.p_holm is None or line.difference is None or line.worst is None or line.interval is None:
         return line
     resolved = line.p_holm < _ALPHA
-    if resolved and line.interval.low > 0:
+    if resolved and line.interval.low > 0 and not line.few:
         state = State.BETTER
     elif line.worst >= -line.margin:
         state = State.NOT_WORSE

@@ -80,6 +80,8 @@ class Line:
     #: One-sided 95 % bounds of the difference.
     worst: float | None = None
     best: float | None = None
+    #: Of a primary: why its scores are too few to be called better; "" if they are not.
+    few: str = ""
     #: So many times more questions are needed than if each were of a topic of its own.
     effect: float = 1.0
     #: Questions that would usually be enough to decide this line.

@@ -335,3 +335,23 @@ def test_a_little_slower_for_sure_is_within_the_limit_and_says_nothing_of_it() -
     assert 1 < limit.interval.low < limit.ratio < 1.25 < limit.interval.high
     assert limit.state is State.NOT_SHOWN
     assert decision.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("scored", "topics"), [(12, 12), (40, 4)])
+def test_a_primary_that_applies_to_a_few_questions_or_topics_shows_no_gain(scored: int, topics: int) -> None:
+    # A hundred questions of twenty topics were asked; this metric means something for a few of them.
+    of = cases(N)
+    applies = [int(case.topic[1:]) < topics for case in of]
+    last = [place for place, found in enumerate(applies) if found][scored - 1 : scored]
+    applies = [found and (not last or place <= last[0]) for place, found in enumerate(applies)]
+
+    def only(mark: str) -> str:
+        return "".join(mark if found else "-" for found in applies)
+
+    stable, candidate = {**SAME, "status_right": only("0")}, {**SAME, "status_right": only("1")}
+    decision = gate(evidence(stable, candidate, of), primaries=("status_right",))
+    assert decision.verdict is Verdict.NOT_ENOUGH
+    assert "at least 30 of 10 are needed to call it better" in decision.lacks[0]
+    # What is worse on the same few is refused all the same.
+    harm = gate(evidence(candidate, stable, of), primaries=("status_right",))
+    assert harm.verdict is Verdict.REFUSED
