@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 
 from bench.illusion.bank import CORPUS
 from bench.illusion.cases import CASES, Ground, IllusionCase
+from bench.illusion.page import PAGE, with_figures
 from bench.illusion.playing import Played, Tried, play
 from bench.illusion.recorded import CASE as RECORDED
 from bench.illusion.recorded import play_recorded
@@ -72,21 +73,18 @@ async def play_all(cases: Sequence[IllusionCase], server: EmbeddedPostgres, fold
 
 
 def _said(played: Played) -> Played:
-    print(f"{played.name}: {played.verdict}", file=sys.stderr, flush=True)
+    print(text_of(played), end="\n\n", flush=True)
     return played
 
 
 # ---- what is printed -----------------------------------------------------------------------------
 
 
-def text_of(found: Sequence[Played]) -> str:
-    """A paragraph for each case."""
-    return "\n\n".join("\n".join(_lines(played)) for played in found)
-
-
-def _lines(played: Played) -> list[str]:
+def text_of(played: Played) -> str:
+    """A paragraph for a case."""
     labels = ", ".join(f"{label} {k}" for label, k in played.labels.items() if k) or "none"
     fits = "" if played.as_expected else f" (EXPECTED {played.expected})"
+    every = [*played.tried, *([played.right_over_wrong] if played.right_over_wrong else [])]
     lines = [
         f"{played.name}: {played.title} ({played.ground}, {played.questions} questions on {played.topics} topics)",
         f"  looks like  {played.looks_like}",
@@ -94,9 +92,9 @@ def _lines(played: Played) -> list[str]:
         f"  advice      {played.verdict}{fits}: {played.sentence}",
         f"  rules       {'; '.join(f'{rule}: {verdict}' for rule, verdict in played.rules.items())}",
         f"  measured by {played.metric_title}",
+        *(f"  {_tried_line(played, tried)}" for tried in every),
     ]
-    every = [*played.tried, *([played.right_over_wrong] if played.right_over_wrong else [])]
-    return lines + [f"  {_tried_line(played, tried)}" for tried in every]
+    return "\n".join(lines)
 
 
 def _tried_line(played: Played, tried: Tried) -> str:
@@ -134,6 +132,21 @@ def json_of(found: Sequence[Played]) -> dict[str, Any]:
     return {played.name: {**asdict(played), "as_expected": played.as_expected} for played in found}
 
 
+def write(
+    found: Sequence[Played], out: Path, *, machine: Mapping[str, Any], spent: Mapping[str, int]
+) -> None:
+    """The result, in which cases that were not played keep what they had, and the figures of the page."""
+    known = json.loads(out.read_text(encoding="utf-8"))["cases"] if out.exists() else {}
+    cases = {**known, **json_of(found)}
+    ordered = {case.name: cases[case.name] for case in ALL if case.name in cases}
+    played = [each.name for each in found]
+    result = {"machine": machine, "played": played, **spent, "cases": ordered}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if out == OUT:
+        PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 
@@ -157,12 +170,14 @@ def measure(cases: Sequence[IllusionCase], keep: Path | None) -> list[Played]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the cases, write the result; exit code 1 where a case does not show what it is there for."""
+    """Print the cases, write result and figures. Exit code 1 where a case does not show what it is there for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [case.name for case in ALL]
-    parser.add_argument("--case", action="append", choices=names, help="this case only; writes no result")
+    parser.add_argument(
+        "--case", action="append", choices=names, help="this case only; the others keep their result"
+    )
     parser.add_argument("--list", action="store_true", help="say which cases there are")
     parser.add_argument(
         "--keep", type=Path, default=KEEP, metavar="DIR", help=f"run folders go here [{KEEP}]"
@@ -174,18 +189,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     cases = [case for case in ALL if not args.case or case.name in args.case]
     machine = describe_machine()
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     found = measure(cases, args.keep)
-    seconds = round(time.monotonic() - began)
-    print(text_of(found))
-    print(f"\n{seconds} s; advice pages: {args.keep}/CASE-before/advice.html")
+    # On a shared machine the processor's time says more than the clock's.
+    spent = {"seconds": round(time.monotonic() - began), "cpu_seconds": round(time.process_time() - worked)}
+    print(
+        f"{spent['seconds']} s, {spent['cpu_seconds']} s of processor; advice pages: {args.keep}/CASE-before/advice.html"
+    )
     broken = failures_of(found)
     for line in broken:
         print(line, file=sys.stderr)
-    if not args.case:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        result = {"machine": machine, "seconds": seconds, "cases": json_of(found)}
-        args.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write(found, args.out, machine=machine, spent=spent)
     return 1 if broken else 0
 
 

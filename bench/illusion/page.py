@@ -8,7 +8,12 @@ from typing import Any
 
 PAGE = Path(__file__).parents[2] / "docs" / "no-illusion.md"
 _BEGIN, _END = "<!-- figures: python -m bench.no_illusion -->\n", "<!-- end of figures -->\n"
-_SAYS = {"wrong": "obvious fix", "halfway": "half-way", "right": "advised fix", "versus": "advised against obvious"}
+_SAYS = {
+    "wrong": "obvious fix",
+    "halfway": "half-way",
+    "right": "advised fix",
+    "versus": "advised against obvious",
+}
 
 
 def figures(result: Mapping[str, Any]) -> str:

@@ -51,6 +51,9 @@ def on_some(write: Writing, *, percent: int) -> Writing:
 
 
 def _gush(reply: Reply, prompted: Prompted) -> str:
+    if reply.escalation_reason == "not_in_help_centre":
+        # A fixed wording that is no longer word for word would be another fault than tone.
+        return reply.text()
     return WRITINGS[_TONES[_place(prompted, len(_TONES))]](reply, prompted)
 
 

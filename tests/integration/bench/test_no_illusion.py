@@ -33,7 +33,7 @@ async def test_twelve_questions_are_told_that_they_are_too_few(database_url: str
         ["twinrail", "eval", "label"],
         ["twinrail", "advise", "too-few-before"],
     ]
-    assert "no difference shown" in text_of([played])
+    assert "no difference shown" in text_of(played)
     assert json_of([played])["too-few"]["as_expected"]
 
 
