@@ -79,16 +79,21 @@ def swap_value(sentence: str, sources: Sequence[str], chance: random.Random) -> 
 
 def flip_negation(sentence: str, chance: random.Random) -> Fault | None:
     """A negation taken out if there is one, else one put in."""
+    flips = negation_flips(sentence)
+    return chance.choice(flips) if flips else None
+
+
+def negation_flips(sentence: str) -> list[Fault]:
+    """Every way to take a negation out; if there is none, every way to put one in."""
     for rules in (_ADDED, _LOST):
         found = [
-            (match, match.expand(new))
+            _replace("negation", sentence, match.start(), match.group(), match.expand(new))
             for old, new in rules
             for match in re.finditer(old, sentence, re.IGNORECASE)
         ]
-        if found:
-            match, new = chance.choice(found)
-            return _replace("negation", sentence, match.start(), match.group(), new)
-    return None
+        if flips := [fault for fault in found if fault is not None]:
+            return flips
+    return []
 
 
 def swap_opposite(sentence: str, chance: random.Random) -> Fault | None:
