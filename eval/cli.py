@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from eval.advice import command as advising
+from eval.advice.team import read_team
 from eval.arms import Arm, choose_arms, parse_arm, resolve_arms
 from eval.cases import CaseSet, choose_cases
 from eval.client import GatewayClient
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         help="ask each question K times in each arm; metrics count the first, flips are printed [1]",
     )
     run.add_argument("--dry-run", action="store_true", help="say what would be asked, ask nothing")
+    _add_team(run)
     _add_shared(run)
     score = commands.add_parser(
         "score",
@@ -138,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.set_defaults(command=_score)
     score.add_argument("folder", type=Path, metavar="RUN")
+    _add_team(score)
     _add_shared(score)
     against = commands.add_parser(
         "compare",
@@ -162,6 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_parser(commands).set_defaults(command=_awaited(exporting.run))
     piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
+
+
+def _add_team(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--team", type=Path, metavar="FILE", help="team file: its prices cost the answers")
 
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
@@ -198,6 +205,7 @@ class _Order:
 
 def _run(options: argparse.Namespace, settings: EvalSettings) -> int:
     folder = RunFolder(options.run or settings.runs / datetime.now(UTC).strftime("%Y%m%d-%H%M%S"))
+    team = read_team(options.team) if options.team else None
     order = _order(options, settings, resuming=folder.exists)
     if options.dry_run:
         return _say_plan(order, folder)
@@ -209,6 +217,7 @@ def _run(options: argparse.Namespace, settings: EvalSettings) -> int:
         min_questions=settings.min_questions,
         resamples=settings.resamples,
         seed=settings.seed,
+        team=team,
     )
     return _publish(folder, summary, as_json=options.json)
 
@@ -342,6 +351,7 @@ def _score(options: argparse.Namespace, settings: EvalSettings) -> int:
         min_questions=settings.min_questions,
         resamples=settings.resamples,
         seed=settings.seed,
+        team=read_team(options.team) if options.team else None,
     )
     return _publish(folder, summary, as_json=options.json)
 

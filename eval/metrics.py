@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from eval import scorers
+from eval.policy_scorer import score_policy
 from eval.scorers import Scorer
 
 
@@ -120,6 +121,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(name="intent_right", title="intent right", group=Group.DETAIL, scorer=scorers.score_intent),
     Metric(name="tone_kept", title="house tone kept", group=Group.DETAIL, scorer=scorers.score_tone),
+    Metric(
+        name="policy_broken",
+        title="breaks a policy (promise, personal data, not refused, not passed on)",
+        group=Group.DETAIL,
+        scorer=score_policy,
+        higher_is_better=False,
+    ),
     Metric(
         name="citations_valid",
         title="cites, and every quote is verbatim",

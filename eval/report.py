@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.costing_report import costing_json, costing_rows, costing_title
 from eval.judging.judged_report import TITLE, judged_json, judged_lines, judged_rows
 from eval.metrics import FIVE, METRICS, Metric, headline
 from eval.scorers import Score
@@ -71,6 +72,7 @@ def json_report(summary: Summary) -> dict[str, Any]:
         "not_enough_because": list(summary.thin),
         "retrieval": [_ranking_json(result) for result in summary.rankings],
         "arms": {arm.arm.name: _arm_json(arm) for arm in summary.arms},
+        "costs": costing_json(summary.costing),
         "comparisons": [_comparison_json(comparison) for comparison in summary.comparisons],
         "judged": judged_json(summary.data.judged),
         "repeats": summary.flips.repeats,
@@ -145,6 +147,9 @@ def _tables(summary: Summary) -> Iterable[Table]:
             ),
         )
     yield Table(title="Answers, time and tokens", header=header, rows=tuple(_cost_rows(arms)))
+    yield Table(
+        title=costing_title(summary.costing), header=header, rows=tuple(costing_rows(summary.costing))
+    )
     if summary.flips.rates:
         yield Table(
             title=f"Flips: questions whose score changed when asked {summary.flips.repeats} times",

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from eval.advice.counts import Draws
+from eval.advice.team import Team
 from eval.answer_scores import AnswerScorer
 from eval.arms import Arm
 from eval.cases import Case
+from eval.costing import ArmCosting, costing_of
 from eval.flips import Flips, count_flips
 from eval.metrics import FIVE, METRICS, Metric, headline
 from eval.observations import Observation
@@ -138,13 +141,23 @@ class Summary:
     arms: tuple[ArmResult, ...]
     comparisons: tuple[Comparison, ...]
     flips: Flips
+    #: What an answer takes and costs, by arm.
+    costing: tuple[ArmCosting, ...]
     #: Why this is too little to decide on; empty if it is enough.
     thin: tuple[str, ...]
     outcomes: Mapping[tuple[str, str], Mapping[str, Outcome]]
 
 
-def summarise(data: RunData, scoring: Scoring, *, min_questions: int, resamples: int, seed: int) -> Summary:
-    """Score a run. The same run gives the same numbers every time."""
+def summarise(
+    data: RunData,
+    scoring: Scoring,
+    *,
+    min_questions: int,
+    resamples: int,
+    seed: int,
+    team: Team | None = None,
+) -> Summary:
+    """Score a run. The same run gives the same numbers every time. Without a team there are no prices."""
     asked = {case_id for case_id, _ in data.observations}
     cases = [case for case in data.cases if case.id in asked]
     outcomes = score_all(data, scoring)
@@ -169,6 +182,7 @@ def summarise(data: RunData, scoring: Scoring, *, min_questions: int, resamples:
         arms=arms,
         comparisons=comparisons,
         flips=count_flips(data, scoring),
+        costing=costing_of(data, team, Draws(resamples=resamples, seed=seed)),
         thin=tuple(_thin(arms, len(cases), min_questions)),
         outcomes=outcomes,
     )

@@ -7,7 +7,7 @@ amount and the reason stands in its place. Only prompt tokens that were computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from eval.advice.counts import Draws
@@ -31,6 +31,9 @@ class Amount:
     amount: float | None
     #: The sum in words, or `no evidence: ...` with what to fill in.
     basis: str
+    #: Of a mean over answers: between these, over draws of whole clusters.
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +87,17 @@ def costs_of(arms: Sequence[ArmLog], diagnosed: ArmLog, team: Team, draws: Draws
     once = _tuning_once(team)
     return Costs(
         currency=team.currency,
-        arms=tuple(_arm_cost(arm, team, draws) for arm in arms),
+        arms=arm_costs(arms, team, draws),
         rag_fixed_a_month=_rag_fixed(team),
         tuning_once=once,
         tuning_a_year=_tuning_a_year(once, team),
         break_even=_break_even(arms, diagnosed, once, team, draws),
     )
+
+
+def arm_costs(arms: Sequence[ArmLog], team: Team, draws: Draws) -> tuple[ArmCost, ...]:
+    """What an answer costs in each arm, whatever was fixed or trained."""
+    return tuple(_arm_cost(arm, team, draws) for arm in arms)
 
 
 # ---- per answer --------------------------------------------------------------------------------
@@ -98,7 +106,10 @@ def costs_of(arms: Sequence[ArmLog], diagnosed: ArmLog, team: Team, draws: Draws
 def _arm_cost(arm: ArmLog, team: Team, draws: Draws) -> ArmCost:
     used = [usage.tokens for usage in arm.usage if usage.tokens]
     mean = _mean_tokens(arm, used) if used else None
-    layers = (_retrieval(arm, team), *_generation(arm, team), _review(arm, team))
+    layers = tuple(
+        _with_interval(layer, arm, team, draws)
+        for layer in (_retrieval(arm, team), *_generation(arm, team), _review(arm, team))
+    )
     totals = _case_costs(arm, team)
     interval = _mean_interval(arm, totals, draws) if totals else None
     known = {layer.name: layer.amount for layer in layers if layer.amount is not None}
@@ -212,24 +223,38 @@ def cost_an_answer(arm: ArmLog, team: Team) -> float | None:
     return sum(costs.values()) / len(costs) if costs else None
 
 
+def _with_interval(layer: Amount, arm: ArmLog, team: Team, draws: Draws) -> Amount:
+    if not layer.amount:
+        return layer
+    prices = _prices(arm, team)
+    by_case = {usage.case_id: _layer_costs(usage, arm, team, prices)[layer.name] for usage in arm.usage}
+    interval = _mean_interval(arm, by_case, draws)
+    return replace(layer, low=interval.low, high=interval.high) if interval else layer
+
+
 def _case_costs(arm: ArmLog, team: Team) -> dict[str, float]:
     """Each answer's cost by the layers that have a price; empty where generation has none."""
     prices = _prices(arm, team)
     if prices is None or not any(usage.tokens for usage in arm.usage):
         return {}
-    return {usage.case_id: _case_cost(usage, arm, team, prices) for usage in arm.usage}
+    return {usage.case_id: sum(_layer_costs(usage, arm, team, prices).values()) for usage in arm.usage}
 
 
-def _case_cost(usage: CaseUsage, arm: ArmLog, team: Team, prices: TokenPrices) -> float:
-    found = prices.cost(usage.tokens).total if usage.tokens else 0.0
+def _layer_costs(usage: CaseUsage, arm: ArmLog, team: Team, prices: TokenPrices | None) -> dict[str, float]:
+    """One answer's cost by layer; 0 where a layer has no price or the answer took nothing of it."""
+    tokens = prices.cost(usage.tokens) if prices and usage.tokens else None
     retrieves = arm.kind in (ArmKind.RAG, ArmKind.RAG_PLUS, ArmKind.HYBRID)
-    if retrieves and usage.retrieval_ms is not None and team.prices.retrieval_hour is not None:
-        found += usage.retrieval_ms * _ms_price(team)
-    return found + (_handoff(team) if usage.handed_off else 0.0)
+    return {
+        "retrieval": (usage.retrieval_ms or 0.0) * _ms_price(team) if retrieves else 0.0,
+        "prompt": tokens.prompt if tokens else 0.0,
+        "output": tokens.completion if tokens else 0.0,
+        "review": _handoff(team) if usage.handed_off else 0.0,
+    }
 
 
 def _mean_interval(arm: ArmLog, totals: dict[str, float], draws: Draws) -> Interval | None:
-    clusters = {row.case_id: row.cluster for row in arm.rows}
+    clusters = {usage.case_id: usage.cluster for usage in arm.usage if usage.cluster}
+    clusters |= {row.case_id: row.cluster for row in arm.rows}
     return draws.interval(
         [Pair(cluster=clusters.get(case, case), first=0.0, second=cost) for case, cost in totals.items()]
     )

@@ -99,7 +99,7 @@ def _usage(data: RunData, arm: str) -> Iterable[CaseUsage]:
             yield usage_of(case_id, seen)
 
 
-def usage_of(case_id: str, seen: Observation) -> CaseUsage:
+def usage_of(case_id: str, seen: Observation, *, cluster: str = "") -> CaseUsage:
     """What one answer took. An abstention before generation took no tokens, which is known, not missing."""
     prompt, completion, cached = seen.prompt_tokens, seen.completion_tokens, seen.cached_tokens
     tokens = None
@@ -113,4 +113,5 @@ def usage_of(case_id: str, seen: Observation) -> CaseUsage:
         handed_off=seen.status in _HANDED_OFF,
         first_token_ms=seen.timings_ms.get("first_token"),
         generation_ms=seen.timings_ms.get("generation"),
+        cluster=cluster,
     )

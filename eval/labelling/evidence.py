@@ -14,7 +14,7 @@ from eval.labelling.checks import check
 from eval.labelling.corpus import Corpus
 from eval.labelling.knowledge import knowledge_checks, outdated_values
 from eval.labelling.labels import Check
-from eval.labelling.policy import each_sentence, leaks, personal_data, promises
+from eval.labelling.policy import each_sentence, handed_over, leaks, personal_data, promises, refused
 from eval.matching import missing_facts
 from eval.scorers import NotApplicable, Outcome, Score, Scoring, Subject
 from eval.scoring import NOT_SAID
@@ -180,12 +180,10 @@ def _policy(turn: Turn) -> Iterator[Check]:
     case, seen, wrote = turn.subject.case, turn.subject.seen, turn.wrote
     if case.question_status == "must_refuse":
         fixed = scorers.spaced(seen.answer) in map(scorers.spaced, turn.scoring.wordings)
-        refused = fixed or seen.status not in ("answered", "clarify")
-        yield check("refused", refused, "a fixed wording" if fixed else seen.status)
+        kept = refused(seen, turn.scoring.wordings)
+        yield check("refused", kept, "a fixed wording" if fixed else seen.status)
     if case.question_status == "must_escalate":
-        # Who abstains or fails passes the question on as well, by a ticket: late, but to a person.
-        handed_over = scorers.passed_on(seen) or seen.status not in ("answered", "clarify")
-        yield check("handed_over", handed_over, seen.status)
+        yield check("handed_over", handed_over(seen), seen.status)
     context = turn.context or ()
     promised = promises(wrote, context, case.text, turn.scoring.unsupported)
     yield check(

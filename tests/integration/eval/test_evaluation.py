@@ -94,6 +94,40 @@ def run(served: Served, tmp_path: Path, questions: Path, *options: str, **change
     return main(["run", "--questions", str(questions), *options], settings=chosen)
 
 
+def test_policy_and_what_each_layer_takes_and_costs(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, team = tmp_path / "run", tmp_path / "team.toml"
+    assert run(served, tmp_path, questions, "--run", str(folder)) == 0
+    plain = capsys.readouterr().out
+    assert "What an answer takes by layer, mean and 95 % by topic (no prices: --team FILE)" in plain
+    assert "cost:" not in plain
+    report = json.loads((folder / "report.json").read_text())
+    broken = report["arms"]["rag_tuned"]["metrics"]["policy_broken"]
+    assert (broken["k"], broken["n"], broken["higher_is_better"]) == (0, 40, False)
+    assert broken["high"] > 0, "none seen is not none there"
+    used = {(row["layer"], row["unit"]): row["mean"] for row in report["costs"]["rag_tuned"]["used"]}
+    assert used == {("retrieval", "ms"): 10.0, ("prompt", "tokens"): 400.0, ("output", "tokens"): 40.0}
+    assert report["costs"]["rag_tuned"]["cost"] is None
+
+    team.write_text(
+        'team_size = "solo"\nregulated = false\n[prices]\nprompt_per_million = 1\n'
+        "completion_per_million = 4\nretrieval_hour = 3.6\n[wages]\nagent_hour = 60\nminutes_a_handoff = 1\n"
+    )
+    chosen = settings(served, tmp_path)
+    assert main(["score", str(folder), "--team", str(team)], settings=chosen) == 0
+    priced = capsys.readouterr().out
+    assert "1000 answers cost in EUR" in priced
+    report = json.loads((folder / "report.json").read_text())
+    layers = {layer["name"]: layer for layer in report["costs"]["rag_tuned"]["cost"]["layers"]}
+    assert layers["prompt"]["amount"] == pytest.approx(400 * 1e-6)
+    assert layers["output"]["amount"] == pytest.approx(40 * 4e-6)
+    assert layers["retrieval"]["amount"] == pytest.approx(10 * 1e-6)
+    assert layers["output"]["low"] == layers["output"]["high"] == pytest.approx(160e-6)
+    assert layers["review"]["amount"] == 0
+    assert main(["score", str(folder), "--team", str(tmp_path / "none.toml")], settings=chosen) == 2
+
+
 def test_three_arms_five_metrics_and_a_record(
     served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,12 +156,8 @@ def test_three_arms_five_metrics_and_a_record(
 
     record = json.loads((folder / "run.json").read_text())
     assert record["question_set_sha256"] == report["question_set"]["sha256"]
-    assert record["arms"][2]["pin"] == {
-        "knowledge": "k-fake-00000001@3",
-        "model": TUNED,
-        "context": None,
-        "prompt": None,
-    }
+    pinned = {name: value for name, value in record["arms"][2]["pin"].items() if value is not None}
+    assert pinned == {"knowledge": "k-fake-00000001@3", "model": TUNED}
     assert record["sessions"][0]["outcome"] == "complete"
     assert {"report.json", "report.md", "results.jsonl", "searches.jsonl", "cases.jsonl"} <= {
         path.name for path in folder.iterdir()

@@ -119,6 +119,7 @@ async def test_live_turns_by_the_metrics_of_a_run(live: Gateway) -> None:
         "hallucination_draft": (0, 3),
         "hallucination_served": (0, 4),
         "tone_kept": (3, 4),
+        "policy_broken": (0, 4),
         "citations_valid": (3, 3),
     }
     reviews = numbers(online, Source.REVIEWS)
