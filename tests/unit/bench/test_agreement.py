@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from bench.eval_agreement import LABELLER, THUMB, Judges, compared, confusion, kappa, pooled, read_sets
+from bench.eval_agreement import (
+    LABELLER,
+    ORGANIC,
+    THUMB,
+    Judges,
+    compared,
+    confusion,
+    kappa,
+    pooled,
+    read_sets,
+)
+from eval.record import RunFolder
 
 
 def judged(*turns: tuple[str, str, str, str]) -> Judges:
@@ -88,3 +100,17 @@ def test_sets_without_readers_are_named_and_left_out(tmp_path: Path) -> None:
 def test_a_set_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="nowhere: no run there"):
         read_sets(tmp_path, ["nowhere"])
+
+
+@pytest.mark.parametrize("published", sorted(path.parent.name for path in ORGANIC.glob("*/run.json")))
+def test_a_published_set_can_be_labelled_without_its_gateway(published: str) -> None:
+    """Questions and answers still go together, and what every gold article says was written down."""
+    folder = RunFolder(ORGANIC / published)
+    data = folder.read()
+    lines = (folder.path / "documents.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = {row["id"] for row in map(json.loads, lines) if "id" in row}
+    answered = {case_id for case_id, _ in data.observations}
+    wanted = {document for case in data.cases if case.id in answered for document in case.gold}
+    assert wanted, "some question has an answer"
+    assert wanted <= kept
+    assert answered <= {case_id for case_id, _ in data.rankings}
