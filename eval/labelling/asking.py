@@ -80,7 +80,8 @@ async def add_reruns(
 async def read_reviews(
     data: RunData, records: Sequence[LabelRecord], client: GatewayClient, *, at_once: int
 ) -> tuple[LabelRecord, ...]:
-    """The records with what people said of their turns by now, in place of what they said before."""
+    """The records with what people say of their turns by now, in place of what they said before: also of a
+    turn of which they say nothing any more, because a reading was taken back or the review is open again."""
     askers = {case.id: case.asker for case in data.cases}
     gate = asyncio.Semaphore(at_once)
 
@@ -92,8 +93,8 @@ async def read_reviews(
     auto = [record for record in records if record.source == AUTO]
     found = await asyncio.gather(*(read(record) for record in auto if record.turn_id))
     said = [record for each in found for record in each]
-    reviewed = {record.turn_id for record in said}
-    kept = [record for record in records if record.source == HUMAN and record.turn_id not in reviewed]
+    read_again = {record.turn_id for record in auto}
+    kept = [record for record in records if record.source == HUMAN and record.turn_id not in read_again]
     return (*auto, *kept, *said)
 
 

@@ -51,6 +51,8 @@ class Labels:
     human: int
     #: Turns of which a person and the rules say the same primary label, of those that a person judged.
     agreement: Rate | None
+    #: What the rules say and what people say of the same turn, with the people's finer cause.
+    said: Mapping[tuple[str, str], int]
     examples: tuple[str, ...]
 
 
@@ -72,6 +74,7 @@ def count_labels(records: Sequence[LabelRecord], changed: Changes) -> Labels:
         changes=changed,
         human=sum(record.source == HUMAN for record in records),
         agreement=_agreement(records),
+        said=_said(records),
         examples=tuple(_examples(failed)),
     )
 
@@ -85,6 +88,23 @@ def _agreement(records: Sequence[LabelRecord]) -> Rate | None:
     ]
     same = sum((one and one.label) == (two and two.label) for one, two in pairs)
     return Rate(k=same, n=len(pairs)) if pairs else None
+
+
+def _said(records: Sequence[LabelRecord]) -> Mapping[tuple[str, str], int]:
+    ours = {(record.case_id, record.arm): record for record in records if record.source == AUTO}
+    pairs = Counter(
+        (_named(ours[record.case_id, record.arm]).partition(".")[0], _named(record))
+        for record in records
+        if record.source == HUMAN and (record.case_id, record.arm) in ours
+    )
+    return dict(sorted(pairs.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _named(record: LabelRecord) -> str:
+    """The primary label with its finer cause, or `passed`."""
+    if record.primary is None:
+        return str(Outcome.PASSED)
+    return ".".join(filter(None, (record.primary.label, record.primary.sub)))
 
 
 def _primary(record: LabelRecord) -> Label:
@@ -186,6 +206,9 @@ def json_labels(labels: Labels) -> dict[str, Any]:
         },
         "labelled_by_people": labels.human,
         "agreement_with_people": rate_json(labels.agreement),
+        "said_by_people": [
+            {"rules": rules, "people": people, "n": count} for (rules, people), count in labels.said.items()
+        ],
     }
 
 
@@ -222,6 +245,7 @@ def _tables(labels: Labels) -> Iterable[Table]:
                 header=header,
                 rows=tuple((name, *(str(each.get(name, 0)) for each in counted)) for name in names),
             )
+    yield from _people(labels.said)
     yield Table(
         title="Failures by cluster, all arms",
         header=("", *(label.value for label in shown), "all"),
@@ -234,6 +258,15 @@ def _tables(labels: Labels) -> Iterable[Table]:
             for cluster, found in labels.clusters
         ),
     )
+
+
+def _people(said: Mapping[tuple[str, str], int]) -> Iterable[Table]:
+    if said:
+        yield Table(
+            title="The rules' label and the people's, with their finer cause",
+            header=("rules", "people", "turns"),
+            rows=tuple((rules, people, str(count)) for (rules, people), count in said.items()),
+        )
 
 
 def _cell(shown: Rate | None) -> str:

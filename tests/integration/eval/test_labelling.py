@@ -238,7 +238,8 @@ def test_reviews_stand_beside_the_rules_and_agreement_is_told(
     main(["label", str(folder)], settings=settings)
     failed = [record for record in LabelFile(folder).read() if record.primary]
     for record, label in zip(failed, ("hallucination", "wrong_retrieval", None), strict=False):
-        said = {"label": label, "sub": "", "rule": "", "source": "human", "reviewer": "ana"}
+        finer = "threshold" if label == "wrong_retrieval" else ""
+        said = {"label": label, "sub": finer, "rule": "", "source": "human", "reviewer": "ana"}
         served.gateway.labels[record.turn_id] = [said]
     capsys.readouterr()
     for _ in range(2):
@@ -248,12 +249,35 @@ def test_reviews_stand_beside_the_rules_and_agreement_is_told(
         agreement = report["agreement_with_people"]
         assert (agreement["k"], agreement["n"]) == (1, 3)
     assert report["changes"]["new"] == report["changes"]["changed"] == 0
+    assert sum(each["n"] for each in report["said_by_people"]) == 3
+    assert {each["people"] for each in report["said_by_people"]} == {
+        "hallucination",
+        "wrong_retrieval.threshold",
+        "passed",
+    }
     people = [record for record in LabelFile(folder).read() if record.source == "human"]
     assert {record.reviewer for record in people} == {"ana"}
     assert sorted(record.outcome for record in people) == ["failed", "failed", "passed"]
     main(["label", str(folder), "--send"], settings=settings)
     sent = [body["source"] for rows in served.gateway.labels.values() for body in rows]
     assert sent.count("human") == 3, "what people said is never sent back"
+
+
+def test_what_people_take_back_is_gone_here_too(
+    served: Served, folder: Path, settings: EvalSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["label", str(folder)], settings=settings)
+    first, second = [record for record in LabelFile(folder).read() if record.primary][:2]
+    said = {"label": None, "sub": "", "rule": "", "source": "human", "reviewer": "ana"}
+    served.gateway.labels |= {first.turn_id: [said], second.turn_id: [said]}
+    main(["label", str(folder), "--reviews"], settings=settings)
+    del served.gateway.labels[first.turn_id]
+    capsys.readouterr()
+    assert main(["label", str(folder), "--reviews", "--json"], settings=settings) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["labelled_by_people"], report["changes"]["gone"]) == (1, 1)
+    people = [record for record in LabelFile(folder).read() if record.source == "human"]
+    assert [record.turn_id for record in people] == [second.turn_id]
 
 
 def test_an_article_that_nobody_can_read_is_missing_and_one_that_customers_cannot_is_not(

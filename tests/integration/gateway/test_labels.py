@@ -138,9 +138,11 @@ async def test_changed_criteria_open_a_closed_review_again(gateway: Gateway) -> 
     client, turn = client_of(gateway), await asked(gateway)
     await client.put_labels(turn, STALE)
     path = f"/v1/reviews/{turn}"
-    closing = {"ending": "knowledge_gap", "label": "stale_knowledge"}
+    closing = {"ending": "knowledge_gap", "label": "stale_knowledge", "sub": "never published"}
     _, closed, _ = await gateway.post(path, closing, key=gateway.keys.staff)
     assert closed["state"] == "closed"
+    people = [row for row in await client.labels(turn) if row["source"] == "human"]
+    assert [(row["label"], row["sub"]) for row in people] == [("stale_knowledge", "never published")]
     # The same cause under other criteria, or another cause under the same: nothing to read again.
     await client.put_labels(turn, {**STALE, "criteria": "c2-bbbbbbbb"})
     await client.put_labels(turn, {**STALE, "sub": "choice", "criteria": "c2-bbbbbbbb"})
@@ -149,6 +151,9 @@ async def test_changed_criteria_open_a_closed_review_again(gateway: Gateway) -> 
     _, again = await gateway.get(path, key=gateway.keys.staff)
     assert (again["state"], again["ending"], again["readings"]) == ("open", None, [])
     assert again["reopened_at"] is not None
+    assert {row["source"] for row in await client.labels(turn)} == {"auto"}, (
+        "people's word was on other criteria"
+    )
 
 
 async def test_what_is_said_of_an_erased_document_goes_with_it(gateway: Gateway) -> None:
