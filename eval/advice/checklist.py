@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from eval.advice.deciding import TRAINS, Decision
+from eval.advice.deciding import TRAINS, Decision, Verdict
 from eval.advice.eligibility import Standing
 from eval.advice.evidence import ArmLog, Logs
 from eval.advice.facts import Diagnosis
@@ -52,6 +52,8 @@ def _labelled(logs: Logs, found: Diagnosis, __: Decision) -> tuple[Answer, str]:
 def _rag_first(_: Logs, found: Diagnosis, decision: Decision) -> tuple[Answer, str]:
     information = found.groups[Group.INFORMATION]
     evidence = f"information {information.share.k} of {information.share.n} in {found.end.name}"
+    if decision.verdict is Verdict.NOT_ENOUGH:
+        return Answer.NO_EVIDENCE, f"{NO_EVIDENCE}: {evidence}, and no order yet"
     if not found.facts.needs_information:
         return Answer.NOT_APPLICABLE, evidence
     return Answer.YES, f"{evidence}; the order begins with it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from eval.advice.counts import (
@@ -154,8 +154,9 @@ def diagnose(logs: Logs, team: Team, draws: Draws) -> Diagnosis | None:
         needs_no_context=groups[Group.INFORMATION].state is State.SMALL,
     )
     eligibility = tuple(judge(behaviour, trial) for behaviour in behaviours(end))
+    thin = tuple(_thin(end, logs))
     facts = Facts(
-        thin=tuple(_thin(end, logs)),
+        thin=thin,
         start=start.kind,
         end=end.kind,
         states={group: count.state for group, count in groups.items()},
@@ -173,7 +174,10 @@ def diagnose(logs: Logs, team: Team, draws: Draws) -> Diagnosis | None:
         start=start,
         end=end,
         start_groups=group_counts(start),
-        groups=groups,
+        # Nobody should read "serious" off a dozen questions.
+        groups={group: replace(count, state=State.UNCLEAR) for group, count in groups.items()}
+        if thin
+        else groups,
         steps=tuple(steps),
         oracle=oracle,
         oracle_arm=oracle_arm,

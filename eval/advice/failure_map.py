@@ -88,11 +88,12 @@ def _both(found: Diagnosis | None) -> MapRow:
         return MapRow(failure=failure, framework_fix=fix, seen=None, fix="", evidence=NO_EVIDENCE)
     information, behaviour = found.groups[Group.INFORMATION], found.groups[Group.BEHAVIOUR]
     both = found.facts.needs_information and behaviour.state is State.SERIOUS
+    here = "retrieval first, measure again, then the stable behaviour" if both else "not both are needed"
     return MapRow(
         failure=failure,
         framework_fix=fix,
         seen=None,
-        fix="retrieval first, measure again, then the stable behaviour" if both else "not both are needed",
+        fix="cannot be told yet" if found.facts.thin else here,
         evidence=f"information {information.share.k} of {information.share.n} ({information.state}), "
         f"behaviour {behaviour.share.k} of {behaviour.share.n} ({behaviour.state})",
     )

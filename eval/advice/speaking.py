@@ -50,7 +50,7 @@ def _prompt(found: Diagnosis, _: Sequence[CandidateFix]) -> str:
     }.get(most, "mend the prompt")
     return (
         f"Stay with prompting and rules: {what}, because {_counted(groups[most].share)} answers of "
-        f"{found.end.name} fail in {most} which costs least to mend; measure again before training."
+        f"{found.end.name} fail in {most}, which costs least to mend; measure again before training."
     )
 
 

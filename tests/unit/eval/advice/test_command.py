@@ -124,6 +124,12 @@ def test_too_few_questions_are_exit_4_and_a_page_that_says_so(tmp_path: Path) ->
     run = write_run(tmp_path, questions=3, misses=3)
     assert advise(run) == 4
     assert "Not enough evidence" in (run / "advice.html").read_text(encoding="utf-8")
+    advice = json.loads((run / "advice.json").read_text(encoding="utf-8"))
+    assert {group["state"] for group in advice["diagnosed"]["groups"]} == {"unclear"}
+    assert "cannot be told yet" in [row["fix"] for row in advice["framework"]["failure_map"]]
+    checklist = {row["item"]: row["answer"] for row in advice["framework"]["checklist"]}
+    rag_first = next(item for item in checklist if item.startswith("Use RAG first"))
+    assert checklist[rag_first] == "no evidence"
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
