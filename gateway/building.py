@@ -10,6 +10,7 @@ from gateway.access import KeyRing, KeyStore
 from gateway.answering import Answering, AnsweringLimits
 from gateway.database import Database
 from gateway.drafting import Drafter
+from gateway.evaluations import EvaluationEvents
 from gateway.hotpath import HotPath, HotPathLimits
 from gateway.labels import LabelStore
 from gateway.limits import Admission, RateLimit
@@ -138,6 +139,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
             engines=parts.engines,
             embedders=parts.embedders,
         ),
+        evaluations=EvaluationEvents(),
         exposition=parts.exposition,
         body_limit_bytes=settings.body_limit_bytes,
         documents_limit_bytes=settings.documents_limit_bytes,

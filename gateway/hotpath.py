@@ -205,6 +205,7 @@ class HotPath:
                 names.WORKFLOW_SPAN,
                 attributes={names.OPERATION: names.INVOKE_WORKFLOW, names.WORKFLOW: names.WORKFLOW_NAME},
             ) as span:
+                turn.span_id = trace.format_span_id(span.get_span_context().span_id)
                 async with aclosing(self._answering.run(question, turn, deadline)) as events:
                     async for event in events:
                         await output.emit(event)

@@ -7,9 +7,12 @@ Labels are bounded: arm, version, status, reason. Never a tenant, a key, a quest
 from __future__ import annotations
 
 from opentelemetry import metrics, trace
+from opentelemetry._logs import get_logger
 
 tracer = trace.get_tracer("twinrail.gateway")
 meter = metrics.get_meter("twinrail.gateway")
+#: Events that stand by themselves, as log records: what is said of a turn when its spans have ended.
+events = get_logger("twinrail.gateway")
 
 # ---- span names ----
 WORKFLOW_NAME = "twinrail_answer"
@@ -59,6 +62,9 @@ FLAG_VARIANT = "feature_flag.result.variant"
 EVALUATION_EVENT = "gen_ai.evaluation.result"
 EVALUATION_NAME = "gen_ai.evaluation.name"
 EVALUATION_SCORE = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL = "gen_ai.evaluation.score.label"
+EVALUATION_SOURCE = "twinrail.evaluation.source"
+EVALUATION_VERSION = "twinrail.evaluation.version"
 INVOKE_WORKFLOW = "invoke_workflow"
 #: `error.type` of a request whose client left.
 CLIENT_CANCELLED = "client_cancelled"
@@ -148,4 +154,10 @@ readings = meter.create_counter(
     "twinrail.review.readings",
     unit="{reading}",
     description="What people said of reviewed turns, by what becomes of the turn.",
+)
+evaluation_score = meter.create_histogram(
+    "twinrail.evaluation.score",
+    unit="1",
+    description="What is said of live turns: scores, labels (1: passed) and ratings (1: up).",
+    explicit_bucket_boundaries_advisory=[step / 10 for step in range(11)],
 )

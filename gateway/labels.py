@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,13 +24,30 @@ _CONTENT: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLabel:
+    """The newest label of a source."""
+
+    row: Row
+    #: Whether it says something else than the one before.
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredScores:
+    """All scores of a turn, and those that are new or say something else."""
+
+    rows: list[Row]
+    new: Sequence[Row]
+
+
 class LabelStore:
     """Keeps every label, and of each source the newest counts; of each score the last value."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put_label(self, tenant: str, turn_id: UUID, label: Mapping[str, Any]) -> Row:
+    async def put_label(self, tenant: str, turn_id: UUID, label: Mapping[str, Any]) -> StoredLabel:
         """Add a label unless the newest of its source says the same.
 
         A failure that was found automatically is offered for review. If other criteria give another cause
@@ -46,7 +64,7 @@ class LabelStore:
             await cursor.execute(QUERIES["newest_label"], params)
             before = await cursor.fetchone()
             if before is not None and all(before[name] == label[name] for name in _CONTENT):
-                return before
+                return StoredLabel(row=before, is_new=False)
             await cursor.execute(QUERIES["insert_label"], params)
             row = await cursor.fetchone()
             if row is None:
@@ -58,7 +76,7 @@ class LabelStore:
                     await cursor.execute(QUERIES["reopen_review"], {"turn_id": turn_id})
                     if await cursor.fetchone() is not None:
                         await cursor.execute(QUERIES["supersede_readings"], {"turn_id": turn_id})
-        return row
+        return StoredLabel(row=row, is_new=True)
 
     async def labels(self, tenant: str, turn_id: UUID) -> list[Row]:
         """The newest label of each source."""
@@ -69,13 +87,16 @@ class LabelStore:
 
         return await self._database.read(tenant, select)
 
-    async def put_scores(self, tenant: str, turn_id: UUID, scores: Sequence[Mapping[str, Any]]) -> list[Row]:
-        """Store scores by name; returns all of the turn."""
+    async def put_scores(
+        self, tenant: str, turn_id: UUID, scores: Sequence[Mapping[str, Any]]
+    ) -> StoredScores:
+        """Store scores by name."""
         params = {"turn_id": turn_id, "tenant": tenant, "scores": orjson.dumps(scores).decode()}
         async with self._database.transaction(tenant) as cursor:
             await cursor.execute(QUERIES["upsert_scores"], params)
+            new = list(await cursor.fetchall())
             await cursor.execute(QUERIES["scores_of_turn"], params)
-            return list(await cursor.fetchall())
+            return StoredScores(rows=list(await cursor.fetchall()), new=new)
 
     async def scores(self, tenant: str, turn_id: UUID) -> list[Row]:
         """Every score of the turn, by name."""

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from gateway.access import ApiKey, KeyRing, Scope
+from gateway.evaluations import EvaluationEvents
 from gateway.hotpath import HotPath
 from gateway.labels import LabelStore
 from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
@@ -48,6 +49,7 @@ class GatewayState:
     documents: DocumentStore
     recorder: TurnRecorder
     readiness: Readiness
+    evaluations: EvaluationEvents
     #: The Prometheus exposition of the process.
     exposition: Callable[[], bytes]
     body_limit_bytes: int = 256 * 1024

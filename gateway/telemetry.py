@@ -1,8 +1,8 @@
 """The telemetry SDK of a process (gateway, worker). Called in its entry point only; packages use the API.
 
-Prometheus exposition always; OTLP (http/protobuf) for traces and metrics when the standard environment
-variables name an endpoint. Without an exporter for traces nothing is recorded, but trace ids are still made
-and passed on.
+Prometheus exposition always; OTLP (http/protobuf) for traces, metrics and events when the standard
+environment variables name an endpoint. Without an exporter for traces nothing is recorded, but trace ids are
+still made and passed on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Final
 from uuid import uuid4
 
 from opentelemetry import metrics, propagate, trace
+from opentelemetry._logs import set_logger_provider
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -37,6 +40,8 @@ class Telemetry:
 
     traces: TracerProvider
     meters: MeterProvider
+    #: For events; nothing else is logged through it. None: nobody asked for them.
+    events: LoggerProvider | None
     registry: CollectorRegistry
 
     def exposition(self) -> bytes:
@@ -48,6 +53,9 @@ class Telemetry:
         self.traces.force_flush(_SHUTDOWN_MS)
         self.traces.shutdown()
         self.meters.shutdown(timeout_millis=_SHUTDOWN_MS)
+        if self.events is not None:
+            self.events.force_flush(_SHUTDOWN_MS)
+            self.events.shutdown()
 
 
 def setup_telemetry(environ: Mapping[str, str] = os.environ, *, service: str = SERVICE) -> Telemetry:
@@ -72,11 +80,18 @@ def setup_telemetry(environ: Mapping[str, str] = os.environ, *, service: str = S
         traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     else:
         traces = TracerProvider(resource=resource, sampler=ALWAYS_OFF)
+    events = None
+    if _exports(environ, "LOGS"):
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+        events = LoggerProvider(resource=resource)
+        events.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+        set_logger_provider(events)
     metrics.set_meter_provider(meters)
     trace.set_tracer_provider(traces)
     # Towards vLLM the trace goes on, baggage does not: it may hold what a stranger sent.
     propagate.set_global_textmap(TraceContextTextMapPropagator())
-    return Telemetry(traces=traces, meters=meters, registry=registry)
+    return Telemetry(traces=traces, meters=meters, events=events, registry=registry)
 
 
 def _exports(environ: Mapping[str, str], signal: str) -> bool:

@@ -105,6 +105,8 @@ class TurnDraft:
     key: ApiKey
     surface: Surface
     trace_id: str
+    #: Of the answer's span: what is said of the turn later stands under it.
+    span_id: str = ""
     conversation_id: str = ""
     question: str = ""
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -217,6 +219,7 @@ class TurnDraft:
     def _used(self) -> dict[str, Any]:
         return {
             "principals": list(self.key.principals),
+            "span_id": self.span_id,
             "filters": dict(self.filters),
             "pin": _pin_row(self.pin),
             "prompt_name": self.prompt_name,

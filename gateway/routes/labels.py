@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from gateway.access import ApiKey, Scope
+from gateway.evaluations import AUTO, Result, outcome_of
 from gateway.routes.turns import Overseer, find_turn
 from gateway.schemas.labels import LabelBody, LabelList, LabelView, ScoreList, ScoresBody, ScoreView
 from gateway.state import Caller, State
@@ -28,7 +29,10 @@ async def put_label(turn_id: UUID, body: LabelBody, key: Overseer, state: State)
     label = body.model_dump(mode="json")
     if _is_erased(turn):
         label["checks"] = [{**check, "detail": ""} for check in label["checks"]]
-    return LabelView.model_validate(await state.labels.put_label(key.tenant, turn_id, label))
+    stored = await state.labels.put_label(key.tenant, turn_id, label)
+    if stored.is_new:
+        state.evaluations.tell(turn, [outcome_of(stored.row)])
+    return LabelView.model_validate(stored.row)
 
 
 @router.get("/{turn_id}/labels")
@@ -46,8 +50,15 @@ async def put_scores(turn_id: UUID, body: ScoresBody, key: Evaluator, state: Sta
     scores = [score.model_dump() for score in body.scores]
     if _is_erased(turn):
         scores = [{**score, "detail": ""} for score in scores]
-    rows = await state.labels.put_scores(key.tenant, turn_id, scores)
-    return ScoreList(scores=[ScoreView.model_validate(row) for row in rows])
+    stored = await state.labels.put_scores(key.tenant, turn_id, scores)
+    state.evaluations.tell(
+        turn,
+        [
+            Result(name=row["name"], value=row["value"], source=AUTO, version=row["version"])
+            for row in stored.new
+        ],
+    )
+    return ScoreList(scores=[ScoreView.model_validate(row) for row in stored.rows])
 
 
 @router.get("/{turn_id}/scores")

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from gateway import instruments as names
 from gateway.access import ApiKey, Scope
 from gateway.errors import NotFoundError
+from gateway.evaluations import HUMAN, outcome_of
 from gateway.review_export import as_csv, as_jsonl, gaps_of
 from gateway.reviewing import Reading, Reason, ReviewEnding, ReviewState
 from gateway.reviews import QueueFilter
@@ -143,10 +144,13 @@ async def read_review(turn_id: UUID, key: Reader, state: State) -> ReviewView:
 async def read_turn(turn_id: UUID, body: ReadingBody, key: Reviewer, state: State) -> ReviewView:
     """Say what is wrong with the turn and what becomes of it. The last word of a key counts, until a second
     reader has spoken as well."""
-    await find_turn(state, key, turn_id)
+    turn = await find_turn(state, key, turn_id)
     await state.reviews.read(key, turn_id, body.model_dump(mode="json"))
     names.readings.add(1, {names.REVIEW_ENDING: body.ending.value})
-    return await _view(state, key, turn_id)
+    view = await _view(state, key, turn_id)
+    if view.state is ReviewState.CLOSED:
+        state.evaluations.tell(turn, [outcome_of({"label": view.label, "source": HUMAN, "criteria": ""})])
+    return view
 
 
 async def _view(state: GatewayState, key: ApiKey, turn_id: UUID) -> ReviewView:

@@ -19,13 +19,14 @@ FROM (
     FROM gateway.review WHERE turn_id = %(turn_id)s AND state = 'closed'
 ) said ORDER BY source, created_at DESC;
 
--- name: upsert_scores
+-- name: upsert_scores: gives those that are new or say something else
 INSERT INTO gateway.turn_score AS s (turn_id, name, tenant, value, detail, version)
 SELECT %(turn_id)s, name, %(tenant)s, value, detail, version
 FROM jsonb_to_recordset(%(scores)s::jsonb) AS given(name text, value double precision, detail text, version text)
 ON CONFLICT (turn_id, name) DO UPDATE SET
     value = EXCLUDED.value, detail = EXCLUDED.detail, version = EXCLUDED.version, updated_at = now()
-    WHERE (s.value, s.detail, s.version) IS DISTINCT FROM (EXCLUDED.value, EXCLUDED.detail, EXCLUDED.version);
+    WHERE (s.value, s.detail, s.version) IS DISTINCT FROM (EXCLUDED.value, EXCLUDED.detail, EXCLUDED.version)
+RETURNING name, value, version;
 
 -- name: scores_of_turn
 SELECT name, value, detail, version, updated_at FROM gateway.turn_score WHERE turn_id = %(turn_id)s ORDER BY name;

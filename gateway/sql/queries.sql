@@ -54,7 +54,7 @@ ON CONFLICT (turn_id, key_id) DO UPDATE SET
     updated_at = CASE WHEN (f.rating, f.comment, f.corrected_answer, f.label)
         IS NOT DISTINCT FROM (EXCLUDED.rating, EXCLUDED.comment, EXCLUDED.corrected_answer, EXCLUDED.label)
         THEN f.updated_at ELSE now() END
-RETURNING turn_id, key_id, rating, comment, corrected_answer, label, created_at, updated_at;
+RETURNING turn_id, key_id, rating, comment, corrected_answer, label, created_at, updated_at, updated_at = now() AS is_new;
 
 -- name: turn_feedback
 SELECT turn_id, key_id, rating, comment, corrected_answer, label, created_at, updated_at

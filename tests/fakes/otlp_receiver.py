@@ -15,6 +15,10 @@ from typing import Any
 
 from aiohttp import web
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -74,6 +78,18 @@ class ReceivedMetric:
     bounds: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedLog:
+    """One exported log record; an event has a name."""
+
+    event: str
+    body: Any
+    trace_id: str
+    span_id: str
+    attributes: Mapping[str, Any]
+    scope: str
+
+
 @dataclass(slots=True)
 class OtlpReceiver:
     """What arrived so far. `endpoint` is the value for OTEL_EXPORTER_OTLP_ENDPOINT."""
@@ -81,6 +97,7 @@ class OtlpReceiver:
     endpoint: str
     spans: list[ReceivedSpan] = field(default_factory=list)
     metrics: list[ReceivedMetric] = field(default_factory=list)
+    logs: list[ReceivedLog] = field(default_factory=list)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def trace(self, trace_id: str) -> list[ReceivedSpan]:
@@ -126,6 +143,26 @@ class OtlpReceiver:
         self._arrived.set()
         return web.Response(body=ExportMetricsServiceResponse().SerializeToString(), content_type=PROTOBUF)
 
+    async def take_logs(self, request: web.Request) -> web.Response:
+        """POST /v1/logs."""
+        message = ExportLogsServiceRequest()
+        await _decode(request, message)
+        for resource_logs in message.resource_logs:
+            for scope_logs in resource_logs.scope_logs:
+                for record in scope_logs.log_records:
+                    self.logs.append(
+                        ReceivedLog(
+                            event=record.event_name,
+                            body=_value(record.body),
+                            trace_id=record.trace_id.hex(),
+                            span_id=record.span_id.hex(),
+                            attributes=_mapping(record.attributes),
+                            scope=scope_logs.scope.name,
+                        )
+                    )
+        self._arrived.set()
+        return web.Response(body=ExportLogsServiceResponse().SerializeToString(), content_type=PROTOBUF)
+
 
 @asynccontextmanager
 async def otlp_receiver() -> AsyncIterator[OtlpReceiver]:
@@ -135,6 +172,7 @@ async def otlp_receiver() -> AsyncIterator[OtlpReceiver]:
     receiver = OtlpReceiver(endpoint="")
     app.router.add_post("/v1/traces", receiver.take_traces)
     app.router.add_post("/v1/metrics", receiver.take_metrics)
+    app.router.add_post("/v1/logs", receiver.take_logs)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

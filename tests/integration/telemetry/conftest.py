@@ -47,6 +47,7 @@ async def observed(
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
             # Often, so that a test need not wait; spans a batch later than their end.
             "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_BLRP_SCHEDULE_DELAY": "100",
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
             "GATEWAY_REQUESTS_PER_MINUTE": "60000",
             "GATEWAY_SHADOW_SHARE": "1",

@@ -116,6 +116,19 @@ class RunningGateway:
             async with self.session.post(f"{self.url}{path}", json=body, headers=headers) as response:
                 assert response.status == 200, await response.text()
 
+    async def feedback(self, turn_id: str, **said: Any) -> None:
+        """POST /v1/feedback."""
+        headers = {"authorization": f"Bearer {self.customer_key}"}
+        body = {"turn_id": turn_id, **said}
+        async with self.session.post(f"{self.url}/v1/feedback", json=body, headers=headers) as response:
+            assert response.status == 200, await response.text()
+
+    async def put(self, path: str, body: Any) -> None:
+        """PUT with the key of evaluation."""
+        headers = {"authorization": f"Bearer {self.eval_key}"}
+        async with self.session.put(f"{self.url}{path}", json=body, headers=headers) as response:
+            assert response.status == 200, await response.text()
+
     async def exposition(self) -> str:
         """GET /metrics."""
         async with self.session.get(f"{self.url}/metrics") as response:

@@ -102,6 +102,7 @@ async def test_labels_are_bounded(exposed: Exposed) -> None:
         "/v1/answers",
         "/v1/chat/completions",
         "/v1/search",
+        "/v1/feedback",
         "/v1/turns",
         "/v1/turns/{turn_id}",
         "/v1/reviews",

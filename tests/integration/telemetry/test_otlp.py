@@ -234,8 +234,61 @@ async def test_no_question_answer_or_document_text_is_sent(observed: Observed) -
     texts = [text for span in observed.receiver.spans for text in span.texts]
     for metric in observed.receiver.metrics:
         texts += [str(value) for attributes in metric.attributes for value in attributes.values()]
+    for event in observed.receiver.logs:
+        texts += [event.event, str(event.body), *map(str, event.attributes.values())]
     for secret in (*SECRETS, observed.gateway.customer_key):
         assert not any(secret in text for text in texts), secret
+
+
+async def test_what_is_said_of_a_turn_stands_under_its_answer(observed: Observed) -> None:
+    gateway = observed.gateway
+    before = len(observed.receiver.logs)
+    answer = await gateway.ask(REFUND)
+    turn = f"/v1/turns/{answer['id']}"
+    label = {"label": "wrong_tone", "criteria": "c1-aaaaaaaa", "source": "auto", "note": SECRETS[0]}
+    scores = [
+        {"name": "format_valid", "value": 1.0, "detail": SECRETS[0], "version": "words-1"},
+        {"name": "hallucination_draft", "value": None},
+    ]
+    await trace_of(observed, answer["trace_id"])
+    for _ in range(2):  # the same again says nothing new
+        await gateway.feedback(answer["id"], rating="down", comment=SECRETS[0])
+        await gateway.put(f"{turn}/labels", label)
+        await gateway.put(f"{turn}/scores", {"scores": scores})
+    await gateway.review(answer["id"], ending="training_example", label="hallucination", note=SECRETS[0])
+    pinned = await gateway.ask(REFUND, key=gateway.eval_key, pin={"model": gateway.fallback})
+    await gateway.put(f"/v1/turns/{pinned['id']}/scores", {"scores": [{"name": "only_pinned", "value": 1.0}]})
+    await observed.receiver.until(lambda r: len(r.logs) >= before + 6)
+
+    said = observed.receiver.logs[before:]
+    assert {event.event for event in said} == {"gen_ai.evaluation.result"}
+    own = [event for event in said if event.attributes["twinrail.turn.id"] == answer["id"]]
+    told = {
+        (
+            event.attributes["gen_ai.evaluation.name"],
+            event.attributes.get("gen_ai.evaluation.score.value"),
+            event.attributes.get("gen_ai.evaluation.score.label"),
+            event.attributes["twinrail.evaluation.source"],
+            event.attributes.get("twinrail.evaluation.version"),
+        )
+        for event in own
+    }
+    assert told == {
+        ("user_feedback", 0.0, "down", "human", None),
+        ("outcome", 0.0, "wrong_tone", "auto", "c1-aaaaaaaa"),
+        ("format_valid", 1.0, None, "auto", "words-1"),
+        ("hallucination_draft", None, None, "auto", None),
+        ("outcome", 0.0, "hallucination", "human", None),
+    }
+    assert len(own) == len(told), "nothing is told twice"
+    workflow = one(await trace_of(observed, answer["trace_id"]), "invoke_workflow ")
+    assert {(event.trace_id, event.span_id) for event in own} == {(answer["trace_id"], workflow.span_id)}
+    assert all(event.attributes["twinrail.model.version"] == gateway.stable for event in own)
+    (evaluated,) = [event for event in said if event.attributes["twinrail.turn.id"] == pinned["id"]]
+    assert evaluated.attributes["twinrail.turn.pinned"] is True
+    metrics = await gateway.exposition()
+    assert 'gen_ai_evaluation_name="user_feedback"' in metrics
+    assert "only_pinned" not in metrics, "evaluations count in no metric"
 
 
 async def test_every_name_that_is_sent_is_in_the_contract(observed: Observed) -> None:
@@ -249,6 +302,8 @@ async def test_every_name_that_is_sent_is_in_the_contract(observed: Observed) ->
         assert not unknown, f"{span.name}: {sorted(unknown)}"
         for event in span.events:
             assert {event.name, *event.attributes} <= known.names
+    for said in observed.receiver.logs:
+        assert {said.event, *said.attributes} <= known.names
     seen = len(observed.receiver.metrics)
     await observed.receiver.until(lambda r: len({m.name for m in r.metrics[seen:]} & set(known.metrics)) > 20)
     for metric in observed.receiver.metrics[seen:]:
