@@ -181,3 +181,19 @@ def test_the_upper_bound_of_none_is_the_rule_of_three() -> None:
     assert upper_bound(0, 100) == pytest.approx(0.030, abs=0.001)
     assert upper_bound(3, 3) == 1.0
     assert scipy_stats.binom.cdf(2, 40, upper_bound(2, 40)) == pytest.approx(0.05)
+
+
+def test_where_topics_decide_the_bound_is_the_lower_end_of_nine_tenths_of_the_draws() -> None:
+    pairs = [Pair(cluster=i // 10, first=float(i < 60), second=float(i < 50)) for i in range(100)]
+    drawn = cluster_interval(pairs, resamples=2000, seed=1, level=0.9)
+    assert drawn is not None
+    assert drawn.low < score_bound(10, 0, 100)
+    assert worst_difference(pairs, resamples=2000, seed=1) == drawn.low
+
+
+def test_topics_whose_questions_move_apart_save_no_questions() -> None:
+    apart = [Pair(cluster=i // 2, first=0.5, second=float(i % 2)) for i in range(40)]
+    together = [Pair(cluster=i // 10, first=0.5, second=float(i // 10 % 2)) for i in range(40)]
+    assert design_effect(apart) == 1.0
+    assert design_effect(together) == pytest.approx(10)
+    assert design_effect(apart[:1]) == 1.0

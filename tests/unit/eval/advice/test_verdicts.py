@@ -248,10 +248,7 @@ def test_a_regulated_team_trains_only_with_grounded_answers_and_a_fallback() -> 
     assert advice.verdict is Verdict.IMPROVED_RAG
     assert any("abstained_when_due was not measured" in reason for reason in advice.adjusted)
     once = replace(next(iter(logs.arms[0].metrics.values())), name="abstained_when_due", k=1, n=1)
-    single = {
-        **logs.arms[0].metrics,
-        "abstained_when_due": replace(once, name="abstained_when_due", k=1, n=1),
-    }
+    single = {**logs.arms[0].metrics, "abstained_when_due": once}
     rare = replace(logs, arms=(replace(logs.arms[0], metrics=single), *logs.arms[1:]))
     advice = advise(rare, regulated, DRAWS)
     assert advice.verdict is Verdict.IMPROVED_RAG
