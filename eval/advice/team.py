@@ -157,9 +157,9 @@ def read_team(path: Path) -> Team:
     try:
         return Team.model_validate(_with_searches(path, tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as exc:
-        raise TeamFileError(f"--team {path}: {exc.strerror}; name a team file (docs/evaluation.md)") from exc
+        raise TeamFileError(f"--team {path}: {exc.strerror}; name a team file (docs/advice.md)") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise TeamFileError(f"--team {path}: not TOML ({exc}); write it as docs/evaluation.md shows") from exc
+        raise TeamFileError(f"--team {path}: not TOML ({exc}); write it as docs/advice.md shows") from exc
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
