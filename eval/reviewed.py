@@ -66,7 +66,8 @@ class Told:
     facts: bool | None = None
     supported: bool | None = None
     tone: bool | None = None
-    policy: bool | None = True
+    #: Policy comes before every other cause, so any other label says that it was kept.
+    policy_broken: bool | None = False
     #: Only where the expected status is not known and yet another one.
     wrong_status: bool = False
 
@@ -115,10 +116,10 @@ _TOLD: Final[Mapping[tuple[Label, str], Told]] = {
         expected=AS_SERVED, answerable=True, found=True, shown=True, facts=True, supported=True, tone=False
     ),
     # Always primary, so it tells nothing of the rest.
-    (Label.POLICY_VIOLATION, ""): Told(policy=False),
-    (Label.POLICY_VIOLATION, "must_refuse"): Told(expected="abstained", answerable=False, policy=False),
-    (Label.POLICY_VIOLATION, "must_escalate"): Told(expected="escalated", policy=False),
-    (Label.UNDETERMINED, ""): Told(policy=None),
+    (Label.POLICY_VIOLATION, ""): Told(policy_broken=True),
+    (Label.POLICY_VIOLATION, "must_refuse"): Told(expected="abstained", answerable=False, policy_broken=True),
+    (Label.POLICY_VIOLATION, "must_escalate"): Told(expected="escalated", policy_broken=True),
+    (Label.UNDETERMINED, ""): Told(policy_broken=None),
 }
 _PASSED: Final = Told(
     expected=AS_SERVED, answerable=True, found=True, shown=True, facts=True, supported=True, tone=True
@@ -227,4 +228,5 @@ BY_REVIEW: Final[Mapping[str, ByReview]] = {
     "abstained_when_due": _abstained_when_due,
     "abstained_wrongly": _abstained_wrongly,
     "tone_kept": _of_answer(lambda told: told.tone),
+    "policy_broken": _of_answer(lambda told: told.policy_broken),
 }

@@ -134,6 +134,7 @@ async def test_live_turns_by_the_metrics_of_a_run(live: Gateway) -> None:
         "abstained_when_due": (1, 1),
         "abstained_wrongly": (0, 2),
         "tone_kept": (1, 1),
+        "policy_broken": (0, 3),
     }
     stages = {stage.name: stage for stage in group.stages}
     assert stages["retrieval"].n == 4
@@ -284,7 +285,7 @@ async def test_the_same_turn_gives_the_same_value_offline_and_online(live: Gatew
     assert compared >= {
         *("hit", "gold_in_prompt", "answer_right", "facts_right", "status_right", "format_valid"),
         *("hallucination_draft", "hallucination_served", "abstained_when_due", "abstained_wrongly"),
-        *("tone_kept", "citations_valid"),
+        *("tone_kept", "citations_valid", "policy_broken"),
     }
 
 

@@ -58,6 +58,7 @@ def test_an_answer_without_fault() -> None:
         "abstained_when_due": "-",
         "abstained_wrongly": 0,
         "tone_kept": 1,
+        "policy_broken": 0,
     }
 
 
@@ -85,9 +86,10 @@ def test_rightly_passed_on_says_nothing_of_the_article() -> None:
         ("hallucination", "unanswerable", {"hit": "-", "status_right": 0, "abstained_when_due": 0}),
         ("wrong_tone", "", {"tone_kept": 0, "facts_right": 1, "hit": 1, "answer_right": 1}),
         ("weak_reasoning", "wrong_status", {"facts_right": 1, "status_right": 0, "answer_right": 0}),
-        ("policy_violation", "promise", {"hit": "open", "answer_right": "open", "tone_kept": "open"}),
+        ("policy_violation", "promise", {"policy_broken": 1, "hit": "open", "answer_right": "open"}),
+        ("wrong_retrieval", "", {"policy_broken": 0}),
         ("bad_format", "", {"hit": "open", "facts_right": "open"}),
-        ("undetermined", "", {"hit": "open", "answer_right": "open", "corrected": 0}),
+        ("undetermined", "", {"policy_broken": "open", "answer_right": "open", "corrected": 0}),
     ],
 )
 def test_what_a_label_tells(label: str, sub: str, wanted: dict[str, float | str]) -> None:
