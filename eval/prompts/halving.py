@@ -17,6 +17,7 @@ from eval.stats import Rate, mean
 
 #: Asked of the metrics in this order where the objective does not tell two prompts apart.
 _TIE_BREAKS = ("format_valid", "hallucination_draft")
+_LOST_PARTS = frozenset({"generation", "retrieval"})
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
 
 
@@ -75,8 +76,11 @@ def rounds_of(prompts: int, *, first: int, most: int) -> tuple[Round, ...]:
 def standing_of(
     name: str, seen: Iterable[tuple[Observation, Mapping[str, Outcome]]], *, objective: str
 ) -> Standing:
-    """Where a prompt stands; outcomes are empty for answers that failed."""
-    answers = list(seen)
+    """Where a prompt stands; outcomes are empty for answers that failed.
+
+    An answer without the engine or without retrieval says nothing of the prompt, whatever was served.
+    """
+    answers = [(one, {} if _LOST_PARTS & {*one.degraded} else outcomes) for one, outcomes in seen]
     found = [outcomes[objective] for _, outcomes in answers if outcomes]
     scores = [outcome.value for outcome in found if isinstance(outcome, Score)]
     missing = sum(not isinstance(outcome, Score | NotApplicable) for outcome in found)
@@ -85,7 +89,9 @@ def standing_of(
     tokens = [one.prompt_tokens for one, _ in answers if one.prompt_tokens]
     lost = ""
     if missing > len(scores):
-        errors = next((one.error for one, _ in answers if one.failed), "no score")
+        errors = next((one.error for one, _ in answers if one.failed), "")
+        parts = sorted(_LOST_PARTS & {part for one, _ in answers for part in one.degraded})
+        errors = errors or (f"without {' and '.join(parts)}" if parts else "no score")
         lost = f"{missing} of {len(answers)} answers have no score: {errors}"
     return Standing(
         name=name,

@@ -193,6 +193,6 @@ def _best(current: Standing, tried: Standing) -> Standing:
     if best.lost or best.share is None:
         raise PromptSearchError(
             f"no prompt has an answer with a score ({best.lost or 'the objective applies to no question'}); "
-            "look into the round's report, and choose another --objective or other questions"
+            "mend that (`twinrail status`) and search in a new folder, or choose another --objective"
         )
     return best

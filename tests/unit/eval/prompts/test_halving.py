@@ -102,6 +102,19 @@ def test_a_prompt_whose_answers_fail_is_lost_with_its_reason() -> None:
     assert found.lost == "2 of 2 answers have no score: question: the prompt takes 1900 tokens"
 
 
+def test_an_engine_that_is_away_says_nothing_of_a_prompt() -> None:
+    """What the customer gets then is a fixed wording, which is right where nothing should be answered."""
+    scored = {
+        "answer_right": Score(1.0),
+        "format_valid": NotApplicable(""),
+        "hallucination_draft": NotApplicable(""),
+    }
+    away = [(Observation(case_id=str(n), arm="a", degraded=("generation",)), scored) for n in range(3)]
+    found = standing_of("a", away, objective="answer_right")
+    assert (found.right, found.scored) == (0, 0)
+    assert found.lost == "3 of 3 answers have no score: without generation"
+
+
 def test_a_rate_of_mistakes_is_better_when_it_is_lower() -> None:
     rows = [seen(str(n), hallucination_draft=Score(float(n == 0)), format_valid=Score(1.0)) for n in range(4)]
     assert standing_of("a", rows, objective="hallucination_draft").right == 3
