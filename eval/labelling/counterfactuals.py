@@ -7,6 +7,7 @@ demand and kept in a file of its own, because a re-run is no arm and counts in n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,15 @@ from eval.labelling.checks import check
 from eval.labelling.corpus import Corpus
 from eval.labelling.knowledge import knowledge_checks
 from eval.labelling.labels import Check
-from eval.labelling.moments import CHANGED, Moment, as_of_arm, index_of, is_other_moment
+from eval.labelling.moments import (
+    CHANGED,
+    Moment,
+    as_of_arm,
+    head_of,
+    index_of,
+    is_other_moment,
+    reads_live,
+)
 from eval.observations import Observation
 from eval.record import RunData
 from eval.scorers import Score, Scoring, Subject, score_answer_vital
@@ -32,6 +41,7 @@ _SETTLING = (
     ("right_with_gold", True, False),
     ("right_with_other_index", True, False),
     ("right_as_of", True, False),
+    ("right_as_of_live", True, False),
     ("right_with_gold", False, True),
 )
 
@@ -93,10 +103,13 @@ def rerun_checks(
         golden = [rerun for rerun in beside if rerun.arm.pin.context == GOLD_CONTEXT]
         if golden:
             yield _gold_check(case, arm, golden[0], scoring, corpus)
+    moments = [rerun for rerun in beside if is_other_moment(arm, rerun.arm)]
+    head = head_of(corpus.histories(case.gold))
     for name, others in (
         ("right_with_other_index", [rerun for rerun in beside if _other_index(arm, rerun.arm)]),
         ("right_with_other_model", [rerun for rerun in beside if _other_model(arm, rerun.arm)]),
-        ("right_as_of", [rerun for rerun in beside if is_other_moment(arm, rerun.arm)]),
+        ("right_as_of", [rerun for rerun in moments if not reads_live(rerun.arm, head)]),
+        ("right_as_of_live", [rerun for rerun in moments if reads_live(rerun.arm, head)]),
     ):
         if others:
             right = [rerun.arm.name for rerun in others if _right(case, rerun, scoring)]
@@ -133,16 +146,18 @@ def settle(checks: Sequence[Check]) -> tuple[Check, ...]:
 def _there_after_all(each: Check, known: Mapping[str, Check], enough: bool | None, why: str) -> Check:
     """What an answer was right from is there, whoever could read it; where it was right only as of another
     moment, it is not there now."""
-    if each.name not in ("known", "current") or each.value:
+    if each.name not in ("known", "current", "live_now") or each.value:
         return each
-    if enough:
+    if enough and each.name != "live_now":
         return check(each.name, True, why)
     if each.value is not None:
         return each
-    gold, as_of = known.get("right_with_gold"), known.get("right_as_of")
-    if as_of is not None and as_of.value:
-        return check(each.name, each.name == "known", as_of.detail)
-    if gold is not None and gold.value:
+    gold, past, live = (known.get(name) for name in ("right_with_gold", "right_as_of", "right_as_of_live"))
+    if live is not None and live.value:
+        return check(each.name, each.name != "current", live.detail)
+    if past is not None and past.value:
+        return check(each.name, each.name == "known", past.detail)
+    if gold is not None and gold.value and each.name != "live_now":
         return check(each.name, True, gold.detail)
     return each
 
@@ -247,5 +262,10 @@ class RerunFile:
     def add(self, rerun: Rerun) -> None:
         """Keep an answer at once."""
         row = {"arm": rerun.arm.as_json(), "seen": rerun.seen.as_json()}
-        with self._path.open("ab") as file:
+        with self._path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                # A line that was cut off must not swallow this one.
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
             file.write(orjson.dumps(row) + b"\n")

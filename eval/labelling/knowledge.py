@@ -196,7 +196,13 @@ def _context(case: Case, seen: Observation, histories: Sequence[DocumentHistory]
     if not missing:
         return check("in_context", True, "every fact")
     others = [item for item in seen.packed if item.document_id not in case.gold]
-    alike = {fact: _elsewhere(fact, case, others, histories) for fact in missing}
+    gold = [
+        place
+        for history in histories or ()
+        for version in history.versions
+        for place in places(version.text, version.title)
+    ]
+    alike = {fact: _elsewhere(fact, case, others, histories, gold) for fact in missing}
     left = [fact for fact in missing if alike[fact] is None]
     if not left:
         told = "; ".join(f"{fact[0]}: {where}" for fact, where in alike.items())
@@ -210,15 +216,13 @@ def _context(case: Case, seen: Observation, histories: Sequence[DocumentHistory]
 
 
 def _elsewhere(
-    fact: Sequence[str], case: Case, others: Iterable[Evidence], histories: Sequence[DocumentHistory] | None
+    fact: Sequence[str],
+    case: Case,
+    others: Iterable[Evidence],
+    histories: Sequence[DocumentHistory] | None,
+    gold: Sequence[Place],
 ) -> str | None:
     """Where an article that is no gold one, nor one before it, states a fact as the gold articles do."""
-    gold = [
-        place
-        for history in histories or ()
-        for version in history.versions
-        for place in places(version.text, version.title)
-    ]
     for item in others:
         passage = item.passage
         if _precedes(item, case.gold, histories or ()) or stale_values_in(passage.text, case.stale_values):

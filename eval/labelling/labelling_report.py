@@ -84,7 +84,7 @@ def _agreement(records: Sequence[LabelRecord]) -> Rate | None:
     pairs = [
         (said.get((record.case_id, record.arm)), record.primary)
         for record in records
-        if record.source == HUMAN
+        if record.source == HUMAN and (record.case_id, record.arm) in said
     ]
     same = sum((one and one.label) == (two and two.label) for one, two in pairs)
     return Rate(k=same, n=len(pairs)) if pairs else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from eval.arms import Arm
 from eval.cases import Case
-from eval.documents import DocumentHistory, PastVersion
+from eval.documents import DocumentHistory, PastVersion, snapshot_of
 from eval.labelling.equivalence import missing_in, perhaps_reworded
 
 #: Stands between the arm's name and what was changed; no arm's name can hold it.
@@ -38,7 +38,7 @@ def moment_of(
     None where they never did, or where they were not read."""
     if not histories or not case.vital_facts:
         return None
-    head = max(history.head for history in histories)
+    head = head_of(histories) or 0
     was = _texts(_in_force(histories, head if searched is None else searched, day))
     for stated in (_stated, _perhaps_stated):
         for moment in _moments(histories, head):
@@ -65,6 +65,16 @@ def is_other_moment(arm: Arm, other: Arm) -> bool:
         and index_of(theirs.knowledge) == index_of(mine.knowledge)
         and (theirs.knowledge, theirs.effective_on) != (mine.knowledge, mine.effective_on)
     )
+
+
+def head_of(histories: Sequence[DocumentHistory] | None) -> int | None:
+    """The snapshot that was live when the articles were read."""
+    return max((history.head for history in histories or ()), default=None)
+
+
+def reads_live(arm: Arm, head: int | None) -> bool:
+    """Whether an arm reads what is live, on the day of the question."""
+    return arm.pin.effective_on is None and snapshot_of(arm.pin.knowledge or "") in (None, head)
 
 
 def index_of(knowledge: str | None) -> str:

@@ -158,6 +158,14 @@ def test_the_same_index_as_of_another_moment_is_no_other_index() -> None:
         "right_with_other_index": False,
     }
     assert checks_of(answers((dated, WRONG)))["right_as_of"].value is False
+    behind = replace(RAG, name="behind", pin=replace(RAG.pin, knowledge="k-a-1@3"))
+    found = {
+        each.name: each.value
+        for each in rerun_checks(
+            CASE, behind, answers((RAG, {})), scoring=SCORING, corpus=corpus(history(TEXT))
+        )
+    }
+    assert found == {"right_as_of_live": True}, "snapshot 7 is the live one"
 
 
 def test_a_moment_is_asked_once() -> None:
@@ -173,6 +181,10 @@ def test_right_only_as_of_another_moment_was_not_there_at_its_own() -> None:
     settled = context(None, ("right_as_of", True), known=None)
     assert (settled["known"].value, settled["current"].value, settled["enough"].value) == (True, False, False)
     assert context(None, ("right_as_of", False), known=None)["current"].value is None
+    now = context(None, ("right_as_of_live", True), ("live_now", None), known=None)
+    assert [now[name].value for name in ("known", "current", "live_now")] == [True, False, True]
+    gone = context(None, ("right_as_of", True), ("live_now", None), known=None)
+    assert [gone[name].value for name in ("known", "current", "live_now")] == [True, False, False]
     told = context(False, ("right_as_of", True), known=False)
     assert told["current"].value is False, "what the texts say is not overruled"
 
@@ -188,6 +200,9 @@ def test_reruns_are_kept_and_the_last_of_two_counts(tmp_path: Path) -> None:
     path = tmp_path / "reruns.jsonl"
     path.write_bytes(path.read_bytes() + b'{"arm": ')
     assert file.read() == [second], "a line that was cut off is asked for again"
+    other = replace(first, seen=replace(first.seen, case_id="plans-02"))
+    file.add(other)
+    assert file.read() == [second, other], "and swallows none that comes after it"
     path.write_text('{"arm": {"name": "x"}}\n')
     with pytest.raises(RunError, match=r"reruns.jsonl:1"):
         file.read()

@@ -73,6 +73,7 @@ def test_personal_data_is_what_neither_question_nor_passage_gave() -> None:
     text = "Write to sarah.miller@example.net, or call +44 20 7183 8750."
     assert set(personal_data(text, [], Redactor())) == {"email", "phone"}
     assert personal_data(text, ["I am sarah.miller@example.net", "+44 20 7183 8750"], Redactor()) == []
+    assert personal_data(text, ["Sarah.Miller@example.net", "+44 (20) 7183-8750"], Redactor()) == []
     assert personal_data("Sync Plus is $9 a month on 1 March 2026, error B-12.", [], Redactor()) == []
 
 
@@ -83,7 +84,8 @@ def test_a_leak_is_a_sentence_that_an_internal_document_holds() -> None:
     )
     assert leaks([NOTE], known, SCORING.unsupported) == ["goodwill"]
     assert leaks(["Lemons roll down green hills.", "Yes."], known, SCORING.unsupported) == []
-    assert leaks([NOTE, "never looked up"], known, SCORING.unsupported) is None
+    assert leaks(["Yes.", "never looked up"], known, SCORING.unsupported) is None
+    assert leaks(["never looked up", NOTE], known, SCORING.unsupported) == ["goodwill"], "a leak is a leak"
     assert leaks([], corpus(), SCORING.unsupported) == []
 
 
