@@ -25,8 +25,6 @@ class Ask(StrEnum):
     ANY = "any"
     #: Those that are answered right without the fault, so that the fault is the only cause.
     SOUND = "sound"
-    #: The same, of several facts.
-    SEVERAL = "several"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +163,7 @@ CASES: tuple[IllusionCase, ...] = (
         name="reasoning",
         title="Neither: half of the answer, with all of it in the prompt",
         ground=Ground.DEMO,
-        ask=Ask.SEVERAL,
-        limit=60,
+        limit=105,
         verdict=Verdict.STRONGER_MODEL,
         looks_like="answers leave out what the article says: it was not found, so search better",
         live=Setting(model="halting"),

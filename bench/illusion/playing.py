@@ -118,7 +118,7 @@ async def play(case: IllusionCase, stage: Stage) -> Played:
         *([await stage.arm("oracle", case.live, oracle=True)] if case.oracle else []),
     ]
     reports = {before: (await commands.ask(before, asked, arms)).content}
-    stage.asked[asked, arms[0]] = before
+    stage.asked[asked, arms[0], case.live.world] = before
     labels = (await commands.label(before)).content
     team = write_team(stage.folder / f"{case.name}.toml", case.tried)
     advice = (await commands.advise(before, team)).content
@@ -130,11 +130,11 @@ async def play(case: IllusionCase, stage: Stage) -> Played:
             await stage.publish(case.live.world, fix.publish)
         arm = await stage.arm(LIVE, fix.then)
         # The same arm was perhaps asked the same questions by a case before: once is enough.
-        known = None if fix.publish else stage.asked.get((asked, arm))
+        known = None if fix.publish else stage.asked.get((asked, arm, fix.then.world))
         run = known or f"{case.name}-{role}"
         said = await (commands.score(run) if known else commands.ask(run, asked, [arm]))
         reports[run], runs[role] = said.content, run
-        stage.asked[asked, arm] = run
+        stage.asked[asked, arm, fix.then.world] = run
         tried.append(await comparing.tried(role, fix.title, (before, LIVE), (run, LIVE), reports))
     versus = await comparing.tried(
         "versus", case.right.title, (runs["wrong"], LIVE), (runs["right"], LIVE), reports

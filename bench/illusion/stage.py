@@ -52,14 +52,16 @@ class Stage:
     folder: Path
     #: Name of a world -> writes its articles and says where they are.
     articles: Mapping[str, Callable[[], Path]]
+    #: The options of `eval run` that ask all there are.
+    every: tuple[str, ...]
     #: How many questions are tried for sound ones.
     pool: int = POOL
     worlds: dict[str, World] = field(default_factory=dict)
     indexes: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     chosen: dict[Ask, tuple[str, ...]] = field(default_factory=dict)
-    #: Questions and arm -> the run that has asked them already.
-    asked: dict[tuple[tuple[str, ...], str], str] = field(default_factory=dict)
+    #: Questions, arm and world -> the run that has asked them already.
+    asked: dict[tuple[tuple[str, ...], str, str], str] = field(default_factory=dict)
 
     async def commands(self, world: str) -> Commands:
         """The commands with the keys of a world."""
@@ -91,17 +93,14 @@ class Stage:
         return (*self.chosen[ask], "--limit", str(limit))
 
     async def _choose(self, ask: Ask) -> tuple[str, ...]:
-        if CORPUS in [make() for make in self.articles.values()]:
-            return "--questions", str(self.folder / "bank"), "--split", "all"
         if ask is Ask.ANY:
-            return "--questions", str(DEMO / "questions"), *_SPLITS
+            return self.every
         run = self.folder / "sound-questions"
         if not RunFolder(run).exists:
             commands = await self.commands(_SOUND)
-            every = await self.questions(Ask.ANY, self.pool)
-            await commands.ask(run.name, every, [await self.arm("live", Setting())])
-        right = _answered_right(RunFolder(run))
-        wanted = {case.id for case in right if ask is Ask.SOUND or len(case.facts) > 1}
+            pool = await self.questions(Ask.ANY, self.pool)
+            await commands.ask(run.name, pool, [await self.arm("live", Setting())])
+        wanted = {case.id for case in _answered_right(RunFolder(run))}
         chosen = self.folder / f"questions-{ask}"
         _copy_questions(DEMO / "questions", chosen, wanted)
         return "--questions", str(chosen), "--split", "all"
@@ -147,6 +146,7 @@ async def demo_stage(
             stack=stack,
             folder=folder,
             articles={_SOUND: lambda: DEMO / "articles", "gaps": with_gaps},
+            every=("--questions", str(DEMO / "questions"), *_SPLITS),
             pool=pool,
         )
 
@@ -158,7 +158,12 @@ async def bank_stage(database_url: str, folder: Path, embedder: Embedder) -> Asy
     write_questions(folder / "bank", [each.question for each in questions])
     responder = Responder((each.key for each in questions), load_wording())
     async with _open(database_url, folder, embedder, responder) as stack:
-        yield Stage(stack=stack, folder=folder, articles={_SOUND: lambda: CORPUS})
+        yield Stage(
+            stack=stack,
+            folder=folder,
+            articles={_SOUND: lambda: CORPUS},
+            every=("--questions", str(folder / "bank"), "--split", "all"),
+        )
 
 
 def _open(database_url: str, folder: Path, embedder: Embedder, responder: Responder) -> Any:

@@ -105,8 +105,4 @@ MODELS: Mapping[str, StandIn] = {
         says="leaves out the last fact of those that an answer needs",
         answer=_writing(WRITINGS["half-answer"]),
     ),
-    "trained-halting": StandIn(
-        says="the same after training on form and tone, which reasoning is not",
-        answer=_writing(WRITINGS["half-answer"]),
-    ),
 }
