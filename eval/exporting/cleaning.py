@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 
@@ -29,12 +30,23 @@ class Cleaner:
         self.found += clean.kinds
         return clean.text
 
+    def name(self, name: str) -> str:
+        """A name that others chose, such as that of a conversation: one that says who it is becomes a digest,
+        so that what belongs together stays together."""
+        if self.text(name) == name:
+            return name
+        return f"c-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+
     def turn(self, reviewed: ReviewedTurn) -> ReviewedTurn:
         """The turn without personal data in question, history, answer, fields and review."""
         review, seen = reviewed.review, reviewed.seen
         return replace(
             reviewed,
-            turn=replace(reviewed.turn, question=self.text(reviewed.turn.question)),
+            turn=replace(
+                reviewed.turn,
+                question=self.text(reviewed.turn.question),
+                conversation_id=self.name(reviewed.turn.conversation_id),
+            ),
             seen=replace(
                 seen,
                 answer=self.text(seen.answer),

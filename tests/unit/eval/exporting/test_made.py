@@ -38,6 +38,7 @@ def passage(n: int, document_id: str, text: str) -> dict[str, Any]:
 
 def reviewed(
     *,
+    conversation_id: str = "c-1",
     answer: str = "Sync Plus costs $9 a month.",
     status: str = "answered",
     question: str = QUESTION,
@@ -46,7 +47,7 @@ def reviewed(
 ) -> ReviewedTurn:
     row = {
         "id": ID,
-        "conversation_id": "c-1",
+        "conversation_id": conversation_id,
         "question": question,
         "created_at": "2026-03-01T09:00:00Z",
         "status": status,
@@ -194,6 +195,7 @@ def test_without_a_right_answer_it_is_a_negative() -> None:
 def test_personal_data_is_taken_out_of_all_that_people_wrote() -> None:
     mail = "ann.smith@example.org"
     dirty = reviewed(
+        conversation_id=mail,
         question=f"What does it cost? Write to {mail}",
         answer=f"I wrote to {mail}.",
         history=(Said(role="user", text=f"I am {mail}"),),
@@ -206,7 +208,9 @@ def test_personal_data_is_taken_out_of_all_that_people_wrote() -> None:
     example, question = example_of(clean, SCORING), regression_test(clean, SCORING)
     assert mail not in str(example)
     assert mail not in question.canonical().decode()
-    assert cleaner.found["email"] == 5
+    assert cleaner.found["email"] == 6
+    again = cleaner.turn(reviewed(conversation_id=mail))
+    assert example["conversation_id"] == again.turn.conversation_id != mail, "a conversation stays one"
     gap = {
         "name": "Prices",
         "questions": [{"asked_at": "2026-03-01T09:00:00Z"}, {"asked_at": "2026-03-04T09:00:00Z"}],
