@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import aiohttp
@@ -15,6 +15,7 @@ from eval.cases import Case
 from eval.client import GatewayClient
 from eval.labelling.checks import check
 from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
+from eval.labelling.moments import Moment, as_of_arm
 from eval.labelling.sending import label_body
 from gateway.access import ApiKey, Scope
 from gateway.schemas.answers import AnswerBody, AnswerRequest
@@ -77,6 +78,8 @@ async def test_gold_documents_and_labels_fit_the_gateways_schemas(gateway: FakeG
         assert [item.document_id for item in given.packed] == ["plus"], "on the wire it has no document"
         without = await client.answer(CASE, oracle)
         assert not without.failed
+        rag = Arm(name="rag", pin=Pin(knowledge=f"{KNOWLEDGE}@3", model=BASE))
+        await client.answer(CASE, as_of_arm(rag, Moment(snapshot=2, day="2026-03-01")))
         missing = await client.document("nowhere")
         assert (missing.versions, missing.readers) == ((), ())
         async with session.get(server.make_url("/v1/documents/plus?history=true"), headers=headers) as reply:
@@ -99,7 +102,12 @@ async def test_gold_documents_and_labels_fit_the_gateways_schemas(gateway: FakeG
     questions = [sent for _, path, sent in gateway.requests if path == "/v1/answers"]
     for sent in questions:
         AnswerRequest.model_validate(sent)
-    assert ["context" in sent["pin"] for sent in questions] == [True, False], "no gold: retrieval as usual"
+    assert ["context" in sent["pin"] for sent in questions] == [True, False, False], (
+        "no gold: retrieval as usual"
+    )
+    pin = AnswerRequest.model_validate(questions[-1]).pin
+    assert pin is not None
+    assert (pin.knowledge, pin.effective_on) == (f"{KNOWLEDGE}@2", date(2026, 3, 1))
     (label,) = (sent for _, path, sent in gateway.requests if path.endswith("/labels") and sent)
     LabelBody.model_validate(label)
 
