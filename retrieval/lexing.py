@@ -19,8 +19,8 @@ LEXER = "english-1"
 
 #: Dimensions of pgvector's sparse vectors; term ids are hashes below it.
 TERM_SPACE = 1_000_000_000
-#: BM25's usual K1, and a B below the usual 0.75: passages are cut to much the same size, so a longer one is no
-#: vaguer, and one mention of a code in it must not count half (docs/experiments.md, retrieval quality).
+#: BM25's usual K1, and a B below the usual 0.75: passages are cut to much the same size, so a longer one is
+#: not vaguer, and one mention of a code in it must not count half (docs/experiments.md, retrieval quality).
 K1 = 1.2
 B = 0.3
 LONGEST_TOKEN = 64
