@@ -37,7 +37,10 @@ SELECT t.id, t.status, left(t.question, %(question_characters)s) AS question, t.
     t.used - '{prompt,passages,checks,flags,filters,principals,pin,retrieval}'::text[] AS used
 FROM gateway.turn t LEFT JOIN gateway.review r ON r.turn_id = t.id
 WHERE (%(sees_all)s OR t.key_id = %(key_id)s OR t.principals <@ to_jsonb(%(principals)s::text[]))
-    AND (%(before)s::uuid IS NULL OR t.id < %(before)s::uuid)
+    -- In the order of the list: ids of one millisecond are in none. A turn that is not written yet has its id only.
+    AND (%(before)s::uuid IS NULL OR CASE WHEN EXISTS (SELECT FROM gateway.turn b WHERE b.id = %(before)s::uuid)
+        THEN (t.created_at, t.id) < (SELECT b.created_at, b.id FROM gateway.turn b WHERE b.id = %(before)s::uuid)
+        ELSE t.id < %(before)s::uuid END)
     AND (%(since)s::timestamptz IS NULL OR t.created_at >= %(since)s::timestamptz)
     AND (%(until)s::timestamptz IS NULL OR t.created_at < %(until)s::timestamptz)
     AND (%(pinned)s::boolean IS NULL OR t.pinned = %(pinned)s::boolean)

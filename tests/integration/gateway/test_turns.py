@@ -177,3 +177,26 @@ async def test_the_list_goes_on_before_a_turn_written_or_not(gateway: Gateway) -
         _, none = await gateway.get(f"/v1/turns?before={ids[0]}", key=gateway.keys.evaluation)
         assert none["turns"] == []
     assert (await gateway.get("/v1/turns?before=x", key=gateway.keys.evaluation))[0] == 422
+
+
+async def test_pages_lose_no_turn_of_the_same_millisecond(gateway: Gateway) -> None:
+    """Ids sort by the millisecond, and within one by chance."""
+    for _ in range(3):
+        await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    await gateway.state.recorder.flushed()
+    _, listed = await gateway.get("/v1/turns", key=gateway.keys.evaluation)
+    ids = [row["id"] for row in listed["turns"]]
+    async with gateway.records.connection() as conn, conn.transaction():
+        await conn.execute("SELECT set_config('gateway.tenant', 'acme', true)")
+        for age, turn_id in enumerate(ids):  # the other way round than the ids
+            await conn.execute(
+                "UPDATE gateway.turn SET created_at = '2026-03-01 09:00:00.001'::timestamptz"
+                " + %s * interval '1 microsecond' WHERE id = %s",
+                [age, turn_id],
+            )
+    seen: list[str] = []
+    for _ in ids:
+        before = f"&before={seen[-1]}" if seen else ""
+        _, page = await gateway.get(f"/v1/turns?limit=1{before}", key=gateway.keys.evaluation)
+        seen += [row["id"] for row in page["turns"]]
+    assert seen == ids[::-1]
