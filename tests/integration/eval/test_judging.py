@@ -231,6 +231,15 @@ def test_nonsense_is_missing_and_neither_yes_nor_no(
     assert arm.value == pytest.approx((24 / 49 - 0.1) / 0.8)
 
 
+def test_a_verdict_that_was_cut_off_is_missing_though_it_can_be_read(
+    settings: EvalSettings, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    small_run(tmp_path / "run", {"rag": answers(3, right=2)})
+    endpoint.says(by_words, finish_reason="length")
+    judge(settings, tmp_path)
+    assert dict(the_arm(tmp_path).missing) == {"cut off at max_tokens": 3}
+
+
 def test_a_judge_that_answers_nonsense_is_refused_and_not_asked_on(
     settings: EvalSettings, endpoint: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

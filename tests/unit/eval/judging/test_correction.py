@@ -33,6 +33,14 @@ def test_a_lenient_judge_is_corrected_downwards() -> None:
     assert found.n == 1000
 
 
+def test_the_interval_is_that_of_lang_and_reiczigel() -> None:
+    # By the authors' published formula, worked out apart from this code.
+    interval = corrected(690, 1000, skill(200, 190, 200, 140)).interval
+    assert (interval.low, interval.high) == pytest.approx((0.53368, 0.66588), abs=1e-5)
+    interval = corrected(60, 100, skill(40, 36, 40, 34)).interval
+    assert (interval.low, interval.high) == pytest.approx((0.43494, 0.77086), abs=1e-5)
+
+
 def test_a_nearly_perfect_judge_changes_next_to_nothing() -> None:
     found = corrected(700, 1000, skill(5000, 4995, 5000, 4995))
     assert found.value == pytest.approx(0.7, abs=0.002)
