@@ -32,6 +32,11 @@ def alike(fact: str, here: str, gold: str, question: str, title: str = "", gold_
             "Paid monthly \u2014 Sync Plus: $9 a month",
         ),
         (
+            "90 days",
+            "Deleted files kept \u2014 Backup: Home 90 days, Pro 1 year",
+            "On Home, deleted files are kept for 90 days.",
+        ),
+        (
             "not backed up",
             "Phones are not backed up by Backup either.",
             "Phones \u2014 Backup: Not backed up",
