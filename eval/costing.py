@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from eval.advice.costs import ArmCost, arm_costs
 from eval.advice.counts import Draws
 from eval.advice.evidence import ArmLog, CaseUsage
-from eval.advice.loading import usage_of
+from eval.advice.loading import usage_in
 from eval.advice.team import Team
 from eval.record import RunData
 from eval.stats import Interval, Pair, Rate, mean
@@ -56,17 +56,12 @@ _USES: tuple[tuple[str, str, _Read], ...] = (
 
 def costing_of(data: RunData, team: Team | None, draws: Draws) -> tuple[ArmCosting, ...]:
     """Every arm of a run; failed answers took nothing that is known."""
-    topics = {case.id: case.topic for case in data.cases}
     logs = [
         ArmLog(
             name=arm.name,
             kind=arm.kind,
             rows=(),
-            usage=tuple(
-                usage_of(case_id, seen, cluster=topics[case_id])
-                for (case_id, name), seen in sorted(data.observations.items())
-                if name == arm.name and not seen.failed
-            ),
+            usage=usage_in(data, arm.name),
         )
         for arm in data.record.arms
     ]

@@ -74,6 +74,8 @@ class CaseUsage:
     #: Milliseconds until the first token, and of all generations.
     first_token_ms: float | None = None
     generation_ms: float | None = None
+    #: The part of these times in which the engine worked for this answer and not for another one.
+    engine_share: float = 1.0
     #: What its question is about, where that is not told by a label.
     cluster: str = ""
 

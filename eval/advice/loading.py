@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from eval.advice.engine_time import engine_shares
 from eval.advice.evidence import ArmLog, CaseUsage, Logs, MetricFigure, settle
 from eval.arms import Arm
 from eval.errors import RunError
@@ -52,7 +53,7 @@ def read_logs(folder: RunFolder) -> Logs:
                 prompt_sha256=_prompt_sha256(arm, data.record),
                 rows=settled.rows[arm.name],
                 metrics=metrics.get(arm.name, {}),
-                usage=tuple(_usage(data, arm.name)),
+                usage=usage_in(data, arm.name),
             )
             for arm in data.record.arms
             if arm.name in settled.rows
@@ -93,13 +94,18 @@ def _metric(name: str, row: Mapping[str, Any]) -> MetricFigure:
     )
 
 
-def _usage(data: RunData, arm: str) -> Iterable[CaseUsage]:
-    for (case_id, name), seen in sorted(data.observations.items()):
-        if name == arm and not seen.failed:
-            yield usage_of(case_id, seen)
+def usage_in(data: RunData, arm: str) -> tuple[CaseUsage, ...]:
+    """What each answer of an arm took. All arms of a run share the engine, and so do repeats."""
+    shares = engine_shares({**data.observations, **data.repeated})
+    topics = {case.id: case.topic for case in data.cases}
+    return tuple(
+        usage_of(case_id, seen, cluster=topics[case_id], engine_share=shares[case_id, arm])
+        for (case_id, name), seen in sorted(data.observations.items())
+        if name == arm and not seen.failed
+    )
 
 
-def usage_of(case_id: str, seen: Observation, *, cluster: str = "") -> CaseUsage:
+def usage_of(case_id: str, seen: Observation, *, cluster: str = "", engine_share: float = 1.0) -> CaseUsage:
     """What one answer took. An abstention before generation took no tokens, which is known, not missing."""
     prompt, completion, cached = seen.prompt_tokens, seen.completion_tokens, seen.cached_tokens
     tokens = None
@@ -113,5 +119,6 @@ def usage_of(case_id: str, seen: Observation, *, cluster: str = "") -> CaseUsage
         handed_off=seen.status in _HANDED_OFF,
         first_token_ms=seen.timings_ms.get("first_token"),
         generation_ms=seen.timings_ms.get("generation"),
+        engine_share=engine_share,
         cluster=cluster,
     )

@@ -13,7 +13,7 @@ _LEAST_ANSWERS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRates:
-    """Tokens a second of one answer at a time, as these answers took."""
+    """Tokens a second of the engine, as these answers took it, many at once where they were so."""
 
     prompt_tokens_a_s: float
     completion_tokens_a_s: float
@@ -21,12 +21,13 @@ class EngineRates:
 
 
 def measured_rates(usage: Sequence[CaseUsage]) -> EngineRates | None:
-    """All tokens over all seconds: until the first token for the prompt, from there on for the answer.
+    """All tokens over the engine's seconds: until the first token for the prompt, then for the answer.
 
+    The prompt of a repair is read within the second part, as the gateway times it; the sum is right.
     None where too few answers tell both times, or nothing was computed.
     """
     timed = [
-        (each.tokens, each.first_token_ms, each.generation_ms)
+        (each.tokens, each.first_token_ms * each.engine_share, each.generation_ms * each.engine_share)
         for each in usage
         if each.tokens and each.first_token_ms is not None and each.generation_ms is not None
     ]

@@ -102,6 +102,10 @@ def test_an_engine_hour_without_rates_is_priced_by_the_runs_own() -> None:
     # 0.7 s and 0.5 s of a machine of a thousandth a second that is busy half of the time.
     assert amounts["prompt"] == pytest.approx(0.7 * 0.001 / 0.5)
     assert amounts["output"] == pytest.approx(0.5 * 0.001 / 0.5)
+    # Two answers at a time take half of the engine each.
+    shared = replace(slow, usage=tuple(replace(each, engine_share=0.5) for each in slow.usage))
+    halved = {layer.name: layer.amount for layer in costs({**TEAM, "prices": prices}, shared).arms[0].layers}
+    assert halved["output"] == pytest.approx(0.25 * 0.001 / 0.5)
     assert costs({**TEAM, "prices": prices}, RAG).arms[0].an_answer is None
     assert measured_rates(slow.usage[:9]) is None
     all_cached = [replace(each, tokens=TokenCounts(prompt=9, cached=9, completion=5)) for each in slow.usage]
