@@ -2,6 +2,7 @@
 
     python -m bench.eval_agreement                        # agreement on the published turns, set by set and in all
     python -m bench.eval_agreement demo                   # on one set
+    python -m bench.eval_agreement demo --marks deploy/demo/questions   # with today's vital and side facts; writes no result
     python -m bench.eval_agreement --sheet RUN > sheet.md # what a reader gets: failed turns without any label
 
 `bench/organic/<set>/` holds runs of real vLLM and what two readers wrote of their failed turns, each alone and
@@ -17,11 +18,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from bench.machine import describe_machine
+from eval.cases import load_cases
 from eval.labelling.corpus import CorpusFile
 from eval.labelling.counterfactuals import RerunFile, Reruns
 from eval.labelling.labels import Label
@@ -182,9 +184,17 @@ def kappa(pairs: Sequence[tuple[str, str]]) -> float:
     return (agreed - chance) / (1 - chance) if chance < 1 else 1.0
 
 
-def measure(folder: RunFolder, scoring: Scoring) -> dict[str, dict[Key, str]]:
+def marked(data: RunData, marks: Path | None) -> RunData:
+    """The run with the side facts that its questions have by now: it may be older than the marks."""
+    if marks is None:
+        return data
+    side = {case.id: case.side_facts for case in load_cases(marks)}
+    return replace(data, cases=tuple(replace(case, side_facts=side.get(case.id, ())) for case in data.cases))
+
+
+def measure(folder: RunFolder, scoring: Scoring, marks: Path | None = None) -> dict[str, dict[Key, str]]:
     """Every judge's label of every turn that both readers have read."""
-    data = folder.read()
+    data = marked(folder.read(), marks)
     readers = {file.stem: readings(file) for file in sorted(folder.path.glob("reader-*.jsonl"))}
     keys = set.intersection(*(set(rows) for rows in readers.values())) if len(readers) > 1 else set()
     if not keys:
@@ -264,6 +274,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sets", nargs="*", metavar="SET", help="folders of bench/organic (all)")
     parser.add_argument("--sheet", type=Path, metavar="RUN", help="print the failed turns of a run")
+    parser.add_argument(
+        "--marks", type=Path, metavar="QUESTIONS", help="take side facts from these questions"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "results/eval_agreement.json")
     args = parser.parse_args(argv)
     scoring = build_scoring(schema=EvalSettings().task_schema)
@@ -276,11 +289,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"left out, as nobody has read them: {', '.join(unread)}\n", file=sys.stderr)
     if not folders:
         raise SystemExit(f"{ORGANIC}: no run there that was read")
-    sets: dict[str, Judges] = {folder.path.name: measure(folder, scoring) for folder in folders}
+    sets: dict[str, Judges] = {folder.path.name: measure(folder, scoring, args.marks) for folder in folders}
     report = {name: _shown(name, judges) for name, judges in {**sets, IN_ALL: pooled(sets)}.items()}
     print(f"aim: the labeller agrees with people on {AIM:.0%} of at least 100")
     result = {"machine": machine, "criteria": criteria_of(scoring), **report.pop(IN_ALL), "sets": report}
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if args.marks is None:
+        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
