@@ -7,7 +7,10 @@ Per source of the labelled data: AUROC (grounded against ungrounded; `generic` a
 ungrounded answers, at the check's own threshold and at the best one. An answer's score is that of its worst sentence.
 dev.jsonl was never trained on; HaluEval is judged on the half of its contexts that was not, either. Then the demo's
 right answers beside their gold articles: how many are refused, and how many of them with one seeded fault; the
-questions of the dev split were never trained on. Last, milliseconds for the answers over five passages on one thread.
+questions of the dev split were never trained on. Negations apart, both sides of them: right sentences called contrary, and
+sentences with one negation put in or taken out, every way that the wording allows, beside five passages as in a prompt and
+beside the labelled contexts. How far the model's probability can be taken at its word: calibration error on dev.jsonl. Last,
+milliseconds for the answers over five passages on one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +36,15 @@ from serving.entailment import OnnxEntailment
 from serving.evidence_windows import evidence_windows
 from serving.grounding import THRESHOLD, Entailment, check_sentence, word_signs
 from serving.prompting import Passage
-from serving.seeded_faults import Fault, add_claim, flip_negation, swap_name, swap_opposite, swap_value
+from serving.seeded_faults import (
+    Fault,
+    add_claim,
+    flip_negation,
+    negation_flips,
+    swap_name,
+    swap_opposite,
+    swap_value,
+)
 from serving.sentences import content_stems, sentences
 from serving.settings import PACKAGED_ENTAILMENT
 from serving.wording import load_wording
@@ -87,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims = list(demo_claims(args.demo))
     result["latency"] = latency(claims, models)
     result["demo"] = demo(claims, models)
+    result["negations"] = negations(claims, _read(args.data / "dev.jsonl"), models)
     result["labelled"] = labelled(args.data, checks)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -131,6 +143,11 @@ def _compare(rows: Sequence[dict[str, Any]], checks: Mapping[str, Check]) -> dic
             "ms": round(each_ms, 2),
         }
     draws = list(_draws([row["contexts"][0] for row in rows], grounded))
+    errors = [_calibration_error(scores[WITH_MODEL][draw], grounded[draw]) for draw in draws]
+    table[WITH_MODEL]["calibration_error"] = round(_calibration_error(scores[WITH_MODEL], grounded), 3)
+    table[WITH_MODEL]["calibration_error_95"] = _spread(errors)
+    table[WITH_MODEL]["mean_probability"] = round(float(scores[WITH_MODEL].mean()), 3)
+    table[WITH_MODEL]["share_grounded"] = round(float(grounded.mean()), 3)
     for name in checks:
         table[name]["auroc_95"] = _spread([_auroc(scores[name][draw], grounded[draw]) for draw in draws])
         table[name]["f1_95"] = _spread(
@@ -192,6 +209,17 @@ def _f1(scores: Any, grounded: Any, threshold: float) -> float:
     called = scores < threshold
     hit = int((called & ~grounded).sum())
     return 2 * hit / (int(called.sum()) + int((~grounded).sum())) if hit else 0.0
+
+
+def _calibration_error(probabilities: Any, grounded: Any) -> float:
+    """Mean distance between what is said and what is so, in ten bins of the probability."""
+    bins = np.minimum(9, (probabilities * 10).astype(int))
+    return float(
+        sum(
+            (bins == one).mean() * abs(probabilities[bins == one].mean() - grounded[bins == one].mean())
+            for one in set(bins.tolist())
+        )
+    )
 
 
 def _draws(contexts: Sequence[str], grounded: Any) -> Iterator[Any]:
@@ -277,6 +305,63 @@ def _refused(cases: Sequence[tuple[Claim, str]], model: Entailment | None) -> di
         "share": round(refused / len(cases), 3),
         "95": [round(spread.low, 3), round(spread.high, 3)],
     }
+
+
+# ---- negations -----------------------------------------------------------------------------------
+
+
+def negations(
+    claims: Sequence[Claim], rows: Sequence[dict[str, Any]], models: Mapping[str, Entailment | None]
+) -> dict[str, Any]:
+    """Shares of right sentences and of sentences with one flipped negation that are called contrary, and refused."""
+    told: dict[str, list[tuple[str, str, Sequence[Passage]]]] = {}
+    for number, claim in enumerate(claims):
+        told.setdefault(f"demo {claim.split}", []).append(
+            (claim.text, claim.question, _five(claim, mark=str(number)))
+        )
+    for row in rows:
+        if row["label"] == "grounded" and row["source"].startswith("BEGIN"):
+            passages = _passages(row["contexts"])
+            for span in sentences(row["answer"]):
+                told.setdefault(row["source"], []).append(
+                    (row["answer"][span.start : span.end], "", passages)
+                )
+    table: dict[str, Any] = {}
+    for source, cases in sorted(told.items()):
+        flipped = [
+            (fault.text, question, passages)
+            for text, question, passages in cases
+            for fault in negation_flips(text)
+        ]
+        table[source] = {
+            kind: {
+                "n": len(sides),
+                "contrary": _shown([bool(_contrary(*side)) for side in sides]),
+                **{
+                    name: _shown([not _supported(model, *side) for side in sides])
+                    # Articles that the model was trained with, and faults in these very sentences.
+                    for name, model in models.items()
+                    if source != "demo train" or model is None
+                },
+            }
+            for kind, sides in (("right", cases), ("flipped", flipped))
+        }
+        for kind, figures in table[source].items():
+            print(f"negations {source:10} {kind:8} {json.dumps(figures)}")
+    return table
+
+
+def _contrary(text: str, question: str, passages: Sequence[Passage]) -> bool:
+    return word_signs(text, passages, question=question).contrary is not None
+
+
+def _supported(model: Entailment | None, text: str, question: str, passages: Sequence[Passage]) -> bool:
+    return check_sentence(text, passages, question=question, entailment=model).supported
+
+
+def _shown(found: Sequence[bool]) -> dict[str, Any]:
+    spread = wilson(sum(found), len(found))
+    return {"k": sum(found), "95": [round(spread.low, 3), round(spread.high, 3)]}
 
 
 # ---- time ----------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ def contrary(sentence: str) -> str | None:
         ("People can open your copies without your key.", "open"),
         ("Add the app with + if it is in the list.", "list"),
         ("Single sign-on comes with Home too.", "Home"),
+        ("A yearly renewal is never credited in full within 30 days.", "credited"),  # refunded, it says
     ],
 )
 def test_a_negation_on_one_side_is_a_contrary(sentence: str, word: str) -> None:
