@@ -136,11 +136,16 @@ def write(
     found: Sequence[Played], out: Path, *, machine: Mapping[str, Any], spent: Mapping[str, int]
 ) -> None:
     """The result, in which cases that were not played keep what they had, and the figures of the page."""
-    known = json.loads(out.read_text(encoding="utf-8"))["cases"] if out.exists() else {}
-    cases = {**known, **json_of(found)}
-    ordered = {case.name: cases[case.name] for case in ALL if case.name in cases}
+    known = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"sessions": [], "cases": {}}
+    cases = {**known["cases"], **json_of(found)}
     played = [each.name for each in found]
-    result = {"machine": machine, "played": played, **spent, "cases": ordered}
+    session = {"played": played, "at": machine["at"], "git": machine["git"], **spent}
+    result = {
+        "machine": machine,
+        # A session of which nothing is left says nothing of these figures.
+        "sessions": [*(each for each in known["sessions"] if {*each["played"]} - {*played}), session],
+        "cases": {case.name: cases[case.name] for case in ALL if case.name in cases},
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if out == OUT:

@@ -14,6 +14,7 @@ from typing import Any
 from eval.cli import main
 from eval.settings import EvalSettings
 
+_ROOT = Path(__file__).parents[2]
 #: Done, or done with too little evidence; everything else is a mistake of ours.
 _DONE, _THIN = 0, 4
 
@@ -62,7 +63,7 @@ class Commands:
 
     async def _call(self, *words: str) -> Said:
         program = " ".join(["twinrail", *([] if words[0] == "advise" else ["eval"]), *words])
-        self.typed.append(program.replace(f"{self.folder}/", ""))
+        self.typed.append(program.replace(f"{self.folder}/", "").replace(f"{_ROOT}/", ""))
         out, err = io.StringIO(), io.StringIO()
 
         def called() -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.advice.deciding import Verdict
+
 PAGE = Path(__file__).parents[2] / "docs" / "no-illusion.md"
 _BEGIN, _END = "<!-- figures: python -m bench.no_illusion -->\n", "<!-- end of figures -->\n"
 _SAYS = {
@@ -14,6 +16,8 @@ _SAYS = {
     "right": "advised fix",
     "versus": "advised against obvious",
 }
+#: Of a case without a verdict nothing is advised.
+_TRIED = {"wrong": "tried", "right": "tried", "versus": "the second against the first"}
 
 
 def figures(result: Mapping[str, Any]) -> str:
@@ -49,10 +53,11 @@ def _measured(cases: Mapping[str, Any]) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- |"
     for name, case in cases.items():
         every = [*case["tried"], *([case["right_over_wrong"]] if case["right_over_wrong"] else [])]
+        says = _TRIED if case["verdict"] == Verdict.NOT_ENOUGH else _SAYS
         for tried in every:
             before, after = (f"{k} of {n}" for k, n in (tried["before"], tried["after"]))
             yield (
-                f"| {name} | {_SAYS[tried['role']]}: {tried['title']} | {before} | {after} | {_points(tried)} | "
+                f"| {name} | {says[tried['role']]}: {tried['title']} | {before} | {after} | {_points(tried)} | "
                 f"{_shown(case, tried)} |"
             )
 
