@@ -88,7 +88,8 @@ class Plan:
         return {"index versions": ", ".join(await self._candidates(state)) or "none beside the stable one"}
 
     async def _team_inputs(self, state: PilotState) -> dict[str, str]:
-        return {"team": digest_of_path(self._team_file())}
+        # With what the searches of the prompt found, which the file names by their folders.
+        return {"team": digest_of(read_team(self._team_file()).model_dump(mode="json"))}
 
     async def _candidates(self, state: PilotState) -> list[str]:
         async with self.connect() as client:

@@ -45,6 +45,8 @@ class FakeGateway:
     answers: dict[str, Callable[[str], CannedAnswer]]
     #: How a pinned prompt makes a model answer a question, by its name; None: as without one.
     prompted: Callable[[str, str], CannedAnswer] | None = None
+    #: Index versions that are ready.
+    indexes: tuple[str, ...] = (KNOWLEDGE,)
     #: Replies to give before the real ones: a status and headers each.
     faults: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)
     #: Drops every connection, as a process that is going down does.
@@ -135,7 +137,7 @@ class FakeGateway:
 
     async def _versions(self, request: web.Request) -> web.Response:
         rail = request.match_info["rail"]
-        ids = [KNOWLEDGE] if rail == "knowledge" else [BASE, TUNED]
+        ids = list(self.indexes) if rail == "knowledge" else [BASE, TUNED]
         state = "ready" if rail == "knowledge" else "releasable"
         details = {} if rail == "knowledge" else {"prompt": "fake", "prompt_sha256": PROMPT_SHA256}
         rows = [{"id": each, "name": each, "state": state, "details": details} for each in ids]

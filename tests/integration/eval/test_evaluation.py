@@ -18,7 +18,15 @@ import pytest
 
 from eval.cli import main
 from eval.settings import EvalSettings
-from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, STAFF_KEY, TUNED, CannedAnswer, FakeGateway
+from tests.fakes.gateway_server import (
+    BASE,
+    CUSTOMER_KEY,
+    KNOWLEDGE,
+    STAFF_KEY,
+    TUNED,
+    CannedAnswer,
+    FakeGateway,
+)
 from tests.fakes.gateway_thread import Served
 
 RIGHT = "Sync Plus is $9 a month."
@@ -92,6 +100,27 @@ def settings(served: Served, tmp_path: Path, **changes: Any) -> EvalSettings:
 def run(served: Served, tmp_path: Path, questions: Path, *options: str, **changes: Any) -> int:
     chosen = settings(served, tmp_path, **changes)
     return main(["run", "--questions", str(questions), *options], settings=chosen)
+
+
+def test_an_improved_index_is_found_or_missed_in_words(
+    served: Served, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = ("--arms", "rag_base,rag_improved")
+    assert run(served, tmp_path, questions, *arms, "--run", str(tmp_path / "none")) == 2
+    assert "arm rag_improved: no index version beside the stable one" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+    served.gateway.indexes = (KNOWLEDGE, "k-smaller-00000002")
+    assert run(served, tmp_path, questions, *arms, "--run", str(tmp_path / "run")) == 0
+    improved = json.loads((tmp_path / "run" / "run.json").read_text())["arms"][1]
+    assert (improved["stated"], improved["pin"]["knowledge"]) == ("rag_plus", "k-smaller-00000002@3")
+    assert improved["pin"]["model"] == BASE
+
+    served.gateway.indexes = (KNOWLEDGE, "k-smaller-00000002", "k-larger-00000003")
+    assert run(served, tmp_path, questions, *arms, "--run", str(tmp_path / "several")) == 2
+    assert "k-larger-00000003, k-smaller-00000002" in capsys.readouterr().err
+    named = "rag_improved=knowledge:k-larger-00000003@3,model:fallback"
+    assert run(served, tmp_path, questions, "--arm", named, "--run", str(tmp_path / "named")) == 0
 
 
 def test_policy_and_what_each_layer_takes_and_costs(

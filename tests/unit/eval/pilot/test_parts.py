@@ -65,6 +65,7 @@ def measured(seen: dict[tuple[str, str], Observation] | None = None, **arms: lis
             arms=(),
             comparisons=(),
             flips=Flips(repeats=1, rates={}),
+            costing=(),
             thin=(),
             outcomes={},
         ),
