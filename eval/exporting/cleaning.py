@@ -50,6 +50,7 @@ class Cleaner:
             seen=replace(
                 seen,
                 answer=self.text(seen.answer),
+                draft=replace(seen.draft, text=self.text(seen.draft.text)) if seen.draft else None,
                 fields={
                     name: self.text(value) if isinstance(value, str) else value
                     for name, value in seen.fields.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.exporting.reviewed_turns import ReviewedTurn
-from eval.exporting.wanted import supporting, unsupported, wanted_answer
+from eval.exporting.wanted import supporting, unsupported, wanted_answer, written
 from eval.reviewed import expected_status
 from eval.scorers import Scoring
 
@@ -49,8 +49,8 @@ def example_of(reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
         },
         # Sentences of the wanted answer that the passages do not hold: such an example teaches inventing.
         "unsupported": [] if wanted is None else list(unsupported(wanted.text, reviewed, scoring)),
-        # What was served in its place, where something is wrong with it.
-        "rejected": None if wanted is not None and not wanted.corrected else seen.answer,
+        # What the model wrote in its place, where something is wrong with it.
+        "rejected": None if wanted is not None and not wanted.corrected else written(reviewed, scoring),
         "status": seen.status,
         "expected_status": expected_status(seen, review),
         "task_type": str(seen.fields.get("intent") or ""),

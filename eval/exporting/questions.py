@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from eval.exporting.examples import example_id
 from eval.exporting.reviewed_turns import ReviewedTurn
-from eval.exporting.wanted import supporting, wanted_answer
+from eval.exporting.wanted import supporting, wanted_answer, written
 from eval.labelling.labels import Label
 from eval.reviewed import expected_status
 from eval.scorers import Scoring
@@ -72,7 +72,7 @@ def _question(reviewed: ReviewedTurn, scoring: Scoring, *, status: Status | None
             right = {value.key for text in (wanted.text, turn.question) for value in values_in(text)}
             facts["stale_values"] = tuple(
                 dict.fromkeys(
-                    value.text for value in values_in(reviewed.seen.answer) if value.key not in right
+                    value.text for value in values_in(written(reviewed, scoring)) if value.key not in right
                 )
             )
     cause = ".".join(filter(None, (review.label or "", review.sub)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from eval.exporting.reviewed_turns import ReviewedTurn
 from eval.labelling.policy import each_sentence
 from eval.observations import Evidence
-from eval.scorers import Scoring
+from eval.scorers import Scoring, draft_answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +20,22 @@ class Wanted:
 
 
 def wanted_answer(reviewed: ReviewedTurn) -> Wanted | None:
-    """The corrected answer, else the served one if nothing is wrong with it; None: nobody has said."""
+    """The corrected answer, else the served one if nothing is wrong with it; None: nobody has said. That
+    something went wrong, which the deployment says in its own words, is what no model should learn to say."""
     if reviewed.review.corrected_answer:
         return Wanted(text=reviewed.review.corrected_answer.strip(), corrected=True)
-    if reviewed.review.label is None and reviewed.seen.answer.strip():
-        return Wanted(text=reviewed.seen.answer, corrected=False)
+    seen = reviewed.seen
+    if reviewed.review.label is None and seen.status != "fallback" and seen.answer.strip():
+        return Wanted(text=seen.answer, corrected=False)
     return None
+
+
+def written(reviewed: ReviewedTurn, scoring: Scoring) -> str:
+    """What the model wrote: the served answer, or the draft that was kept back."""
+    seen = reviewed.seen
+    if seen.status != "fallback" or seen.draft is None:
+        return seen.answer
+    return draft_answer(seen.draft.text, scoring.schema) or seen.draft.text
 
 
 def supporting(text: str, reviewed: ReviewedTurn, scoring: Scoring) -> tuple[Evidence, ...]:

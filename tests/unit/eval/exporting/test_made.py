@@ -39,6 +39,7 @@ def passage(n: int, document_id: str, text: str) -> dict[str, Any]:
 def reviewed(
     *,
     conversation_id: str = "c-1",
+    draft: str = "{}",
     answer: str = "Sync Plus costs $9 a month.",
     status: str = "answered",
     question: str = QUESTION,
@@ -57,7 +58,7 @@ def reviewed(
         "used": {
             "hits": [{"document_id": "refunds"}, {"document_id": "plus"}],
             "passages": [passage(1, "refunds", OTHER), passage(2, "plus", TEXT)],
-            "drafts": [{"model": "m-a-00000001", "text": "{}", "failure": None, "attempt": "first"}],
+            "drafts": [{"model": "m-a-00000001", "text": draft, "failure": None, "attempt": "first"}],
         },
         "answer": {
             "id": ID,
@@ -190,6 +191,20 @@ def test_without_a_right_answer_it_is_a_negative() -> None:
     example = example_of(reviewed(label="hallucination"), SCORING)
     assert (example["kind"], example["answer"]) == ("negative", None)
     assert example["rejected"] == "Sync Plus costs $9 a month."
+
+
+def test_a_draft_that_was_kept_back_is_what_the_model_must_not_write() -> None:
+    kept_back = {"answer": "Something went wrong.", "status": "fallback"}
+    draft = '{"answer": "Sync Plus costs $7, ann@example.org.", "citations": []}'
+    wrong = reviewed(
+        **kept_back, draft=draft, label="hallucination", corrected_answer="Sync Plus costs $9 a month."
+    )
+    clean = Cleaner(Redactor()).turn(wrong)
+    assert example_of(clean, SCORING)["rejected"] == "Sync Plus costs $7, [email]."
+    assert regression_test(clean, SCORING).stale_values == ("$7",)
+    unreadable = reviewed(**kept_back, draft="Sync Plus costs", label="bad_format")
+    assert example_of(unreadable, SCORING)["rejected"] == "Sync Plus costs"
+    assert example_of(reviewed(**kept_back), SCORING)["kind"] == "negative", "nobody learns to say so"
 
 
 def test_personal_data_is_taken_out_of_all_that_people_wrote() -> None:
