@@ -45,8 +45,18 @@ _HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"
 ALL = (*CASES, RECORDED)
 
 
+def playable(cases: Sequence[IllusionCase], corpus: Path = CORPUS) -> list[IllusionCase]:
+    """The cases whose data is there; of the others it is said that they are left out."""
+    if corpus.exists():
+        return list(cases)
+    for case in cases:
+        if case.ground is Ground.BANK:
+            print(f"{case.name}: left out, {corpus} is not there", file=sys.stderr)
+    return [case for case in cases if case.ground is not Ground.BANK]
+
+
 async def play_all(cases: Sequence[IllusionCase], server: EmbeddedPostgres, folder: Path) -> list[Played]:
-    """One stack for each help centre; a case whose data is absent is said and left out."""
+    """One stack for each help centre."""
     found: list[Played] = []
     minilm = ROOT / ".twinrail" / "models" / "minilm"
     prepare_minilm(minilm)
@@ -59,9 +69,6 @@ async def play_all(cases: Sequence[IllusionCase], server: EmbeddedPostgres, fold
         place.mkdir()
         if ground is Ground.RECORDED:
             found.append(_said(await play_recorded(place)))
-            continue
-        if ground is Ground.BANK and not CORPUS.exists():
-            print(f"no illusion: {ground}: {CORPUS} is not there; left out", file=sys.stderr)
             continue
         url = provision(server.admin_url, database=f"illusion_{ground}", password=secrets.token_hex(16))
         await migrate(url)
@@ -139,11 +146,16 @@ def write(
     known = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"sessions": [], "cases": {}}
     cases = {**known["cases"], **json_of(found)}
     played = [each.name for each in found]
-    session = {"played": played, "at": machine["at"], "git": machine["git"], **spent}
+    sessions = [{"played": played, "at": machine["at"], "git": machine["git"], **spent}]
+    seen = {*played}
+    for session in reversed(known["sessions"]):
+        # One of which nothing is left says nothing of these figures.
+        if {*session["played"]} - seen:
+            sessions.insert(0, session)
+            seen |= {*session["played"]}
     result = {
         "machine": machine,
-        # A session of which nothing is left says nothing of these figures.
-        "sessions": [*(each for each in known["sessions"] if {*each["played"]} - {*played}), session],
+        "sessions": sessions,
         "cases": {case.name: cases[case.name] for case in ALL if case.name in cases},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print("\n".join(f"{case.name:12} {case.title}" for case in ALL))
         return 0
-    cases = [case for case in ALL if not args.case or case.name in args.case]
+    cases = playable([case for case in ALL if not args.case or case.name in args.case])
+    if not cases:
+        return 0
     machine = describe_machine()
     began, worked = time.monotonic(), time.process_time()
     found = measure(cases, args.keep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from bench.illusion.page import PAGE, figures, with_figures
 from bench.illusion.playing import Played, Tried
 from bench.illusion.stage import INDEXES
 from bench.illusion.stand_ins import MODELS
-from bench.no_illusion import ALL, OUT, failures_of, json_of, main, text_of
+from bench.no_illusion import ALL, OUT, failures_of, json_of, main, playable, text_of, write
 from serving.tone import check_tone
 from serving.wording import load_wording
 from tests.fakes.responder import AnswerKey, Responder
@@ -132,6 +133,16 @@ def test_the_bank_has_one_right_answer_to_each_question() -> None:
     assert all(each.question.gold for each in questions)
 
 
+def test_a_case_without_its_data_is_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = playable(ALL, corpus=tmp_path / "corpus.jsonl")
+    assert {case.name for case in ALL} - {case.name for case in kept} == {"bank"}
+    assert capsys.readouterr().err.startswith("bank: left out, ")
+    (tmp_path / "corpus.jsonl").touch()
+    assert playable(ALL, corpus=tmp_path / "corpus.jsonl") == list(ALL)
+
+
 # ---- figures -------------------------------------------------------------------------------------
 
 
@@ -159,6 +170,19 @@ def test_the_figures_are_those_of_the_result() -> None:
     assert with_figures(with_figures(page, result), json.loads(OUT.read_text(encoding="utf-8"))) == page
     with pytest.raises(ValueError, match="marks around the figures"):
         with_figures("no marks", result)
+
+
+def test_a_result_keeps_what_was_not_played(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "no_illusion.json"
+    other = replace(PLAYED, name="tuning")
+    for found, at in (([PLAYED, other], "first"), ([PLAYED], "second"), ([other], "third")):
+        write(found, out, machine={"at": at, "git": "abc"}, spent={"seconds": 1, "cpu_seconds": 1})
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert [session["at"] for session in result["sessions"]] == ["second", "third"]
+    write([PLAYED, other], out, machine={"at": "fourth", "git": "abc"}, spent={})
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert [session["at"] for session in result["sessions"]] == ["fourth"]
+    assert list(result["cases"]) == ["retrieval", "tuning"]
 
 
 def test_the_page_tells_of_every_case_of_the_result() -> None:
