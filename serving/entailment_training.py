@@ -80,6 +80,11 @@ def arguments() -> argparse.ArgumentParser:
     # Run
     parser.add_argument("--max-steps", type=int, default=None, help="stop early, after so many steps")
     parser.add_argument("--dry-run", action="store_true", help="read the rows, count them and stop")
+    parser.add_argument(
+        "--recalibrate",
+        action="store_true",
+        help="train nothing: the model in --out, believed and thresholded as the rules of today ask for",
+    )
     return parser
 
 
@@ -87,7 +92,10 @@ def main(argv: Sequence[str] | None = None, *, say: Callable[[str], None] = to_s
     """Exit code 0 done, 2 unusable files or settings. `say` takes the lines of progress."""
     args = arguments().parse_args(argv)
     try:
-        train(args, say)
+        if args.recalibrate:
+            recalibrate(args, say)
+        else:
+            train(args, say)
     except (EntailmentError, ExampleError) as exc:
         say(f"error: {exc}")
         return 2
@@ -167,9 +175,7 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         "weights_sha256": digest_of_weights(model),
     }
     export(model.eval(), shape, args.out, {"weights": dict(_EQUAL), "threshold": 0.5, "made": made})
-    exported = OnnxEntailment(args.out, deadline_s=math.inf)
-    calibration = calibrate(held, lambda row: exported.logit(row.claim, [passage_of(row)]) or 0.0)
-    manifest = restate(args.out, {"weights": calibration.weights, "threshold": calibration.threshold})
+    manifest, figures = settle(args, held)
     record = {
         "model_sha256": manifest["sha256"]["model.onnx"],
         **made,
@@ -181,16 +187,41 @@ def train(args: argparse.Namespace, say: Callable[[str], None]) -> None:
         "steps": steps,
         "seconds": round(seconds, 1),
         "losses": losses,
-        "held": calibration.figures,
+        "held": figures,
     }
     (args.out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    say(f"held folds: {json.dumps(calibration.figures)}")
+    say(f"held folds: {json.dumps(figures)}")
     say(f"model {manifest['sha256']['model.onnx'][:8]} in {args.out}, {seconds:.0f} s")
+
+
+def settle(args: argparse.Namespace, held: Sequence[Row]) -> tuple[dict[str, Any], dict[str, object]]:
+    """Weights and threshold of the model in the folder, from the held rows: manifest and figures."""
+    exported = OnnxEntailment(args.out, deadline_s=math.inf)
+    calibration = calibrate(held, lambda row: exported.logit(row.claim, [passage_of(row)]) or 0.0)
+    manifest = restate(args.out, {"weights": calibration.weights, "threshold": calibration.threshold})
+    return manifest, calibration.figures
+
+
+def recalibrate(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """What a whole training would come to today, without the training: the rules do not reach the weights."""
+    path = args.out / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = str(record["rows_sha256"])
+    except (OSError, ValueError, KeyError) as exc:
+        raise EntailmentError(f"--out {args.out}: no {RECORD} of a training there; train first") from exc
+    if digest_of(args.rows) != known:
+        raise EntailmentError(f"--rows: not the rows of the model in {args.out}; give those, or train anew")
+    rows = [row for path in args.rows for row in read_rows(path)]
+    manifest, record["held"] = settle(args, chosen(rows, args))
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    say(f"held folds: {json.dumps(record['held'])}")
+    say(f"threshold {manifest['threshold']} in {args.out}")
 
 
 def recipe(args: argparse.Namespace) -> dict[str, object]:
     """What decides the outcome, without paths and without what only decides the pace."""
-    pace = ("rows", "out", "dry_run")
+    pace = ("rows", "out", "dry_run", "recalibrate")
     return {key: value for key, value in sorted(vars(args).items()) if key not in pace}
 
 

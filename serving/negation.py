@@ -39,7 +39,8 @@ _SUPPOSED = 0.7
 _BARE = 3
 
 _NEGATION = re.compile(
-    r"\b(?:no(?! (?:more|less|fewer|later|earlier|longer) than\b| matter\b| problem\b| other\b|\s*[.,;:!?|)]|\s*$)"
+    r"\b(?:no(?! (?:more|less|fewer|later|earlier|longer) than\b| (?:matter|problem|other)\b"
+    r"|\s*[.,;:!?|)]|\s*$)"
     r"|(?<!\bor )(?<!\bif )not(?! only\b| until\b)"
     r"|never|cannot|none|nothing|nobody|nowhere|without|neither|nor|unable|impossible)\b"
     r"|n['\u2019]t\b",

@@ -83,6 +83,26 @@ def test_the_same_rows_and_knobs_make_the_same_model(model: Path, rows: Path, tm
     assert other["weights_sha256"] != made["weights_sha256"]
 
 
+def test_calibrating_again_comes_to_the_same(model: Path, rows: Path, tmp_path: Path) -> None:
+    for file in model.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    moved = {**manifest_of(tmp_path), "threshold": 0.9}
+    (tmp_path / "manifest.json").write_text(json.dumps(moved), encoding="utf-8")
+    assert main(["--rows", str(rows), "--out", str(tmp_path), "--recalibrate"], say=lambda line: None) == 0
+    assert manifest_of(tmp_path) == manifest_of(model)
+    assert (tmp_path / RECORD).read_bytes() == (model / RECORD).read_bytes()
+
+
+def test_other_rows_calibrate_nothing(model: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    other = tmp_path / "other.jsonl"
+    other.write_text("", encoding="utf-8")
+    assert main(["--rows", str(other), "--out", str(model), "--recalibrate"], say=said.append) == 2
+    assert "not the rows of the model" in said[-1]
+    assert main(["--rows", str(other), "--out", str(tmp_path), "--recalibrate"], say=said.append) == 2
+    assert "train first" in said[-1]
+
+
 def manifest_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return found
