@@ -12,6 +12,11 @@ from eval.cases import Case, CaseSet
 from eval.client import GatewayClient
 from eval.comparing import Query, pin_sides, search_both
 from eval.differences import compare_versions
+from eval.labelling.asking import add_documents, add_reruns
+from eval.labelling.corpus import CorpusFile
+from eval.labelling.counterfactuals import RerunFile, Reruns
+from eval.labelling.labels import LabelRecord
+from eval.labelling.records import label_run
 from eval.metrics import METRICS
 from eval.record import RunFolder
 from eval.run import Progress, measure, plan
@@ -21,6 +26,7 @@ from eval.summary import summarise
 from eval.versions import recorded_questions
 from gateway.settings import GatewaySettings
 from retrieval.building import build
+from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from serving.versions import SCHEMAS
 from tests.fakes.embedding import WordEmbedder
@@ -153,3 +159,51 @@ async def test_two_index_versions_on_the_real_gateway(gateway: Gateway) -> None:
     assert found.agreement.confidence is not None
     assert found.first.median_ms
     assert found.first.abstained is not None
+
+
+async def test_a_fact_that_was_taken_out_is_asked_for_as_of_when_it_was_there(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Labelled on the real gateway: the same model is right as of the snapshot before."""
+    settings = GatewaySettings(port=0, spool_dir=tmp_path / "spool", deadline_s=10.0)
+    async with started(database_url, tmp_path, settings) as gateway:
+        for model in (gateway.stable, gateway.fallback):
+            gateway.vllm.program(model, answer=RIGHT)
+        corpus = tmp_path / "corpus.jsonl"
+        corpus.write_text(corpus.read_text().replace("costs $9 a month or $90 a year", "is a paid plan"))
+        store, embedder = KnowledgeStore(gateway.chunks), WordEmbedder(dims=256)
+        await ingest(store, embedder, corpus, tenant="acme", source_name="help")
+        client = GatewayClient(
+            gateway.session, url=gateway.url, keys={"customer": gateway.keys.evaluation}, attempts=3
+        )
+        pointers = await client.pointers()
+        tuned = [arm for arm in DEFAULT_ARMS if arm.name == "rag_tuned"]
+        cases = CaseSet.of("one question", [case for case in CASES.cases if case.id == "price"])
+        record = plan(
+            run_id="taken-out",
+            gateway_url=gateway.url,
+            cases=cases,
+            selection={},
+            requested=tuned,
+            arms=resolve_arms(tuned, pointers),
+            stable_knowledge=pointers["knowledge"]["stable"],
+        )
+        folder = RunFolder(tmp_path / "run")
+        folder.create(record, cases)
+        data = await measure(folder, client, concurrency=1, out=io.StringIO())
+        scoring = build_scoring(schema=SCHEMAS / "support_answer.json")
+        await add_documents(folder, data, scoring, client, at_once=1)
+        await add_reruns(folder, data, scoring, client, at_once=1, out=io.StringIO())
+
+    def labelled() -> LabelRecord:
+        reruns = Reruns.of(data, RerunFile(folder.path).read())
+        (row,) = label_run(data, scoring, CorpusFile(folder.path).read(), reruns, at="")
+        return row
+
+    found = labelled()
+    assert found.primary is not None
+    assert (found.primary.label, found.primary.sub) == ("missing_knowledge", "removed")
+    as_of = found.check("right_as_of")
+    assert as_of is not None
+    assert (as_of.value, as_of.detail) == (True, "right in rag_tuned+as_of@1")
+    assert labelled() == found
