@@ -79,6 +79,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     """Judge a run, or measure the judge."""
+    if options.concurrency is not None and options.concurrency < 1:
+        raise RunError("--concurrency: must be 1 or more")
     judge = load_judge(options.judge, url=settings.judge_url, model=settings.judge_model)
     if options.what == _CALIBRATE:
         return await _calibrate(judge, options, settings)

@@ -12,6 +12,8 @@ import pytest
 
 from eval.cli import main
 from eval.judging.judged import JudgedArm, JudgedRun, read_judged
+from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
+from eval.labelling.records import LabelFile
 from eval.settings import EvalSettings
 from tests.fakes.gateway_server import CUSTOMER_KEY, CannedAnswer, FakeGateway
 from tests.fakes.gateway_thread import Served, ServedApp
@@ -371,6 +373,53 @@ def test_what_people_said_of_a_run_calibrates_too(settings: EvalSettings, tmp_pa
     assert main([*arguments, "--labels", str(readings)], settings=settings) == 0
     assert judge(settings, tmp_path) == 0
     assert judged(tmp_path).calibration is not None
+
+
+def test_reviews_of_a_run_calibrate_without_a_file(settings: EvalSettings, tmp_path: Path) -> None:
+    small_run(tmp_path / "run", {"rag": answers(60, right=30)})
+    made_up = Finding(label=Label.HALLUCINATION, sub="wrong_fact", rule="6", evidence=())
+    tone = Finding(label=Label.WRONG_TONE, sub="", rule="8a", evidence=())
+
+    def reviewed(i: int) -> LabelRecord:
+        # The rude ones of the right answers say nothing of support, and are left out.
+        found = made_up if i >= 30 else tone if i < 5 else None
+        return LabelRecord(
+            run="run",
+            turn_id=f"turn-rag-{i}",
+            case_id=f"q{i:03d}",
+            arm="rag",
+            cluster="",
+            task_type="",
+            outcome=Outcome.FAILED if found else Outcome.PASSED,
+            primary=found,
+            criteria="c1-00000000",
+            source="human",
+            reviewer="ann",
+        )
+
+    LabelFile(tmp_path / "run").write(reviewed(i) for i in range(60))
+    arguments = ["judge", "calibrate", "--judge", str(judge_file(tmp_path)), "--run", str(tmp_path / "run")]
+    assert main(arguments, settings=settings) == 0
+    kept = json.loads((tmp_path / "judge.calibration.json").read_text())
+    (calibration,) = kept.values()
+    assert (calibration["good"], calibration["good_said_good"]) == (25, 25)
+    assert (calibration["bad"], calibration["bad_said_bad"]) == (30, 30)
+    assert calibration["labels"] == "reviews of run run"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--labels", "x.jsonl"], "belong to `twinrail eval judge calibrate`"),
+        (["--concurrency", "0"], "must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(
+    settings: EvalSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    small_run(tmp_path / "run", {"rag": answers(3, right=2)})
+    assert judge(settings, tmp_path, *more) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_verdicts_are_put_beside_the_turns(
