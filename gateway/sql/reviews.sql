@@ -20,10 +20,11 @@ SELECT state, coalesce(ending, '') AS ending, count(*) AS reviews,
     count(*) FILTER (WHERE same_label IS NOT NULL) AS read_twice,
     count(*) FILTER (WHERE same_label) AS same_label,
     count(*) FILTER (WHERE same_ending) AS same_ending,
-    count(*) FILTER (WHERE state = 'closed' AND is_labelled) AS proposed,
-    count(*) FILTER (WHERE state = 'closed' AND is_labelled AND label IS NOT DISTINCT FROM proposed_label) AS accepted
-FROM gateway.review_row
-WHERE (%(sees_all)s OR key_id = %(key_id)s OR principals <@ to_jsonb(%(principals)s::text[]))
+    count(*) FILTER (WHERE state = 'closed' AND criteria IS NOT NULL) AS proposed,
+    count(*) FILTER (WHERE state = 'closed' AND criteria IS NOT NULL AND label IS NOT DISTINCT FROM proposed_label) AS accepted
+FROM gateway.review
+WHERE key_id IS NOT NULL
+    AND (%(sees_all)s OR key_id = %(key_id)s OR principals <@ to_jsonb(%(principals)s::text[]))
     AND (%(reason)s::text IS NULL OR %(reason)s = ANY (reasons))
     AND (%(label)s::text IS NULL OR CASE WHEN state = 'closed' THEN label ELSE proposed_label END = %(label)s)
     AND (%(cluster)s::text IS NULL OR cluster = %(cluster)s)
@@ -32,8 +33,8 @@ WHERE (%(sees_all)s OR key_id = %(key_id)s OR principals <@ to_jsonb(%(principal
 GROUP BY 1, 2;
 
 -- name: clusters: those of the queue, for a filter
-SELECT DISTINCT cluster FROM gateway.review_row
-WHERE cluster <> '' AND (%(sees_all)s OR key_id = %(key_id)s OR principals <@ to_jsonb(%(principals)s::text[]))
+SELECT DISTINCT cluster FROM gateway.review
+WHERE cluster <> '' AND key_id IS NOT NULL AND (%(sees_all)s OR key_id = %(key_id)s OR principals <@ to_jsonb(%(principals)s::text[]))
 ORDER BY cluster LIMIT 200;
 
 -- name: review

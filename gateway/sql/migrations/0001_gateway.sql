@@ -80,7 +80,17 @@ CREATE TABLE gateway.review (
     same_ending      boolean,
     -- When changed criteria gave it another label after it was closed.
     reopened_at      timestamptz,
-    created_at       timestamptz NOT NULL DEFAULT now()
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    -- Of the turn, so that a queue is counted without reading turns; null while the turn is being written.
+    key_id           uuid,
+    principals       jsonb,
+    asked_at         timestamptz,
+    -- Of the newest automatic label; criteria is null as long as there is none.
+    proposed_label   text,
+    proposed_sub     text,
+    proposed_rule    text,
+    criteria         text,
+    cluster          text NOT NULL DEFAULT ''
 );
 CREATE INDEX review_queue_v1 ON gateway.review (tenant, state, turn_id);
 

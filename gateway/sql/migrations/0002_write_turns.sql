@@ -23,4 +23,8 @@ BEGIN
     ON CONFLICT (turn_id) DO UPDATE
     SET reasons = EXCLUDED.reasons || ARRAY(SELECT unnest(r.reasons) EXCEPT SELECT unnest(EXCLUDED.reasons))
     WHERE NOT r.reasons @> EXCLUDED.reasons;
+    UPDATE gateway.review r SET key_id = t.key_id, principals = t.principals, asked_at = t.created_at
+    FROM gateway.turn t
+    WHERE r.key_id IS NULL AND t.id = r.turn_id
+        AND r.turn_id IN (SELECT id FROM jsonb_to_recordset(p_turns) AS written(id uuid));
 END $$;

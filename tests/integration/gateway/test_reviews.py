@@ -8,11 +8,12 @@ import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from gateway.access import KeyStore
+from gateway.reviewing import Reason
 from gateway.settings import GatewaySettings
 from tests.fakes.vllm_server import Behaviour
 from tests.integration.gateway.conftest import REFUND_QUESTION, Gateway, reply, started
@@ -126,6 +127,24 @@ async def test_feedback_that_is_quicker_than_the_turn_loses_no_reason(gateway: G
     await gateway.state.recorder.flushed()
     (review,) = (await queue(gateway))["reviews"]
     assert sorted(review["reasons"]) == ["low_confidence", "negative_feedback"]
+
+
+async def test_a_review_opened_before_its_turn_is_written_counts_from_then_on(gateway: Gateway) -> None:
+    asked_before = UUID(await asked(gateway))
+
+    async def written() -> bool:
+        return await gateway.state.turns.read("acme", asked_before) is not None
+
+    await gateway.until(written)
+    row = await gateway.state.turns.read("acme", asked_before)
+    assert row is not None
+    turn = uuid4()
+    await gateway.state.reviews.ask("acme", turn, Reason.NEGATIVE_FEEDBACK)
+    before = await queue(gateway)
+    assert (ids(before), before["progress"]["total"]) == ([], 0)
+    await gateway.state.turns.write([{**row, "id": turn, "reasons": None, "ticket": None}])
+    after = await queue(gateway)
+    assert (ids(after), after["progress"]["total"]) == ([str(turn)], 1)
 
 
 @pytest.mark.parametrize(
