@@ -31,7 +31,7 @@ from eval.labelling.records import label_run
 from eval.labelling.rules import decide
 from eval.observations import Citation, Draft, Evidence, Observation, Ranking
 from eval.record import RunData, RunRecord
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.settings import EvalSettings
 from eval.summary import score_all
 from retrieval.documents import Document
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     articles = {each.document.id: each.document for each in read_source(DEMO / "articles").documents}
     data = _run(list(_observations(articles, args.turns)), articles)
     corpus = Corpus(documents={each.id: _history(each) for each in articles.values()})
-    scoring = build_scoring(schema=EvalSettings().task_schema)
+    scoring = scoring_of(EvalSettings())
     reruns = Reruns.of(data)
     first = label_run(data, scoring, corpus, reruns, at="then")
     again = label_run(data, scoring, corpus, reruns, before=first, at="now")
