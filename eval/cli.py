@@ -39,8 +39,8 @@ from eval.sets import command as sets
 from eval.sets.draft_command import add_draft, run_draft
 from eval.sets.freezing import frozen_sha256
 from eval.sets.import_command import add_import, run_import
-from eval.settings import EvalSettings
 from eval.sets.openings import Kind, Opening, OpeningLog, first_by_run, opens_holdout
+from eval.settings import EvalSettings
 from eval.summary import Comparison, Outcomes, Summary, compare, score_all, summarise
 from eval.versions import add_versions, compare_found
 from eval.versions_report import versions_json, versions_text
