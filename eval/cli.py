@@ -34,7 +34,7 @@ from eval.record import RunData, RunFolder, RunRecord
 from eval.report import comparisons_json, comparisons_text, json_report, markdown_report, text_report
 from eval.run import measure, plan
 from eval.scorers import Scoring
-from eval.scoring import build_scoring
+from eval.scoring import scoring_of
 from eval.sets import command as sets
 from eval.sets.draft_command import add_draft, run_draft
 from eval.sets.freezing import frozen_sha256
@@ -160,8 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     advising.add_parser(commands).set_defaults(command=_awaited(advising.run))
     labelling.add_parser(commands).set_defaults(command=_awaited(labelling.run))
     judging.add_parser(commands).set_defaults(command=_awaited(judging.run))
-    prompting.add_parser(commands).set_defaults(command=_awaited(prompting.run))
     watching.add_parser(commands).set_defaults(command=_awaited(watching.run))
+    prompting.add_parser(commands).set_defaults(command=_awaited(prompting.run))
     exporting.add_parser(commands).set_defaults(command=_awaited(exporting.run))
     piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
@@ -187,7 +187,7 @@ def _positive(text: str) -> int:
 
 
 def _scoring(options: argparse.Namespace, settings: EvalSettings) -> Scoring:
-    return build_scoring(schema=options.schema or settings.task_schema, wording=settings.wording)
+    return scoring_of(settings, options.schema)
 
 
 # ---- run ---------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def json_report(summary: Summary) -> dict[str, Any]:
         },
         "enough_evidence": not summary.thin,
         "not_enough_because": list(summary.thin),
+        "checker": summary.checker,
         "retrieval": [_ranking_json(result) for result in summary.rankings],
         "arms": {arm.arm.name: _arm_json(arm) for arm in summary.arms},
         "costs": costing_json(summary.costing),
@@ -107,7 +108,8 @@ def _question_line(summary: Summary) -> str:
         left_out += f" Not asked yet: {waiting} (resume with --run)."
     return (
         f"{summary.questions} questions on {summary.topics} topics from {record.question_set} "
-        f"(sha256 {record.question_set_sha256[:12]}), gateway {record.gateway_url}.{left_out}"
+        f"(sha256 {record.question_set_sha256[:12]}), gateway {record.gateway_url}.{left_out} "
+        f"Grounding check {summary.checker}."
     )
 
 

@@ -145,6 +145,8 @@ class Summary:
     costing: tuple[ArmCosting, ...]
     #: Why this is too little to decide on; empty if it is enough.
     thin: tuple[str, ...]
+    #: The grounding check that judged, by its version.
+    checker: str
     outcomes: Mapping[tuple[str, str], Mapping[str, Outcome]]
 
 
@@ -184,6 +186,7 @@ def summarise(
         flips=count_flips(data, scoring),
         costing=costing_of(data, team, Draws(resamples=resamples, seed=seed)),
         thin=tuple(_thin(arms, len(cases), min_questions)),
+        checker=scoring.version,
         outcomes=outcomes,
     )
 

@@ -32,6 +32,7 @@ SCORING = Scoring(
     unsupported=no_fault,
     broken_tone_rules=lambda text: (),
     schema={"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]},
+    version="words9-0.1",
 )
 
 
@@ -192,6 +193,8 @@ def test_questions_that_were_not_asked_are_named() -> None:
 def test_the_same_numbers_stand_in_all_three_reports() -> None:
     summary = summary_of(run_of(40, prompt_only_right=10, rag_right=36))
     text, markdown, plain = text_report(summary), markdown_report(summary), json_report(summary)
+    assert plain["checker"] == "words9-0.1"
+    assert "Grounding check words9-0.1." in markdown
     assert "36/40 90% [77-96]" in text
     assert "36/40 90% [77-96]" in markdown
     assert plain["arms"]["rag"]["metrics"]["answer_right"]["k"] == 36

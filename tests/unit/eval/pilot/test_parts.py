@@ -67,6 +67,7 @@ def measured(seen: dict[tuple[str, str], Observation] | None = None, **arms: lis
             flips=Flips(repeats=1, rates={}),
             costing=(),
             thin=(),
+            checker="",
             outcomes={},
         ),
         labels=count_labels((), changes((), ())),
