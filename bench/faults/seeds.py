@@ -205,5 +205,5 @@ MIXED: tuple[Seed, ...] = (
     ),
 )
 
-#: Not in the figure: a negation that was taken away or put in is seen by nothing but an entailment model.
+#: Not in the figure: the contrary in the words of the right answer, of which the checks see a part only.
 HARD: tuple[Seed, ...] = (Seed(name="deny", label=Label.HALLUCINATION, writing="deny", take=30, hard=True),)
