@@ -15,6 +15,7 @@ import asyncio
 import json
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -169,6 +170,8 @@ def write(
 
 def measure(cases: Sequence[IllusionCase], keep: Path | None) -> list[Played]:
     """On a database of its own; run folders and advice pages are kept where that is asked for."""
+    # Else the server would outlive whoever ends us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="twinrail-illusion-"))
     server = EmbeddedPostgres(folder / "pg", settings=_HASTY)
     try:
