@@ -33,7 +33,7 @@ async def reviewed(gateway: Gateway, question: str, reading: dict[str, Any], **b
     key = gateway.keys.evaluation if "pin" in body else None
     status, answer, _ = await gateway.post("/v1/answers", {"question": question, **body}, key=key)
     assert status == 200, answer
-    await gateway.state.recorder.flushed()
+    await gateway.stored(answer["id"])
     asked = {"turn_id": answer["id"], "reason": "canary_disagreement"}
     status, told, _ = await gateway.post("/v1/reviews", asked, key=gateway.keys.staff)
     assert status == 200, told

@@ -66,7 +66,7 @@ async def ask(gateway: Gateway, question: str, *, model: str = RIGHT, **body: An
     key = gateway.keys.evaluation if "pin" in body else None
     status, answer, _ = await gateway.post("/v1/answers", {"question": question, **body}, key=key)
     assert status == 200, answer
-    await gateway.state.recorder.flushed()
+    await gateway.stored(answer["id"])
     return str(answer["id"])
 
 

@@ -121,6 +121,15 @@ class Gateway:
         assert status == 200, body
         return body
 
+    async def stored(self, turn_id: str) -> None:
+        """Wait until a turn is in the database: it is recorded a moment after its last byte."""
+
+        async def is_known() -> bool:
+            return (await self.get(f"/v1/turns/{turn_id}", key=self.keys.evaluation))[0] == 200
+
+        await self.until(is_known)
+        await self.state.recorder.flushed()
+
     async def until(self, true: Callable[[], bool | Awaitable[bool]], *, limit_s: float = 10.0) -> None:
         """Wait until something is true."""
         async with asyncio.timeout(limit_s):
