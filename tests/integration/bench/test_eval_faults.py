@@ -17,7 +17,7 @@ from tests.prepared import MODELS
 CASES = (
     "backup-plans-prices-01",
     "backup-plans-prices-04",
-    "backup-error-codes-01",
+    "backup-error-codes-08",
     "backup-error-codes-04",
     "backup-retention-archive-09",
 )
