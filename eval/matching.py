@@ -25,6 +25,9 @@ _NUMBERS = {
     "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80",
     "ninety": "90",
 }  # fmt: skip
+_TENS_AND_ONES = re.compile(
+    r"\b(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[-\u2011](one|two|three|four|five|six|seven|eight|nine)\b"
+)
 _UNITS = {
     "hrs": "hour", "hr": "hour", "mins": "minute", "min": "minute", "percent": "%",
     "gigabyte": "gb", "gigabytes": "gb", "terabyte": "tb", "terabytes": "tb", "megabyte": "mb",
@@ -46,6 +49,8 @@ def tokens(text: str) -> tuple[str, ...]:
     """Words, numbers and prices in one spelling each: `$9.00` is `$9`, `fourteen days` is `14 day`."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("us$", "$")
     plain = plain.replace("per cent", "percent")
+    # "forty-five" is 45: the tens without their nought, then the ones.
+    plain = _TENS_AND_ONES.sub(lambda match: _NUMBERS[match[1]][0] + _NUMBERS[match[2]], plain)
     plain = " ".join(
         _NUMBERS.get(word, word) for word in re.split(r"(?<=\w)[-\u2013](?=[a-z]{3,})|\s+", plain)
     )

@@ -59,7 +59,7 @@ _BOUNDARY = re.compile(
     re.IGNORECASE,
 )
 #: A table cell that denies its own label: `Linux — Selective sync: no`.
-_CELL = re.compile(r"(?P<label>[^\u2014;:|,]+): (?:no|none)(?=\s*(?:[;,.|]|$))", re.IGNORECASE)
+_CELL = re.compile(r"(?P<label>[^\u2014;:|,]{1,80}): (?:no|none)(?=\s*(?:[;,.|]|$))", re.IGNORECASE)
 _EXCLUSIVE = re.compile(r"\b(?:only|alone|except)\b", re.IGNORECASE)
 _ROW = re.compile(r"[^\u2014]{1,80} \u2014 ")
 _CONTRACTED = re.compile(r"n['\u2019]t$")

@@ -22,7 +22,17 @@ _NUMBER_WORDS = {word: n for n, word in enumerate(_COUNTING.split())} | {
     "forty": 40,
     "fifty": 50,
     "sixty": 60,
+    "seventy": 70,
+    "eighty": 80,
     "ninety": 90,
+}
+#: Of a whole number in words: "forty" and "five".
+_TENS = tuple(word for word, number in _NUMBER_WORDS.items() if number >= 20)
+_ONES = tuple(word for word, number in _NUMBER_WORDS.items() if 1 <= number <= 9)
+_ONE_WORD = "|".join(_NUMBER_WORDS)
+_IN_WORDS = rf"(?:{'|'.join(_TENS)})-(?:{'|'.join(_ONES)})|{_ONE_WORD}"
+_NUMBER_WORDS |= {
+    f"{tens}-{ones}": _NUMBER_WORDS[tens] + _NUMBER_WORDS[ones] for tens in _TENS for ones in _ONES
 }
 #: Unit -> (dimension, size in its smallest unit).
 _UNITS: dict[str, tuple[str, Decimal]] = {
@@ -45,12 +55,19 @@ _UNITS: dict[str, tuple[str, Decimal]] = {
     **dict.fromkeys(("pounds", "pound", "gbp"), ("\u00a3", Decimal(1))),
 }
 _MONTHS = {name: n for n, name in enumerate(_CALENDAR.split(), 1)}
-_MONTH = r"(?P<{0}>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+#: Whole names and short ones, no words that begin like one ("maybe 10 minutes"). A small "may" before a word
+#: is none: "5 may be free".
+_MONTH = (
+    r"(?P<{0}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|(?-i:May|MAY)|may(?!\s+[a-z])|june?|july?"
+    r"|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
+)
 _NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 
 _PATTERN = re.compile(
-    r"(?P<address>\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\bhttps?://[^\s)\]>\"']+|\b(?:[\w-]+\.)+(?:com|org|net|io|example|co\.uk)\b)"
+    # As long as addresses may be, so that a long row of dots or dashes costs no more than other text.
+    r"(?P<address>\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+|\bhttps?://[^\s)\]>\"']+"
+    r"|\b(?:[\w-]{1,63}\.){1,8}(?:com|org|net|io|example|co\.uk)\b)"
     r"|(?P<iso>\b(?:19|20)\d\d-\d\d-\d\d\b)"
     rf"|(?P<dmy>\b(?P<d1>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH.format('m1')}(?:,?\s+(?P<y1>(?:19|20)\d\d))?\b)"
     rf"|(?P<mdy>\b{_MONTH.format('m2')}\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<y2>(?:19|20)\d\d))?)"
@@ -58,17 +75,16 @@ _PATTERN = re.compile(
     r"|(?P<dotted>\b\d+(?:\.\d+){2,}\b)"
     r"|(?P<code>\b[a-z]{1,8}-\d{1,6}\b|\b[a-z]{1,2}\d{2,6}\b)"
     rf"|(?P<money>[$\u20ac\u00a3]\s?(?P<amount>{_NUMBER})(?:\s?(?P<scale>million|billion|k)\b)?)"
-    rf"|(?P<quantity>(?<![\w.])(?P<n>{_NUMBER}|\b(?:{'|'.join(_NUMBER_WORDS)})\b)(?:[\s-]*(?P<unit>{_UNIT})(?![\w]))?)",
+    rf"|(?P<quantity>(?<![\w.])(?P<n>{_NUMBER}|\b(?:{_IN_WORDS})\b)(?:[\s-]*(?P<unit>{_UNIT})(?![\w]))?)",
     re.IGNORECASE,
 )
 #: Whether there can be a value at all; most sentences hold none, and the pattern above is slow to say so.
-_SIGN = re.compile(
-    rf"[\d@]|://|\.(?:com|org|net|io|example|co\.uk)\b|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE
-)
+_SIGN = re.compile(rf"[\d@]|://|\.(?:com|org|net|io|example|co\.uk)\b|\b(?:{_ONE_WORD})\b", re.IGNORECASE)
 #: After a bare number: then it counts things ("7 staff"), unless its unit comes later ("5 to 10 days", "5 a
 #: month").
 _COUNTED = re.compile(r"[ \u00a0-]*(?!(?:or|to|and|of|a|an|per|each|every)\b)[a-z]", re.IGNORECASE)
 _DIGITS = re.compile(_NUMBER)
+_FIRST_WORDS = re.compile(rf"(?:{_IN_WORDS})\b", re.IGNORECASE)
 _SCALES = {"k": Decimal(1000), "million": Decimal(10) ** 6, "billion": Decimal(10) ** 9}
 
 
@@ -88,6 +104,14 @@ class Value:
     def key(self) -> tuple[str, str]:
         """What equal values share."""
         return (self.kind, self.meaning)
+
+    @property
+    def stands_by_its_digits(self) -> bool:
+        """Whether its number alone may stand for it: 203 for S-203, 10 for 10:00; not 10 for 10:30, 24 for
+        pay24.example or 2.4 for 2.4.1."""
+        if self.kind == "clock":
+            return self.meaning.endswith(":00")
+        return self.kind != "address" and not (self.kind == "code" and "." in self.meaning)
 
 
 def find_values(text: str) -> list[Value]:
@@ -116,6 +140,8 @@ class KnownValues:
         if value.kind == "date":
             # A day without its year matches the full date.
             return any(kind == "date" and meaning.endswith(value.meaning) for kind, meaning in self.keys)
+        if not value.stands_by_its_digits:
+            return False
         digits = _digits(value.text)
         # "5 | GB" in a table and "5 GB" in a sentence are one amount; "5 staff" is not. "203 will not clear"
         # names the code S-203.
@@ -164,7 +190,8 @@ def _value(match: re.Match[str]) -> Value | None:
 
 
 def _number(text: str) -> Decimal:
-    return Decimal(_NUMBER_WORDS[text.lower()]) if text.isalpha() else Decimal(text.replace(",", ""))
+    in_words = _NUMBER_WORDS.get(text.lower())
+    return Decimal(text.replace(",", "")) if in_words is None else Decimal(in_words)
 
 
 def _plain(number: Decimal) -> str:
@@ -176,8 +203,8 @@ def _digits(text: str) -> str:
     match = _DIGITS.search(text)
     if match:
         return _plain(_number(match.group()))
-    first = re.split(r"[\s-]", text.lower())[0]
-    return str(_NUMBER_WORDS.get(first, ""))
+    first = _FIRST_WORDS.match(text)
+    return str(_NUMBER_WORDS[first.group().lower()]) if first else ""
 
 
 def _date(year: str | None, month: str, day: str) -> str:

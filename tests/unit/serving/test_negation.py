@@ -95,3 +95,9 @@ def test_what_is_denied_is_the_word_after_the_negation() -> None:
 
 def test_questions_say_nothing() -> None:
     assert polarities(["Is it not free?"]) == (Polarity(),)
+
+
+def test_a_long_line_without_a_stop_is_read_in_time() -> None:
+    """Each character used to be tried as the begin of a table cell: minutes for this one."""
+    said = polarity("word " * 20_000 + "is not refunded; Sync: no")
+    assert [denial.word for denial in said.denials] == ["refund", "sync"]

@@ -23,6 +23,11 @@ from serving.values import find_values, missing_values
         ("March 1st, 2026", "1 Mar 2026"),
         ("S-101", "s101"),
         ("8:00", "08:00"),
+        ("forty-five days", "45 days"),
+        ("seventy percent", "70 %"),
+        ("maybe 10 minutes", "10 minutes"),
+        ("5 Sept. 2026", "2026-09-05"),
+        ("5 may 2026", "2026-05-05"),
         ("HELP@x.example", "help@x.example."),
     ],
 )
@@ -50,6 +55,15 @@ def test_two_ways_to_write_one_value(one: str, other: str) -> None:
         ("Code B-44 means a pause.", "B-20 no permission", ("B-44",)),
         ("Needs version 4.6.2 or newer.", "fixed in 4.6.2", ()),
         ("Needs version 4.6.3 or newer.", "fixed in 4.6.2", ("4.6.3",)),
+        ("It takes maybe 15 minutes.", "10 minutes", ("15 minutes",)),
+        ("Five separate devices, up to 5 may be yours.", "Devices | 5", ()),
+        ("You have forty-five days.", "within 5 days", ("forty-five days",)),
+        ("You have forty-five days.", "within 45 days", ()),
+        # Digits within another kind of thing are not that thing.
+        ("Pay at https://pay24.example/now today.", "Version 24.", ("https://pay24.example/now",)),
+        ("Needs version 4.6.3.", "Needs version 4.6.", ("4.6.3",)),
+        ("We open at 10:30.", "We open at 10.", ("10:30",)),
+        ("We open at 10:00.", "We open at 10.", ()),
         ("Only one of them at a time.", "", ()),
         ("No values here at all.", "", ()),
     ],
@@ -58,3 +72,8 @@ def test_what_stands_in_no_source_is_named_as_written(
     text: str, source: str, missing: tuple[str, ...]
 ) -> None:
     assert missing_values(text, [source]) == missing
+
+
+def test_a_long_row_of_dots_is_read_in_time() -> None:
+    """Every part of it used to be tried against all that follow: minutes for this one."""
+    assert [value.text for value in find_values("a." * 50_000 + " costs $9")] == ["$9"]
