@@ -15,6 +15,9 @@ BEGIN
         model_arm text, degraded text[], trace_id text, created_at timestamptz, finished_at timestamptz,
         answer jsonb, used jsonb)
     ON CONFLICT (id) DO NOTHING;
+    -- Always in the same order, so that nobody waits for one who waits for him.
+    PERFORM gateway.hold_review_of(id) FROM (
+        SELECT id FROM jsonb_to_recordset(p_turns) AS t(id uuid) ORDER BY id OFFSET 0) written;
     INSERT INTO gateway.review AS r (turn_id, tenant, reasons, ticket, created_at)
     SELECT id, tenant, reasons, ticket, finished_at
     FROM jsonb_to_recordset(p_turns) AS t(id uuid, tenant text, reasons text[], ticket text, finished_at timestamptz)

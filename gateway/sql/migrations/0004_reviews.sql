@@ -112,10 +112,17 @@ CREATE POLICY tenant_only ON gateway.reading
 CREATE POLICY tenant_only ON gateway.report
     USING (tenant = NULLIF(current_setting('gateway.tenant', true), ''));
 
+-- Opening a review, writing its turn and labelling it wait for each other until the transaction ends: two of them at once
+-- would not see each other, and the review would lack for ever what the other one brought.
+CREATE FUNCTION gateway.hold_review_of(p_turn uuid) RETURNS void LANGUAGE sql VOLATILE AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('gateway.review ' || p_turn::text, 0))
+$$;
+
 -- What a review repeats of its turn and of the newest automatic label: counting a queue of 100,000 through both tables
 -- takes a second, and a reader's page asks after every key.
 CREATE FUNCTION gateway.review_is_opened() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM gateway.hold_review_of(NEW.turn_id);
     SELECT key_id, principals, created_at INTO NEW.key_id, NEW.principals, NEW.asked_at
         FROM gateway.turn WHERE id = NEW.turn_id;
     SELECT label, sub, rule, criteria, cluster
@@ -129,9 +136,14 @@ CREATE TRIGGER review_is_opened BEFORE INSERT ON gateway.review
 
 CREATE FUNCTION gateway.turn_is_labelled() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE gateway.review SET proposed_label = NEW.label, proposed_sub = NEW.sub, proposed_rule = NEW.rule,
-        criteria = NEW.criteria, cluster = NEW.cluster
-    WHERE turn_id = NEW.turn_id;
+    PERFORM gateway.hold_review_of(NEW.turn_id);
+    UPDATE gateway.review SET proposed_label = l.label, proposed_sub = l.sub, proposed_rule = l.rule,
+        criteria = l.criteria, cluster = l.cluster
+    FROM (
+        SELECT turn_id, label, sub, rule, criteria, cluster
+        FROM gateway.turn_label WHERE turn_id = NEW.turn_id AND source = 'auto' ORDER BY id DESC LIMIT 1
+    ) l
+    WHERE review.turn_id = l.turn_id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER turn_is_labelled AFTER INSERT ON gateway.turn_label

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from gateway.access import KeyStore
+from gateway.labels import Row, ask_for_review
 from gateway.reviewing import Reason
+from gateway.schemas.labels import LabelBody
 from gateway.settings import GatewaySettings
 from tests.fakes.vllm_server import Behaviour
 from tests.integration.gateway.conftest import REFUND_QUESTION, Gateway, reply, started
@@ -129,15 +132,33 @@ async def test_feedback_that_is_quicker_than_the_turn_loses_no_reason(gateway: G
     assert sorted(review["reasons"]) == ["low_confidence", "negative_feedback"]
 
 
-async def test_a_review_opened_before_its_turn_is_written_counts_from_then_on(gateway: Gateway) -> None:
-    asked_before = UUID(await asked(gateway))
-
-    async def written() -> bool:
-        return await gateway.state.turns.read("acme", asked_before) is not None
-
-    await gateway.until(written)
-    row = await gateway.state.turns.read("acme", asked_before)
+async def written(gateway: Gateway) -> Row:
+    """A turn as it stands in the database."""
+    turn = await asked(gateway)
+    await gateway.stored(turn)
+    row = await gateway.state.turns.read("acme", UUID(turn))
     assert row is not None
+    return row
+
+
+async def while_opening(gateway: Gateway, turn: UUID, other: Awaitable[Any]) -> None:
+    """Opens a review in a transaction that ends when the other work is done, or waits for it."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+    async with gateway.database.transaction("acme") as cursor:
+        await ask_for_review(cursor, "acme", turn, Reason.NEGATIVE_FEEDBACK)
+        task = asyncio.ensure_future(other)
+
+        async def is_settled() -> bool:
+            async with gateway.records.connection() as conn:
+                row = await (await conn.execute(waiting)).fetchone()
+            return task.done() or row != (0,)
+
+        await gateway.until(is_settled)
+    await task
+
+
+async def test_a_review_opened_before_its_turn_is_written_counts_from_then_on(gateway: Gateway) -> None:
+    row = await written(gateway)
     turn = uuid4()
     await gateway.state.reviews.ask("acme", turn, Reason.NEGATIVE_FEEDBACK)
     before = await queue(gateway)
@@ -145,6 +166,25 @@ async def test_a_review_opened_before_its_turn_is_written_counts_from_then_on(ga
     await gateway.state.turns.write([{**row, "id": turn, "reasons": None, "ticket": None}])
     after = await queue(gateway)
     assert (ids(after), after["progress"]["total"]) == ([str(turn)], 1)
+
+
+async def test_a_review_opened_while_its_turn_is_written_is_not_lost(gateway: Gateway) -> None:
+    row = await written(gateway)
+    turn = uuid4()
+    writing = gateway.state.turns.write([{**row, "id": turn, "reasons": None, "ticket": None}])
+    await while_opening(gateway, turn, writing)
+    after = await queue(gateway)
+    assert (ids(after), after["progress"]["total"]) == ([str(turn)], 1)
+
+
+async def test_a_review_opened_while_its_turn_is_labelled_has_the_label(gateway: Gateway) -> None:
+    turn = (await written(gateway))["id"]
+    label = LabelBody(label=None, rule="7", criteria="c1-aaaaaaaa", source="auto", cluster="refunds")
+    labelling = gateway.state.labels.put_label("acme", turn, label.model_dump(mode="json"))
+    await while_opening(gateway, turn, labelling)
+    (review,) = (await queue(gateway))["reviews"]
+    assert review["proposed"] == {"label": None, "sub": "", "rule": "7", "criteria": "c1-aaaaaaaa"}
+    assert review["cluster"] == "refunds"
 
 
 @pytest.mark.parametrize(
