@@ -63,6 +63,9 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     """Look up what is missing, label, write, and send if that is asked for."""
     if options.offline and (options.rerun or options.send or options.reviews):
         raise RunError("--offline: asks nothing of the gateway; drop it, or --rerun, --send and --reviews")
+    if options.concurrency is not None and options.concurrency < 1:
+        raise RunError("--concurrency: must be 1 or more")
+    at_once = options.concurrency or settings.concurrency
     folder = RunFolder(options.folder)
     data = folder.read()
     if not data.observations:
@@ -76,7 +79,6 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
         # What is there is not asked for again; without anything to ask, no gateway is needed.
         client = await _client(stack, options, settings, folder, data, scoring)
         if client is not None and not options.dry_run:
-            at_once = options.concurrency or settings.concurrency
             await add_documents(folder, data, scoring, client, at_once=at_once)
             if options.rerun:
                 await add_reruns(folder, data, scoring, client, at_once=at_once, out=sys.stderr)
@@ -89,7 +91,6 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
             at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if options.reviews and client is not None:
-            at_once = options.concurrency or settings.concurrency
             records = await read_reviews(data, records, client, at_once=at_once)
         counted = count_labels(records, changes(before, records))
         if not options.dry_run:
@@ -98,7 +99,6 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
             earlier = report.read_text(encoding="utf-8") if report.exists() else ""
             folder.write("report.md", with_section(earlier, markdown_labels(counted)))
             if options.send and client is not None:
-                at_once = options.concurrency or settings.concurrency
                 await send(client, data, scoring, records, json_labels(counted), at_once=at_once)
     print(json.dumps(json_labels(counted), indent=2) if options.json else text_labels(counted), end="\n")
     print(f"twinrail eval: labels {labels.path}", file=sys.stderr)

@@ -72,8 +72,15 @@ class Reruns:
         )
 
     def beside(self, case_id: str, arm: Arm) -> Iterator[Rerun]:
-        """The other answers to a question, those with the same model first."""
-        others = sorted(self.arms.values(), key=lambda other: (other.pin.model != arm.pin.model, other.name))
+        """The other answers to a question, those with the same model first, of these with the same prompt."""
+        others = sorted(
+            self.arms.values(),
+            key=lambda other: (
+                other.pin.model != arm.pin.model,
+                other.pin.prompt != arm.pin.prompt,
+                other.name,
+            ),
+        )
         for other in others:
             seen = self.seen.get((case_id, other.name))
             if other.name != arm.name and seen is not None and not seen.failed:
@@ -163,7 +170,11 @@ def _there_after_all(each: Check, known: Mapping[str, Check], enough: bool | Non
 
 
 def _gold_check(case: Case, arm: Arm, golden: Rerun, scoring: Scoring, corpus: Corpus) -> Check:
-    note = "" if golden.arm.pin.model == arm.pin.model else f", whose model is {golden.seen.model_version}"
+    note = ""
+    if golden.arm.pin.model != arm.pin.model:
+        note = f", whose model is {golden.seen.model_version}"
+    elif golden.arm.pin.prompt != arm.pin.prompt:
+        note = ", whose prompt is another one"
     if _right(case, golden, scoring):
         return check("right_with_gold", True, f"right in {golden.arm.name}{note}", checker=scoring.version)
     subject = Subject(case=case, seen=golden.seen, ranking=None, retrieves=False)
@@ -221,7 +232,12 @@ def wanted_reruns(
     """What should be asked about a failed answer and was not: gold documents first, then the model versions
     by the words for them, then the moment at which the articles stated what was lacking."""
     others = [rerun.arm for rerun in reruns.beside(case.id, arm)]
-    golden = any(other.pin.context == GOLD_CONTEXT and other.pin.model == arm.pin.model for other in others)
+    golden = any(
+        other.pin.context == GOLD_CONTEXT
+        and other.pin.model == arm.pin.model
+        and other.pin.prompt == arm.pin.prompt
+        for other in others
+    )
     if case.gold and arm.pin.context != GOLD_CONTEXT and not golden:
         yield gold_arm(arm)
     if not arm.retrieves:

@@ -56,12 +56,13 @@ def as_of_arm(arm: Arm, moment: Moment) -> Arm:
 
 
 def is_other_moment(arm: Arm, other: Arm) -> bool:
-    """Whether two arms read the same index with the same model as of two moments."""
+    """Whether two arms read the same index with the same model and prompt as of two moments."""
     mine, theirs = arm.pin, other.pin
     return (
         arm.retrieves
         and other.retrieves
         and theirs.model == mine.model
+        and theirs.prompt == mine.prompt
         and index_of(theirs.knowledge) == index_of(mine.knowledge)
         and (theirs.knowledge, theirs.effective_on) != (mine.knowledge, mine.effective_on)
     )

@@ -305,6 +305,7 @@ def test_an_article_that_nobody_can_read_is_missing_and_one_that_customers_canno
     [
         (["--offline", "--send"], "--offline: asks nothing"),
         (["--offline", "--rerun"], "--offline: asks nothing"),
+        (["--concurrency=-1"], "--concurrency: must be 1 or more"),
         (["--offline", "--reviews"], "--offline: asks nothing"),
     ],
 )

@@ -24,12 +24,14 @@ from eval.labelling.counterfactuals import (
 from eval.labelling.labels import Check
 from eval.labelling.moments import Moment, as_of_arm
 from eval.observations import Observation
+from serving.prompting import PromptTemplate
 from tests.unit.eval.labelling.turns import CASE, OTHERS, RAG, SCORING, SEEN, TEXT, corpus, history
 
 TUNED, BASE = "m-a-1", "m-b-1"
 ORACLE = Arm(name="oracle", pin=Pin(knowledge="k-a-1@7", model=BASE, context=GOLD_CONTEXT), stated="oracle")
 RAG_BASE = Arm(name="rag_base", pin=Pin(knowledge="k-a-1@7", model=BASE), stated="rag")
 OTHER_INDEX = Arm(name="rag_improved", pin=Pin(knowledge="k-b-2@7", model=TUNED), stated="rag_plus")
+PROMPT = PromptTemplate(name="searched", system="Answer from the passages alone.", shots=())
 WRONG = {"answer": "I have no idea.", "citations": ()}
 
 
@@ -67,6 +69,20 @@ def test_the_same_model_with_gold_documents_counts_before_another() -> None:
     found = checks_of(answers((ORACLE, {}), (own, WRONG)))
     assert found["right_with_gold"].value is False
     assert "rag_tuned+gold" in found["right_with_gold"].detail
+
+
+def test_another_prompt_is_one_thing_more() -> None:
+    """What the gold documents, or another moment, repair under another prompt may be the prompt's doing."""
+    prompted = replace(RAG, name="searched", pin=replace(RAG.pin, prompt=PROMPT))
+    past = replace(as_of_arm(prompted, Moment(snapshot=3)), name="searched_then")
+    assert "right_as_of" not in checks_of(answers((past, {})))
+    golden = gold_arm(prompted)
+    other = checks_of(answers((golden, {})))["right_with_gold"]
+    assert other.detail == "right in searched+gold, whose prompt is another one"
+    both = checks_of(answers((gold_arm(RAG), WRONG), (replace(golden, name="a_gold"), {})))
+    assert both["right_with_gold"].value is False, "its own prompt counts first"
+    wanted = wanted_reruns(CASE, RAG, answers((golden, {})), models={}, moment=None)
+    assert [arm.name for arm in wanted] == ["rag_tuned+gold"]
 
 
 def test_gold_documents_that_did_not_fit_say_nothing() -> None:
