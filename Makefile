@@ -33,8 +33,8 @@ check: setup ## lint, format, types, import contracts, naming rules
 	.venv/bin/lint-imports
 	$(PY) -m pytest -q tests/unit/test_naming.py
 
-unit: setup ## unit tests
-	HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not e2e and not gpu" tests/unit $(ARGS)
+unit: setup ## unit tests, two files at a time
+	HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile -m "not e2e and not gpu" tests/unit $(ARGS)
 
 integration: setup ## tests against a real PostgreSQL and a fake engine, two files at a time
 	HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile -m "not e2e and not gpu" --ignore=tests/unit tests $(ARGS)
