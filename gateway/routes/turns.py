@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -66,8 +67,14 @@ async def latest_turns(
     stored = await state.turns.latest(key, wanted, limit=limit, before=before)
     seen = {str(row["id"]) for row in pending}
     rows = [*pending, *(row for row in stored if str(row["id"]) not in seen)]
-    rows.sort(key=lambda row: str(row["id"]), reverse=True)  # ids are UUIDv7: ordered by time
+    rows.sort(key=_place, reverse=True)
     return TurnList(turns=[_row(row) for row in rows[:limit]])
+
+
+def _place(row: Mapping[str, Any]) -> tuple[datetime, str]:
+    """Where a turn stands in the list: as in the database, so that the last of a page is the last in both."""
+    asked = row["created_at"]
+    return (datetime.fromisoformat(asked) if isinstance(asked, str) else asked, str(row["id"]))
 
 
 async def find_turn(state: GatewayState, key: ApiKey, turn_id: UUID) -> Mapping[str, Any]:
