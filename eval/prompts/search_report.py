@@ -19,7 +19,7 @@ from serving.versions import prompt_definition
 
 BEST_FILE, REPORT_FILE = "best.yaml", "search.md"
 
-_TITLES = {metric.name: metric.title for metric in METRICS}
+_METRIC = {metric.name: metric for metric in METRICS}
 
 
 def search_text(record: SearchRecord, folder: Path) -> str:
@@ -57,29 +57,37 @@ def _tables(record: SearchRecord) -> Iterable[Table]:
             title=f"Round {place}: {len(done.standings)} prompts, {done.questions} questions",
             header=(
                 "",
-                _TITLES[record.objective],
+                _METRIC[record.objective].title,
                 "format valid",
                 "draft unsupported",
                 "prompt tokens",
                 "",
             ),
             rows=tuple(
-                (*_row(one), _fate(one.name, done.kept, record.best if last else ""))
+                (*_row(one, record.objective), _fate(one.name, done.kept, record.best if last else ""))
                 for one in done.standings
             ),
         )
     if found := record.confirmed:
         yield Table(
             title=f"On {found.questions} questions that took no part in the choice",
-            header=("", _TITLES[record.objective], "format valid", "draft unsupported", "prompt tokens"),
-            rows=(_row(found.current), _row(found.best)),
+            header=(
+                "",
+                _METRIC[record.objective].title,
+                "format valid",
+                "draft unsupported",
+                "prompt tokens",
+            ),
+            rows=(_row(found.current, record.objective), _row(found.best, record.objective)),
         )
 
 
-def _row(one: Standing) -> tuple[str, ...]:
+def _row(one: Standing, objective: str) -> tuple[str, ...]:
+    # What the metric's title says, which of mistakes is the part that is not right.
+    k = one.right if _METRIC[objective].higher_is_better else one.scored - one.right
     return (
         one.name,
-        rate(Rate(k=one.right, n=one.scored)) if one.scored else f"no score: {one.lost or 'does not apply'}",
+        rate(Rate(k=k, n=one.scored)) if one.scored else f"no score: {one.lost or 'does not apply'}",
         _percent(one.format_valid),
         _percent(one.hallucination_draft),
         number(one.prompt_tokens),
@@ -112,6 +120,9 @@ def _sentences(record: SearchRecord, folder: Path) -> Iterable[str]:
         yield f"On questions that took no part in the choice: {record.confirmed.sentence}"
     else:
         yield "No question was left to confirm the choice on: read its share as too good."
+    if record.confirmed and (record.confirmed.difference or 0.0) < 0:
+        yield "It came out worse there than the current prompt: keep that one, or search with more questions."
+        return
     yield (
         f"Try it: twinrail eval run --arm searched={_retried(record)},prompt:{folder / BEST_FILE}\n"
         f"Keep it: twinrail model register --name searched --schema support_answer --prompt "

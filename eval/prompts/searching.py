@@ -80,8 +80,9 @@ class Search:
         answers: dict[str, _Answers] = {CURRENT: [], record.best: []}
         _add(answers, data, self.scoring)
         outcomes = score_all(data, self.scoring)
+        metric = _METRIC[record.objective]
         found = compare(
-            _METRIC[record.objective],
+            metric,
             (CURRENT, outcomes),
             (record.best, outcomes),
             data.cases,
@@ -91,13 +92,17 @@ class Search:
         before, after = (
             standing_of(name, answers[name], objective=record.objective) for name in (CURRENT, record.best)
         )
+        # Of a metric of mistakes fewer is more right.
+        sign = 1 if metric.higher_is_better else -1
+        interval = found.interval if found else None
+        low, high = sorted((sign * interval.low, sign * interval.high)) if interval else (None, None)
         return Confirmed(
             questions=len(fresh),
             current=before,
             best=after,
-            difference=found.difference if found else None,
-            low=found.interval.low if found and found.interval else None,
-            high=found.interval.high if found and found.interval else None,
+            difference=sign * found.difference if found else None,
+            low=low,
+            high=high,
             p=found.test.p if found else None,
             sentence=found.sentence() if found else "No question has a score in both: nothing is shown.",
         )

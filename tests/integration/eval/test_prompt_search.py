@@ -216,6 +216,55 @@ def test_the_current_prompt_stays_where_none_is_better(
     assert SearchFolder(tmp_path / "search").read().best == CURRENT
 
 
+def test_a_best_prompt_that_is_worse_on_fresh_questions_is_not_to_be_kept(
+    served: Served,
+    settings: EvalSettings,
+    tmp_path: Path,
+    questions: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen: set[str] = set()
+
+    def lucky(prompt: str, question: str) -> CannedAnswer:
+        if not prompt.startswith("desk_c"):
+            return CannedAnswer(answer=WRONG)
+        seen.add(question)
+        return CannedAnswer(answer=RIGHT if len(seen) <= 16 else WRONG)
+
+    served.gateway.prompted = lucky
+    assert main(command(tmp_path, questions), settings=settings) == 0
+    confirmed = SearchFolder(tmp_path / "search").read().confirmed
+    assert confirmed is not None
+    assert confirmed.difference is not None
+    assert confirmed.difference < 0
+    out = capsys.readouterr().out
+    assert "It came out worse there than the current prompt: keep that one" in out
+    assert "Keep it:" not in out
+
+
+def test_of_a_metric_of_mistakes_fewer_is_more_right(
+    served: Served,
+    settings: EvalSettings,
+    tmp_path: Path,
+    questions: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(command(tmp_path, questions, "--objective", "would_be_corrected"), settings=settings) == 0
+    record = SearchFolder(tmp_path / "search").read()
+    confirmed = record.confirmed
+    assert record.best == "c-none"
+    assert confirmed is not None
+    assert (confirmed.best.right, confirmed.best.scored) == (12, 12)
+    gain = (confirmed.best.right - confirmed.current.right) / 12
+    assert confirmed.difference == pytest.approx(gain)
+    assert confirmed.low is not None
+    assert confirmed.high is not None
+    assert confirmed.low <= gain <= confirmed.high
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    told = [line[1] for line in lines if line[:1] == ["c-none"]]
+    assert told[-1] == "0/12", "the title says mistakes, so mistakes are counted"
+
+
 def test_few_questions_are_said_to_be_too_few(
     settings: EvalSettings, tmp_path: Path, questions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
