@@ -2,7 +2,8 @@
 
 A logistic regression over the signs of a sentence, fitted on rows that the model was not trained on. No
 weight may go against its sign's direction: more overlap never lowers the probability, a missing value never
-raises it. The threshold refuses no more of the demo's right answers than words and values alone do.
+raises it. The threshold spends a fixed budget of refused right answers, with those that words and values
+refuse among them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from serving.prompting import Passage
 Vector = NDArray[np.float64]
 _STEPS = 4000
 _RATE = 0.5
+#: Share of the right answers that may be refused, by whatever. Words and values alone refuse 5 %; at 8 % a
+#: fifth more of the claims that were added from elsewhere is found, at 5 % next to none.
+_MAY_REFUSE = 0.08
 #: What keeps a weight finite where the signs part the rows completely.
 _RIDGE = 1e-3
 
@@ -129,7 +133,8 @@ def fit(rows: Sequence[Row], logits: Vector, signs: Sequence[Signs]) -> Weights:
     counts = {group: groups.count(group) for group in set(groups)}
     share = np.array([1.0 / counts[group] for group in groups])
     share /= share.sum()
-    scale = table.std(axis=0) + 1e-6
+    # A sign that is the same on all rows tells nothing and gets no weight.
+    scale = np.where(table.std(axis=0) > 1e-6, table.std(axis=0), np.inf)
     scaled = table / scale
     found = np.zeros(table.shape[1])
     bias = 0.0
@@ -152,9 +157,9 @@ def auroc(scores: Vector, supported: NDArray[np.bool_]) -> float | None:
 
 
 def _threshold(probabilities: Vector, answers: _Judged) -> float:
-    """The highest probability that refuses no more of the right answers than words and values do."""
+    """The highest probability that keeps within the budget of refused right answers."""
     judged = np.sort(probabilities[~answers.stopped])
-    may = int(answers.refused_by_words.sum() - answers.stopped.sum())
+    may = max(0, int(_MAY_REFUSE * len(answers.signs)) - int(answers.stopped.sum()))
     return float(min(0.9, judged[may])) if may < len(judged) else 0.5
 
 

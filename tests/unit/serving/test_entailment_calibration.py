@@ -53,19 +53,23 @@ def test_every_sign_moves_the_probability_its_own_way() -> None:
     assert 0.0 < weights.probability(-1e9, plain) < weights.probability(1e9, plain) < 1.0
 
 
-def test_the_threshold_refuses_no_more_right_answers_than_words_do() -> None:
+@pytest.mark.parametrize(("strays", "refused_by_both"), [(1, 1), (4, 0)])
+def test_the_threshold_keeps_within_the_budget_of_refused_right_answers(
+    strays: int, refused_by_both: int
+) -> None:
     answers = [row("Yearly renewals are refunded in full.", supported=True, kind=ANSWER)] * 20
-    stray = row("Cats sleep all day long.", supported=True, kind=ANSWER)  # words refuse this one
-    made = rows(60)
+    stray = [row("Cats sleep all day long.", supported=True, kind=ANSWER)] * strays  # words refuse these
 
     def logit_of(one: Row) -> float:
-        return 2.0 if one.supported else -2.0
+        return 2.0 if one.supported and one not in stray else -2.0
 
-    found = calibrate([*answers, stray, *made], logit_of)
+    found = calibrate([*answers, *stray, *rows(60)], logit_of)
     refused = found.figures["right answers refused"]
     assert isinstance(refused, dict)
-    assert refused["words and values"] == pytest.approx(1 / 21, abs=1e-4)
-    assert refused["both"] <= refused["words and values"]
+    count = len(answers) + strays
+    assert refused["words and values"] == pytest.approx(strays / count, abs=1e-4)
+    # One of 21 is within 8 %; four of 24 are not, and they are alike.
+    assert refused["both"] == pytest.approx(refused_by_both / count, abs=1e-4)
     assert 0.0 < found.threshold <= 0.9
 
 
