@@ -126,8 +126,9 @@ _PASSED: Final = Told(
 )
 #: Nothing is wrong, and there was nothing to answer from.
 _RIGHTLY_SILENT: Final = Told(expected=AS_SERVED, answerable=False, supported=True, tone=True)
-#: Nothing is wrong with passing it on; whether an article holds the answer is another matter.
-_RIGHTLY_PASSED_ON: Final = Told(expected=AS_SERVED, supported=True, tone=True)
+#: Nothing is wrong with passing it on, asking back or a fixed wording; whether an article holds the answer is
+#: another matter, and whether it was found.
+_RIGHTLY_NO_ANSWER: Final = Told(expected=AS_SERVED, supported=True, tone=True)
 
 
 def told_by(seen: Observation, review: Reviewed) -> Told:
@@ -135,7 +136,7 @@ def told_by(seen: Observation, review: Reviewed) -> Told:
     if review.label is None:
         if seen.status == "abstained":
             return _RIGHTLY_SILENT
-        return _RIGHTLY_PASSED_ON if seen.status == "escalated" and not seen.citations else _PASSED
+        return _PASSED if seen.status == "answered" or seen.citations else _RIGHTLY_NO_ANSWER
     label = Label(review.label)
     return _TOLD.get((label, review.sub)) or _TOLD[label, ""]
 

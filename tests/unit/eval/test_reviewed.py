@@ -70,8 +70,9 @@ def test_rightly_not_answered_is_no_retrieval_miss() -> None:
     assert (missing["hit"], missing["answer_right"], missing["abstained_when_due"]) == ("-", 1, 1)
 
 
-def test_rightly_passed_on_says_nothing_of_the_article() -> None:
-    found = scored(seen("escalated"), said(None))
+@pytest.mark.parametrize("status", ["escalated", "clarify", "fallback"])
+def test_rightly_no_answer_says_nothing_of_the_article(status: str) -> None:
+    found = scored(seen(status), said(None))
     assert (found["hit"], found["status_right"], found["answer_right"]) == ("open", 1, "open")
 
 
