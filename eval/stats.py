@@ -13,7 +13,7 @@ from math import ceil, comb, exp, inf, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, fisher_exact
 
 _Z95 = 1.959963984540054
 
@@ -92,6 +92,12 @@ def exact_p(b: int, c: int) -> float:
     """Two-sided binomial p of b against c discordant pairs; 1 when there are none."""
     n = b + c
     return min(1.0, 2 * sum(comb(n, i) for i in range(min(b, c) + 1)) / (1 << n))
+
+
+def fisher_p(first: Rate, second: Rate) -> float:
+    """Two-sided exact p of a difference between two shares of different questions."""
+    table = [[rate.k, rate.n - rate.k] for rate in (first, second)]
+    return float(fisher_exact(table).pvalue)
 
 
 def cluster_interval(

@@ -132,6 +132,11 @@ async def send(
 
     await asyncio.gather(*(put(turn) for turn in turns))
     window = online.window
-    name = f"online-{window.since:%Y%m%dT%H%M}-{window.until:%Y%m%dT%H%M}-{online.by}"
+    name = "-".join(
+        (
+            *("online", f"{window.since:%Y%m%dT%H%M}", f"{window.until:%Y%m%dT%H%M}", online.by.value),
+            *((window.version,) if window.version else ()),
+        )
+    )
     await client.put_report(name, kind="online", content=online_json(online))
     return name

@@ -16,11 +16,14 @@ from eval.metrics import METRICS, Metric
 from eval.online.recorded import LiveTurn, Recording, Window
 from eval.reviewed import BY_REVIEW
 from eval.scorers import NotApplicable, Outcome, Score, ScoreFailure, Scoring, Subject
-from eval.stats import Rate
+from eval.stats import Rate, fisher_p
 
 ALL = "all"
 #: Metrics that a turn without an answer key would show one side of: only what is wrong, or whom it annoyed.
 _NOT_OF_A_TURN = ("would_be_corrected", "corrected")
+#: Reviews are a fair part of the sample if turns that only chance put into the queue are read this often for
+#: one of the others, or if the difference may be chance.
+_EVEN, _CHANCE = 0.8, 0.05
 
 
 class Source(StrEnum):
@@ -77,6 +80,8 @@ class LiveGroup:
     sampled: int
     #: Of the sampled ones, those whose review is closed.
     reviewed: int
+    #: Why those that are reviewed are no fair part of the sample; "" if they are.
+    uneven: str
     #: Turns that somebody rated or corrected, by what was said. Who writes chooses, so these are no rates.
     feedback: Mapping[str, int]
     lines: tuple[Line, ...]
@@ -157,11 +162,12 @@ def _group(knowledge: str, model: str, turns: Sequence[LiveTurn], scoring: Scori
     own = [turn_outcomes(turn, scoring) for turn in turns]
     sampled = [turn for turn in turns if turn.sampled]
     read = [review_outcomes(turn) for turn in sampled if turn.review is not None]
+    uneven = _uneven(sampled)
     lines = (
         line
         for metric in METRICS
-        for source, outcomes in ((Source.TURNS, own), (Source.REVIEWS, read))
-        if (line := _line(metric, source, outcomes, floor)) is not None
+        for source, outcomes, unfair in ((Source.TURNS, own, ""), (Source.REVIEWS, read, uneven))
+        if (line := _line(metric, source, outcomes, floor, unfair=unfair)) is not None
     )
     return LiveGroup(
         knowledge=knowledge,
@@ -170,14 +176,33 @@ def _group(knowledge: str, model: str, turns: Sequence[LiveTurn], scoring: Scori
         statuses=Counter(turn.status for turn in turns),
         erased=sum(turn.erased for turn in turns),
         sampled=len(sampled),
-        reviewed=sum(turn.review is not None for turn in sampled),
+        reviewed=len(read),
+        uneven=uneven,
         feedback=_feedback(turns),
         lines=tuple(lines),
         stages=tuple(_stages(turns)),
     )
 
 
-def _line(metric: Metric, source: Source, turns: Sequence[Mapping[str, Outcome]], floor: int) -> Line | None:
+def _uneven(sampled: Sequence[LiveTurn]) -> str:
+    """Why the reviewed part of the sample is none drawn at random: readers took first what looks bad."""
+    noticed, others = (
+        [turn.review is not None for turn in sampled if turn.noticed is part] for part in (True, False)
+    )
+    if not noticed or not others:
+        return ""
+    first, second = Rate(k=sum(noticed), n=len(noticed)), Rate(k=sum(others), n=len(others))
+    if second.value >= _EVEN * first.value or fisher_p(first, second) >= _CHANCE:
+        return ""
+    return (
+        f"{first.k} of {first.n} sampled turns are read that something else put into the queue too, "
+        f"{second.k} of {second.n} others; close the others (filter the queue by the reason sample)"
+    )
+
+
+def _line(
+    metric: Metric, source: Source, turns: Sequence[Mapping[str, Outcome]], floor: int, *, unfair: str
+) -> Line | None:
     """The metric over these turns; None where this source says nothing about it."""
     outcomes = [scored[metric.name] for scored in turns if metric.name in scored]
     scores = [outcome.value for outcome in outcomes if isinstance(outcome, Score)]
@@ -191,6 +216,8 @@ def _line(metric: Metric, source: Source, turns: Sequence[Mapping[str, Outcome]]
         thin = f"{len(scores)} of the {floor} that are needed"
     elif lost > len(scores):
         thin = f"{lost} could not be told, {len(scores)} could"
+    elif unfair:
+        thin = "what is reviewed is no fair part of the sample"
     return Line(
         metric=metric,
         source=source,

@@ -50,6 +50,8 @@ def _group_text(group: LiveGroup, online: Online) -> str:
         f"{group.turns} turns ({counts(group.statuses)})",
         f"random sample: {group.sampled}, of which {group.reviewed} reviewed",
     ]
+    if group.uneven:
+        facts.append(group.uneven)
     if group.erased:
         facts.append(f"{group.erased} lost a document that was erased")
     if group.feedback:
@@ -101,6 +103,7 @@ def _group_json(group: LiveGroup) -> dict[str, Any]:
         "erased": group.erased,
         "sampled": group.sampled,
         "reviewed": group.reviewed,
+        "reviewed_unevenly": group.uneven,
         "feedback": dict(group.feedback),
         "metrics": [_line_json(line) for line in group.lines],
         "stages_ms": {

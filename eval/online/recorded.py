@@ -58,8 +58,10 @@ class LiveTurn:
     seen: Observation | None
     #: Whether a document of it was erased, and with it what it said.
     erased: bool
-    #: Whether it is in the random sample, and what its review was closed with.
+    #: Whether it is in the random sample, whether something else put it into the queue too, and what its
+    #: review was closed with.
     sampled: bool
+    noticed: bool
     review: Reviewed | None
     feedback: tuple[Mapping[str, Any], ...]
     #: The turn as the gateway shows it.
@@ -96,6 +98,10 @@ async def read_window(client: GatewayClient, window: Window, *, at_once: int, ou
             askers.setdefault(row["id"], asker)
         async for row in list_reviews(client, window, asker=asker):
             reviews.setdefault(row["id"], row)
+    if len(askers) > window.limit:
+        # Each key listed its own latest; ids sort by time.
+        askers = {turn_id: askers[turn_id] for turn_id in sorted(askers)[-window.limit :]}
+        cut = True
     found: dict[str, LiveTurn] = {}
     progress = Progress(out=out, total=len(askers))
 
@@ -165,6 +171,7 @@ def live_turn(row: Mapping[str, Any], *, asker: str, review: Mapping[str, Any] |
         else None,
         erased=any(hit["document_id"] == _ERASED for hit in used.get("hits") or ()),
         sampled=review is not None and _SAMPLE in review["reasons"],
+        noticed=review is not None and any(reason != _SAMPLE for reason in review["reasons"]),
         review=Reviewed.from_row(review) if review is not None else None,
         feedback=tuple(row.get("feedback") or ()),
         row=row,

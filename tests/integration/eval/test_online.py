@@ -56,8 +56,8 @@ async def live(database_url: str, tmp_path: Path, settings: GatewaySettings) -> 
         yield running
 
 
-def client_of(gateway: Gateway) -> GatewayClient:
-    keys = {"customer": gateway.keys.evaluation}
+def client_of(gateway: Gateway, **more: str) -> GatewayClient:
+    keys = {"customer": gateway.keys.evaluation, **more}
     return GatewayClient(gateway.session, url=gateway.url, keys=keys, attempts=2, first_pause_s=0.01)
 
 
@@ -185,6 +185,10 @@ async def test_windows_and_versions(live: Gateway) -> None:
     assert (await measured(live, version=live.stable)).turns == 2
     assert (await measured(live, version="m-other-00000000")).turns == 0
     assert (await measured(live, limit=1)).cut
+    await live.post("/v1/answers", {"question": PRICE_QUESTION}, key=live.keys.staff)
+    client = client_of(live, staff=live.keys.staff)
+    latest = await read_window(client, window(limit=1), at_once=1, out=io.StringIO())
+    assert ([turn.asker for turn in latest.turns], latest.cut) == (["staff"], True), "of all keys together"
     past = replace(window(), until=datetime.now(UTC) - timedelta(minutes=30))
     recording = await read_window(client_of(live), past, at_once=1, out=io.StringIO())
     assert recording.turns == ()
@@ -314,6 +318,12 @@ async def test_the_command_prints_stores_scores_and_sends_a_report(
     stored = {score["name"]: score["value"] for score in scores["scores"]}
     assert stored["format_valid"] == 1
     assert "hit" not in stored, "only what the turn shows by itself"
+
+    assert await asyncio.to_thread(run, "--send", "--json", "--version", live.stable) == 0
+    capsys.readouterr()
+    _, reports = await live.get("/v1/reports?kind=online", key=staff.secret)
+    names = [report["name"] for report in reports["reports"]]
+    assert sorted(name.endswith(f"-pair-{live.stable}") for name in names) == [False, True]
 
     assert await asyncio.to_thread(run, "--since", "2026-02-01", "--until", "2026-01-01") == 2
     assert "--until" in capsys.readouterr().err

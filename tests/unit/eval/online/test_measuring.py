@@ -115,6 +115,23 @@ def test_only_reviews_of_the_sample_decide() -> None:
     assert (hit.rate.k, hit.rate.n) == (1, 1)
 
 
+def test_reviews_of_what_looks_bad_only_are_no_rate_of_the_sample() -> None:
+    waiting, bad = {"state": "open"}, {"reasons": ["sample", "negative_feedback"]}
+    noticed = [turn(number, review={**bad, "label": "wrong_retrieval"}) for number in range(1, 7)]
+    others = [turn(number, review=waiting) for number in range(10, 20)]
+    recording = Recording(turns=(*noticed, *others), cut=False)
+    online = measure_online(recording, WINDOW, SCORING, by=GroupBy.PAIR, floor=1)
+    (group,) = online.groups
+    assert group.uneven.startswith("6 of 6 sampled turns are read that something else put into the queue too")
+    assert "0 of 10 others" in online_text(online)
+    hit = next(line for line in group.lines if (line.metric.name, line.source) == ("hit", Source.REVIEWS))
+    assert hit.thin == "what is reviewed is no fair part of the sample"
+    assert lines([*noticed, *others])["tone_kept", Source.TURNS].thin == "", "what stands on all turns stays"
+
+    half = [turn(number, review=waiting if number % 2 else {}) for number in range(10, 20)]
+    assert lines([*noticed[:3], turn(4, review={**bad, **waiting}), *half])["hit", Source.REVIEWS].thin == ""
+
+
 def test_without_a_closed_review_a_line_says_so() -> None:
     hit = lines([turn(1)], floor=30)[("hit", Source.REVIEWS)]
     assert (hit.rate, hit.thin) == (None, "0 of the 30 that are needed")
