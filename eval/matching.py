@@ -35,13 +35,25 @@ _UNITS = {
 }  # fmt: skip
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _ZERO_CENTS = re.compile(r"(?<=\d)\.0+\b(?!\.\d)")
-_DOLLARS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*(?:us\s*)?(?:dollars?|usd)\b")
+#: A currency behind its amount, and one with a space before it.
+_MONEY = tuple(
+    (
+        re.compile(rf"(?<![\d.{others}])(\d+(?:\.\d+)?)\s*(?:(?:{words})\b|{re.escape(sign)}(?!\s*\d))"),
+        rf"{sign}\1",
+    )
+    for sign, others, words in (
+        ("$", "\u20ac\u00a3", r"(?:us\s*)?(?:dollars?|usd)"),
+        ("\u20ac", "$\u00a3", "euros?|eur"),
+        ("\u00a3", "$\u20ac", "pounds?|gbp"),
+    )
+)
+_SIGN_APART = re.compile(r"([$\u20ac\u00a3])\s+(?=\d)")
 _CODE = re.compile(r"\b([a-z]{1,8})-(\d+)\b")
 _ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
 _MONTH_FIRST = re.compile(
     r"\b(january|february|march|april|may|june|july|august|september|october|november|december)\s+(\d{1,2})\b"
 )
-_TOKEN = re.compile(r"\$?\d+(?:[.:]\d+)*|%|[a-z][a-z0-9]*(?:'[a-z]+)?|[^\W\d_]+")
+_TOKEN = re.compile(r"[$\u20ac\u00a3]?\d+(?:[.:]\d+)*|%|[a-z][a-z0-9]*(?:'[a-z]+)?|[^\W\d_]+")
 
 
 @lru_cache(maxsize=1 << 13)
@@ -58,7 +70,8 @@ def tokens(text: str) -> tuple[str, ...]:
     for pattern, replacement in (
         (_THOUSANDS, ""),
         (_ZERO_CENTS, ""),
-        (_DOLLARS, r"$\1"),
+        (_SIGN_APART, r"\1"),
+        *_MONEY,
         (_CODE, r"\1\2"),
         (_ORDINAL, r"\1"),
     ):

@@ -12,6 +12,11 @@ from eval.matching import missing_facts, says, stale_values_in
         ("It costs $9.00 now", "$9"),
         ("It costs 9 dollars now", "$9"),
         ("You pay $1,200 a year", "$1200"),
+        ("It costs 9.00 $ now", "$9"),
+        ("It costs 9 \u20ac now", "\u20ac9"),
+        ("It costs \u20ac 9.00 now", "9 euros"),
+        ("It costs 9 pounds now", "\u00a39"),
+        ("Plan 9 $12, plan 10 $15", "$12"),
         ("within fourteen days", "14 days"),
         ("within forty-five days", "45 days"),
         ("a 14-day trial", "14 day"),
@@ -44,6 +49,10 @@ def test_says_in_another_spelling(answer: str, spelling: str) -> None:
         ("the card is needed", "no card"),
         ("anything", ""),
         ("9 users", "$9"),
+        ("9 users", "\u20ac9"),
+        ("$9 a month", "\u20ac9"),
+        ("\u00a390 a year", "\u00a39"),
+        ("Plan 9 $12", "$9"),
     ],
 )
 def test_does_not_say(answer: str, spelling: str) -> None:
