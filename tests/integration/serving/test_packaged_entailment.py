@@ -28,10 +28,14 @@ def model() -> OnnxEntailment:
 
 def test_what_the_passage_says_is_supported_and_what_it_does_not_say_is_not(model: OnnxEntailment) -> None:
     right = "You get your money back in full if you ask within 30 days of a yearly renewal."
-    added = "Refunds arrive on the same payment method, so that an invoice is written for every folder."
+    added = "Refunds arrive on the same payment method, and deleted folders stay in the bin for ever."
+    plausible = "Refunds arrive on the same payment method, so that an invoice is written for every folder."
     assert check_sentence(right, PASSAGES, entailment=model).supported
     assert check_sentence(added, PASSAGES).supported  # words alone see nothing wrong
     assert not check_sentence(added, PASSAGES, entailment=model).supported
+    # Not every added claim falls below the threshold, but each is believed less.
+    scores = [check_sentence(text, PASSAGES, entailment=model).score for text in (right, plausible, added)]
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_it_is_small_and_says_how_it_was_made() -> None:
