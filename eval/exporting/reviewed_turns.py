@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from eval.client import GatewayClient
 from eval.observations import Observation
-from eval.online.recorded import LiveTurn, Window, list_reviews, list_turns, live_turn
+from eval.online.recorded import LiveTurn, Window, is_erased, list_reviews, list_turns, live_turn
 from eval.reviewed import Reviewed
 from eval.run import Job, Progress, drain
 from eval.sets.questions import Said
@@ -73,12 +73,12 @@ async def collect(
                 return False
             if turn.seen is None or turn.review is None:
                 return False
+            history = () if body["pinned"] else await _said_before(client, turn)
+            if history is None:
+                left_out["a document was erased from what was said before"] += 1
+                return False
             found[turn_id] = ReviewedTurn(
-                turn=turn,
-                seen=turn.seen,
-                review=turn.review,
-                history=() if body["pinned"] else await _said_before(client, turn),
-                pinned=body["pinned"],
+                turn=turn, seen=turn.seen, review=turn.review, history=history, pinned=body["pinned"]
             )
             return False
 
@@ -104,8 +104,9 @@ def _unusable(turn: LiveTurn, *, pinned: bool, evaluations: bool) -> str:
     return "asked by an evaluation" if pinned and not evaluations else ""
 
 
-async def _said_before(client: GatewayClient, turn: LiveTurn) -> tuple[Said, ...]:
-    """Earlier turns of the conversation: a turn keeps none of them itself."""
+async def _said_before(client: GatewayClient, turn: LiveTurn) -> tuple[Said, ...] | None:
+    """Earlier turns of the conversation: a turn keeps none of them itself. None if one lost a document:
+    what it said is gone."""
     everything = Window(since=_BEGINNING, until=datetime.fromisoformat(turn.created_at))
     earlier = [
         row["id"]
@@ -116,6 +117,8 @@ async def _said_before(client: GatewayClient, turn: LiveTurn) -> tuple[Said, ...
     said: list[Said] = []
     for turn_id in sorted(earlier):
         body = await client.get(f"/v1/turns/{turn_id}", asker=turn.asker)
+        if is_erased(body):
+            return None
         if body["question"].strip():
             said.append(Said(role="user", text=body["question"]))
         if answer := ((body.get("answer") or {}).get("answer") or "").strip():

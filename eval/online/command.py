@@ -126,6 +126,8 @@ async def send(
     gate = asyncio.Semaphore(at_once)
 
     async def put(turn: LiveTurn) -> None:
+        if turn.erased:
+            return  # what was measured before the erasure stays
         if scores := score_rows(turn_outcomes(turn, scoring), scoring.version):
             async with gate:
                 await client.put_scores(turn.id, scores, asker=turn.asker)

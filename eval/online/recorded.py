@@ -154,7 +154,6 @@ async def list_reviews(
 def live_turn(row: Mapping[str, Any], *, asker: str, review: Mapping[str, Any] | None) -> LiveTurn:
     """The body of `GET /v1/turns/{id}` and a row of `GET /v1/reviews` as one turn."""
     answer = row.get("answer")
-    used = row.get("used") or {}
     versions = row.get("versions") or {}
     total = ((answer or {}).get("timings_ms") or {}).get("total") or 0.0
     return LiveTurn(
@@ -169,13 +168,18 @@ def live_turn(row: Mapping[str, Any], *, asker: str, review: Mapping[str, Any] |
         seen=read_observation(answer, row, case=bare_case(row, asker=asker), arm=_LIVE, wall_ms=total)
         if answer
         else None,
-        erased=any(hit["document_id"] == _ERASED for hit in used.get("hits") or ()),
+        erased=is_erased(row),
         sampled=review is not None and _SAMPLE in review["reasons"],
         noticed=review is not None and any(reason != _SAMPLE for reason in review["reasons"]),
         review=Reviewed.from_row(review) if review is not None else None,
         feedback=tuple(row.get("feedback") or ()),
         row=row,
     )
+
+
+def is_erased(row: Mapping[str, Any]) -> bool:
+    """Whether a turn lost a document, and with it what it said."""
+    return any(hit["document_id"] == _ERASED for hit in (row.get("used") or {}).get("hits") or ())
 
 
 def bare_case(row: Mapping[str, Any], *, asker: str) -> Case:

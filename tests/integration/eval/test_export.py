@@ -20,6 +20,7 @@ from tests.integration.gateway.conftest import (
     gateway,
     reply,
     settings,
+    without_a_document,
 )
 
 __all__ = ["gateway", "settings"]
@@ -46,7 +47,8 @@ async def test_each_ending_has_its_file_and_a_regression_test_is_asked_again(
     gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway.vllm.program(gateway.stable, answer=WRONG)
-    await gateway.post("/v1/answers", {"question": REFUND_QUESTION, "conversation_id": "talk"})
+    before = {"question": REFUND_QUESTION, "conversation_id": "talk"}
+    _, first, _ = await gateway.post("/v1/answers", before)
     turn = await reviewed(
         gateway,
         PRICE_QUESTION,
@@ -109,11 +111,9 @@ async def test_each_ending_has_its_file_and_a_regression_test_is_asked_again(
     assert (case.text, case.gold, case.status) == (PRICE_QUESTION, ("sync-plus-price",), "answered")
     assert case.history[0] == ("user", REFUND_QUESTION)
 
-    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    files = {path: path.read_bytes() for path in out.rglob("*.*")}
     assert await run("export", str(out)) == 0
-    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before, (
-        "the same reviews, the same bytes"
-    )
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == files, "the same reviews, the same bytes"
     printed = capsys.readouterr().out
     assert "6 closed reviews" in printed
     assert "a person must read it" in printed
@@ -132,6 +132,12 @@ async def test_each_ending_has_its_file_and_a_regression_test_is_asked_again(
     (seen,) = map(json.loads, (tmp_path / "mended" / "results.jsonl").read_text().splitlines())
     assert seen["case_id"] == f"turn-{turn.replace('-', '')[-12:]}"
 
+    await without_a_document(gateway, first["id"])
+    assert await run("export", str(out), "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == {
+        "a document was erased from what was said before": 1,
+        "asked by an evaluation": 1,
+    }
     assert await run("export", str(out), "--evaluations", "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["training_examples"] == {"positive": 2}
     assert await run("export", str(out), "--until", "2026-01-01") == 0

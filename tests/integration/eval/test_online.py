@@ -38,6 +38,7 @@ from tests.integration.gateway.conftest import (
     reply,
     settings,
     started,
+    without_a_document,
 )
 
 __all__ = ["settings"]
@@ -318,6 +319,13 @@ async def test_the_command_prints_stores_scores_and_sends_a_report(
     stored = {score["name"]: score["value"] for score in scores["scores"]}
     assert stored["format_valid"] == 1
     assert "hit" not in stored, "only what the turn shows by itself"
+
+    await without_a_document(live, turn)
+    assert await asyncio.to_thread(run, "--send") == 0
+    capsys.readouterr()
+    _, scores = await live.get(f"/v1/turns/{turn}/scores", key=staff.secret)
+    kept = {score["name"]: score["value"] for score in scores["scores"]}
+    assert kept == stored, "what was measured before an erasure stays"
 
     assert await asyncio.to_thread(run, "--send", "--json", "--version", live.stable) == 0
     capsys.readouterr()

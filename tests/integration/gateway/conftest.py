@@ -140,6 +140,16 @@ class Gateway:
                 await asyncio.sleep(0.01)
 
 
+async def without_a_document(gateway: Gateway, turn_id: str) -> None:
+    """The turn as it is when one of its documents was erased; in so small a corpus every turn holds each."""
+    erased = json.dumps({"hits": [{"document_id": "erased"}]})
+    async with gateway.records.connection() as conn, conn.transaction():
+        await conn.execute("SELECT set_config('gateway.tenant', 'acme', true)")
+        await conn.execute(
+            "UPDATE gateway.turn SET used = used || %s::jsonb WHERE id = %s", [erased, turn_id]
+        )
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
     """Settings of the gateway under test; override this fixture to change them."""
