@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from eval.errors import CaseFileError
 from eval.lines import Places, parse_line, read_lines
+from eval.matching import broken_pattern
 from eval.qrels import group_by_gold, read_qrels
 from eval.sets.freezing import check_frozen
 from eval.sets.questions import Question, read_questions, set_file
@@ -313,6 +314,9 @@ def _load_demo(file: Path, seen: Places) -> Iterator[Case]:
         ):
             if empty:
                 raise CaseFileError(file=file, line=number, field=field, what="is empty", fix="fill it in")
+        for field, spellings in (("facts", chain(*row.facts)), ("stale_values", row.stale_values)):
+            if what := next(filter(None, map(broken_pattern, spellings)), ""):
+                raise CaseFileError(file=file, line=number, field=field, what=what, fix="correct it")
         if wrong := _wrong_side_facts(row):
             raise CaseFileError(file=file, line=number, field="side_facts", what=wrong[0], fix=wrong[1])
         if file.stem != row.topic:

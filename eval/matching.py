@@ -104,6 +104,16 @@ def says(answer: str, spelling: str) -> bool:
     return any(given[start : start + width] == wanted for start in range(len(given) - width + 1))
 
 
+def broken_pattern(spelling: str) -> str:
+    """What keeps a spelling from being searched as a pattern; "" where nothing does."""
+    if spelling.startswith(REGEX_MARK):
+        try:
+            re.compile(spelling.removeprefix(REGEX_MARK))
+        except re.error as exc:
+            return f"{spelling!r} does not compile ({exc})"
+    return ""
+
+
 def missing_facts(answer: str, facts: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """First spelling of every fact that no accepted spelling puts into the answer, as a person reads it."""
     return tuple(shown(fact[0]) for fact in facts if not any(says(answer, spelling) for spelling in fact))

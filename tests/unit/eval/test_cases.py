@@ -50,6 +50,8 @@ def test_reads_a_folder_of_topics(tmp_path: Path) -> None:
         ({"split": "test"}, "split"),
         ({"facts": "none"}, "facts"),
         ({"facts": [[]]}, "facts"),
+        ({"facts": [["$9"], ["14 days", "regex:14 (days"]]}, "facts"),
+        ({"stale_values": ["regex:["]}, "stale_values"),
         ({"text": "  "}, "text"),
         ({"escalate": "no"}, "escalate"),
         ({"topic": "other"}, "topic"),
