@@ -23,7 +23,7 @@ Vector = NDArray[np.float64]
 _STEPS = 4000
 _RATE = 0.5
 #: Share of the right answers that may be refused, by whatever. Words and values alone refuse 5 %; at 8 % a
-#: fifth more of the claims that were added from elsewhere is found, at 5 % next to none.
+#: tenth more of the claims that were added from elsewhere is found, at 5 % next to none.
 _MAY_REFUSE = 0.08
 #: What keeps a weight finite where the signs part the rows completely.
 _RIDGE = 1e-3
