@@ -39,11 +39,11 @@ def moment_of(
     if not histories or not case.vital_facts:
         return None
     head = head_of(histories) or 0
-    was = _texts(_in_force(histories, head if searched is None else searched, day))
+    was = _texts(_in_force(_shown(histories, head if searched is None else searched), day))
+    states = [(moment, there) for moment, there in states_of(histories, head, day) if _texts(there) != was]
     for stated in (_stated, _perhaps_stated):
-        for moment in _moments(histories, head):
-            versions = _in_force(histories, moment.snapshot, moment.day or day)
-            if _texts(versions) != was and stated(case, versions):
+        for moment, versions in states:
+            if stated(case, versions):
                 return moment
     return None
 
@@ -95,9 +95,29 @@ def _moments(histories: Sequence[DocumentHistory], head: int) -> Iterator[Moment
             yield Moment(snapshot=snapshot, day=day)
 
 
-def _in_force(histories: Sequence[DocumentHistory], snapshot: int, day: str) -> list[PastVersion]:
-    shown = (history.at(snapshot) for history in histories)
-    return [version for version in shown if version and (not day or version.holds_on(day))]
+def states_of(
+    histories: Sequence[DocumentHistory], head: int, day: str
+) -> Iterator[tuple[Moment, list[PastVersion]]]:
+    """What was in force at each moment, only the first of those that had the same: there are as many moments
+    as snapshots times days, and hardly more states than versions."""
+    shown: dict[int, list[PastVersion]] = {}
+    known: set[tuple[int, ...]] = set()
+    for moment in _moments(histories, head):
+        if moment.snapshot not in shown:
+            shown[moment.snapshot] = _shown(histories, moment.snapshot)
+        versions = _in_force(shown[moment.snapshot], moment.day or day)
+        state = tuple(map(id, versions))
+        if state not in known:
+            known.add(state)
+            yield moment, versions
+
+
+def _shown(histories: Sequence[DocumentHistory], snapshot: int) -> list[PastVersion]:
+    return [version for history in histories if (version := history.at(snapshot))]
+
+
+def _in_force(shown: Sequence[PastVersion], day: str) -> list[PastVersion]:
+    return [version for version in shown if not day or version.holds_on(day)]
 
 
 def _texts(versions: Sequence[PastVersion]) -> list[str]:

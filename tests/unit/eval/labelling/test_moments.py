@@ -8,7 +8,7 @@ import pytest
 
 from eval.cases import Case
 from eval.documents import DocumentHistory
-from eval.labelling.moments import Moment, moment_of
+from eval.labelling.moments import Moment, moment_of, states_of
 from tests.unit.eval.labelling.turns import CASE, OLD_TEXT, TEXT, history
 
 NOTHING = "Nothing is said here."
@@ -57,6 +57,13 @@ def test_words_in_another_order_count_where_no_text_has_the_fact_itself() -> Non
     reworded = "The account owner only: he may do it."
     assert moment(history(reworded, NOTHING), case=case) == Moment(snapshot=1)
     assert moment(history("Only the account owner may do it.", reworded), case=case) == Moment(snapshot=1)
+
+
+def test_each_state_of_the_articles_is_read_once() -> None:
+    """A dated text for each of 400 days makes 160,000 moments, and no more states than texts."""
+    days = [f"{2020 + n // 336}-{n // 28 % 12 + 1:02d}-{n % 28 + 1:02d}" for n in range(400)]
+    found = states_of([history(*[NOTHING] * 400, since=tuple(days))], 400, TODAY)
+    assert len(list(found)) == 401, "each text, and none at all"
 
 
 def test_what_is_not_known_gives_no_moment() -> None:
