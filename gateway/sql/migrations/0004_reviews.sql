@@ -171,6 +171,7 @@ BEGIN
     UPDATE gateway.turn_score SET detail = '' WHERE turn_id = NEW.id;
     UPDATE gateway.reading SET corrected_answer = NULL WHERE turn_id = NEW.id AND corrected_answer IS NOT NULL;
     UPDATE gateway.review SET corrected_answer = NULL WHERE turn_id = NEW.id AND corrected_answer IS NOT NULL;
+    UPDATE gateway.feedback SET corrected_answer = NULL WHERE turn_id = NEW.id AND corrected_answer IS NOT NULL;
     RETURN NULL;
 END $$;
 CREATE TRIGGER turn_is_erased AFTER UPDATE ON gateway.turn

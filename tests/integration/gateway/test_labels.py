@@ -167,6 +167,8 @@ async def test_what_is_said_of_an_erased_document_goes_with_it(gateway: Gateway)
         "corrected_answer": "Within 30 days.",
     }
     await gateway.post(f"/v1/reviews/{turn}", corrected, key=gateway.keys.staff)
+    said = {"turn_id": turn, "rating": "down", "corrected_answer": "Within 30 days."}
+    await gateway.post("/v1/feedback", said, key=gateway.keys.evaluation)
     assert await gateway.state.turns.erase_document("acme", "refunds") == 1
     for late in (False, True):
         if late:  # an evaluation that writes what it has kept
@@ -175,7 +177,11 @@ async def test_what_is_said_of_an_erased_document_goes_with_it(gateway: Gateway)
         _, labels = await gateway.get(f"/v1/turns/{turn}/labels", key=gateway.keys.staff)
         _, scores = await gateway.get(f"/v1/turns/{turn}/scores", key=gateway.keys.staff)
         _, review = await gateway.get(f"/v1/reviews/{turn}", key=gateway.keys.staff)
-        assert "30 days" not in str([labels, scores, review["readings"], review["corrected_answer"]])
+        (feedback,) = (await gateway.turn(turn, key=gateway.keys.staff))["feedback"]
+        assert feedback["rating"] == "down"
+        assert "30 days" not in str(
+            [labels, scores, review["readings"], review["corrected_answer"], feedback]
+        )
 
 
 async def test_a_report_keeps_every_content_of_its_name(gateway: Gateway) -> None:
