@@ -90,9 +90,19 @@ def read_grid(path: Path, schema: Mapping[str, Any]) -> Grid:
         raise PromptGridError(f"{path}: {field}: {first['msg']}; docs/prompt-search.md shows a grid") from exc
     _check_examples(path, grid, schema)
     candidates = tuple(_candidates(path, grid))
+    if not candidates:
+        raise PromptGridError(
+            f"{path}: orders: makes no prompt, for no set has two examples to turn round; add the order given"
+        )
     if len(candidates) > _MOST_PROMPTS:
         raise PromptGridError(
             f"{path}: makes {len(candidates)} prompts, and {_MOST_PROMPTS} are the most; drop some sets"
+        )
+    names = [each.name for each in candidates]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise PromptGridError(
+            f"{path}: {twice[0]}: two prompts have this name, put together from instruction, set and order; "
+            "rename one of these, or keep one"
         )
     return Grid(path=path, sha256=hashlib.sha256(content).hexdigest(), candidates=candidates)
 
