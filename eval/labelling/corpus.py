@@ -14,6 +14,7 @@ from eval.cases import Case
 from eval.documents import DocumentHistory
 from eval.errors import RunError
 from eval.observations import Ranking
+from eval.record import replace_file
 
 #: Hits that are looked at for a sentence that only staff may know.
 _DEPTH = 10
@@ -88,9 +89,7 @@ class CorpusFile:
             {"sentence": sentence, "staff_only": corpus.staff_only[sentence]}
             for sentence in sorted(corpus.staff_only)
         ]
-        draft = self._path.with_name(f".{_FILE}.new")
-        draft.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-        draft.replace(self._path)
+        replace_file(self._path, b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
 
 async def look_up(

@@ -16,7 +16,7 @@ import orjson
 
 from eval.arms import GOLD_CONTEXT, NO_CONTEXT, Arm, ArmKind
 from eval.cases import Case
-from eval.errors import RunError
+from eval.errors import RunError, StorageError
 from eval.labelling.checks import check
 from eval.labelling.corpus import Corpus
 from eval.labelling.knowledge import knowledge_checks
@@ -278,10 +278,13 @@ class RerunFile:
     def add(self, rerun: Rerun) -> None:
         """Keep an answer at once."""
         row = {"arm": rerun.arm.as_json(), "seen": rerun.seen.as_json()}
-        with self._path.open("ab+") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                # A line that was cut off must not swallow this one.
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(orjson.dumps(row) + b"\n")
+        try:
+            with self._path.open("ab+") as file:
+                if file.seek(0, os.SEEK_END):
+                    file.seek(-1, os.SEEK_END)
+                    # A line that was cut off must not swallow this one.
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+                file.write(orjson.dumps(row) + b"\n")
+        except OSError as exc:
+            raise StorageError(f"{self._path}: {exc.strerror}; free space, then --rerun again") from exc

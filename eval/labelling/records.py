@@ -16,7 +16,7 @@ import orjson
 
 from eval.arms import Arm
 from eval.cases import Case
-from eval.errors import RunError, StorageError
+from eval.errors import RunError
 from eval.labelling.checks import KINDS
 from eval.labelling.corpus import Corpus
 from eval.labelling.counterfactuals import Reruns, rerun_checks, settle
@@ -24,7 +24,7 @@ from eval.labelling.evidence import Turn, collect_checks, unsupported_sentences
 from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
 from eval.labelling.rules import COVERAGE_GAP, DRAFT_FAILS, FAILS, RULES, Decision, decide
 from eval.observations import Observation
-from eval.record import RunData
+from eval.record import RunData, replace_file
 from eval.scorers import Scoring, Subject
 
 #: Rises when the criteria change in a way that people should hear of.
@@ -196,12 +196,7 @@ class LabelFile:
 
     def write(self, records: Iterable[LabelRecord]) -> None:
         """Replace the file as a whole."""
-        draft = self.path.with_name(f".{_FILE}.new")
-        try:
-            draft.write_bytes(b"".join(orjson.dumps(record.as_json()) + b"\n" for record in records))
-            draft.replace(self.path)
-        except OSError as exc:
-            raise StorageError(f"{self.path}: {exc.strerror}; free space, then label again") from exc
+        replace_file(self.path, b"".join(orjson.dumps(record.as_json()) + b"\n" for record in records))
 
 
 def is_looked_up(turns: Iterable[Turn], corpus: Corpus, *, as_staff: bool) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from eval.cases import Case
 from eval.documents import DocumentHistory, snapshot_of
-from eval.errors import RunError
+from eval.errors import RunError, StorageError
 from eval.labelling.corpus import Corpus, CorpusFile, look_up
 from eval.observations import Ranking
 from tests.unit.eval.labelling.turns import corpus, evidence, history
@@ -77,6 +77,8 @@ def test_the_file_gives_back_what_was_written_and_names_a_bad_line(tmp_path: Pat
     (tmp_path / "documents.jsonl").write_bytes(first + b"{}\n")
     with pytest.raises(RunError, match=r"documents.jsonl:4"):
         file.read()
+    with pytest.raises(StorageError, match=r"gone.documents.jsonl: No such file"):
+        CorpusFile(tmp_path / "gone").write(known)
 
 
 def test_a_history_knows_what_each_snapshot_showed() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eval.arms import GOLD_CONTEXT, Arm, Pin
-from eval.errors import RunError
+from eval.errors import RunError, StorageError
 from eval.labelling.checks import check
 from eval.labelling.counterfactuals import (
     Rerun,
@@ -222,3 +222,5 @@ def test_reruns_are_kept_and_the_last_of_two_counts(tmp_path: Path) -> None:
     path.write_text('{"arm": {"name": "x"}}\n')
     with pytest.raises(RunError, match=r"reruns.jsonl:1"):
         file.read()
+    with pytest.raises(StorageError, match=r"gone.reruns.jsonl: No such file"):
+        RerunFile(tmp_path / "gone").add(first)
