@@ -1,4 +1,4 @@
-"""Training examples of reviewed turns, a JSON object a line, as `twinrail tune dataset` reads them.
+"""Training examples of reviewed turns, a JSON object a line.
 
 An example holds what the model was shown and what it should have written, not the rendered prompt: that is
 the prompt's of the version that is trained.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.exporting.reviewed_turns import ReviewedTurn
-from eval.exporting.wanted import supporting, unsupported, wanted_answer, written
+from eval.exporting.wanted import Wanted, supporting, unsupported, wanted_answer, written
 from eval.reviewed import expected_status
 from eval.scorers import Scoring
 
@@ -20,6 +20,7 @@ def example_of(reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
     """The turn as one example: positive with the wanted answer, negative where only a wrong one is known."""
     turn, seen, review = reviewed.turn, reviewed.seen, reviewed.review
     wanted = wanted_answer(reviewed)
+    answer = None if wanted is None else _answer(wanted, reviewed, scoring)
     return {
         "format": FORMAT,
         "id": example_id(turn.id),
@@ -38,15 +39,11 @@ def example_of(reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
             }
             for item in seen.packed
         ],
-        "answer": None
-        if wanted is None
-        else {
-            **seen.fields,
-            "answer": wanted.text,
-            "citations": [item.passage.n for item in supporting(wanted.text, reviewed, scoring)]
-            if wanted.corrected
-            else sorted({citation.n for citation in seen.citations}),
-        },
+        "answer": answer,
+        # What the schema asks for and nobody has said: the example is none before somebody fills it in.
+        "missing_fields": []
+        if answer is None
+        else [name for name in scoring.schema.get("required", ()) if name not in answer],
         # Sentences of the wanted answer that the passages do not hold: such an example teaches inventing.
         "unsupported": [] if wanted is None else list(unsupported(wanted.text, reviewed, scoring)),
         # What the model wrote in its place, where something is wrong with it.
@@ -76,6 +73,20 @@ def example_of(reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
             "note": review.note,
             "checked_by": scoring.version,
         },
+    }
+
+
+def _answer(wanted: Wanted, reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
+    """The task's object around the wanted text. Other fields are the served ones if it ended rightly."""
+    seen = reviewed.seen
+    right = expected_status(seen, reviewed.review) in (None, seen.status)
+    fields = scoring.schema.get("properties", {})
+    return {
+        **{name: value for name, value in seen.fields.items() if right and name in fields},
+        "answer": wanted.text,
+        "citations": [item.passage.n for item in supporting(wanted.text, reviewed, scoring)]
+        if wanted.corrected
+        else sorted({citation.n for citation in seen.citations}),
     }
 
 

@@ -44,6 +44,7 @@ def reviewed(
     status: str = "answered",
     question: str = QUESTION,
     history: tuple[Said, ...] = (),
+    fields: Any = None,
     **review: Any,
 ) -> ReviewedTurn:
     row = {
@@ -64,7 +65,7 @@ def reviewed(
             "id": ID,
             "status": status,
             "answer": answer,
-            "fields": {"intent": "billing", "escalate": False},
+            "fields": fields or {"intent": "billing", "escalate": False},
             "citations": [{"n": 2, "document_id": "plus", "quote": TEXT, "start": 0, "end": 10}],
             "versions": {"knowledge": "k-a-00000001@1", "model": "m-a-00000001"},
             "trace_id": "ab" * 16,
@@ -172,6 +173,7 @@ def test_a_training_example_has_what_the_model_saw_and_should_have_written() -> 
     }
     assert example["rejected"] == "It costs money!"
     assert example["unsupported"] == []
+    assert example["missing_fields"] == ["escalation_reason", "follow_up"]
     assert [item["role"] for item in example["history"]] == ["user", "assistant"]
     assert [item["document_id"] for item in example["passages"]] == ["refunds", "plus"]
     assert (example["conversation_id"], example["created_at"]) == ("c-1", "2026-03-01T09:00:00Z")
@@ -187,6 +189,17 @@ def test_a_corrected_answer_that_the_passages_do_not_hold_is_told() -> None:
     assert example["answer"]["citations"] == []
 
 
+def test_fields_of_a_turn_that_ended_wrongly_are_nobodys_word() -> None:
+    silent = reviewed(
+        status="abstained", label="weak_reasoning", sub="over_abstain", corrected_answer="It is $9 a month."
+    )
+    example = example_of(silent, SCORING)
+    assert set(example["answer"]) == {"answer", "citations"}
+    assert example["missing_fields"] == ["intent", "escalate", "escalation_reason", "follow_up"]
+    asked_back = example_of(reviewed(status="clarify", fields={"choices": [{"title": "Plus"}]}), SCORING)
+    assert "choices" not in asked_back["answer"], "no field of the task"
+
+
 def test_without_a_right_answer_it_is_a_negative() -> None:
     example = example_of(reviewed(label="hallucination"), SCORING)
     assert (example["kind"], example["answer"]) == ("negative", None)
@@ -194,7 +207,7 @@ def test_without_a_right_answer_it_is_a_negative() -> None:
 
 
 def test_a_draft_that_was_kept_back_is_what_the_model_must_not_write() -> None:
-    kept_back = {"answer": "Something went wrong.", "status": "fallback"}
+    kept_back: dict[str, Any] = {"answer": "Something went wrong.", "status": "fallback"}
     draft = '{"answer": "Sync Plus costs $7, ann@example.org.", "citations": []}'
     wrong = reviewed(
         **kept_back, draft=draft, label="hallucination", corrected_answer="Sync Plus costs $9 a month."
