@@ -42,6 +42,7 @@ from retrieval.freshness import freshness
 from retrieval.ingest import ingest
 from retrieval.ingest_report import IngestReport
 from retrieval.jobs import JobStore, Submission
+from retrieval.parsing_process import ParsingPool
 from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore
 from retrieval.worker import Worker, queue_pool
@@ -95,7 +96,12 @@ class Bench:
         self._embedder = CountingEmbedder(embedder)
         self._random = random.Random(seed)
         self._edition = 0
+        self._parsers = ParsingPool(remembers=True)
         self._background: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """End the processes that read files."""
+        self._parsers.close()
 
     async def fill(self, documents: int) -> IngestReport:
         """The first import."""
@@ -179,7 +185,15 @@ class Bench:
         return lags[SOURCE]
 
     async def _sync(self) -> IngestReport:
-        return await ingest(self._store, self._embedder, self._folder, tenant=TENANT, source_name=SOURCE)
+        # As `ingest --watch` calls it.
+        return await ingest(
+            self._store,
+            self._embedder,
+            self._folder,
+            tenant=TENANT,
+            source_name=SOURCE,
+            parsers=self._parsers,
+        )
 
     async def _seconds_until_found(self, mark: str, began: float) -> float:
         while not await self._found(mark):
@@ -244,6 +258,7 @@ async def measure(embedder: OnnxEmbedder, documents: int, changes: int, seed: in
             async with bench.working():
                 await bench.sent_document(0)  # the worker listens from now on, its reader has started
                 sent = [await bench.sent_document(chance.randrange(SENT)) for _ in range(changes)]
+            bench.close()
     return {
         "documents": documents,
         "chunks": filled.chunks,

@@ -19,6 +19,7 @@ from retrieval.embedding import Embedder
 from retrieval.front_matter import SIDECAR
 from retrieval.ingest import ingest
 from retrieval.ingest_report import IngestProgress, IngestReport
+from retrieval.parsing_process import ParsingPool
 from retrieval.rerankers import open_rerankers
 from retrieval.reranking import Reranker
 from retrieval.settings import RetrievalSettings
@@ -83,7 +84,9 @@ async def source_sync(
         store = KnowledgeStore(connections)
         await store.check()
         first, *others = at_hand.values()
-        yield partial(
+        # Called again by whoever watches: then only what has changed is parsed.
+        parsers = ParsingPool(settings.read_limits, remembers=True)
+        sync = partial(
             ingest,
             store,
             first,
@@ -92,11 +95,15 @@ async def source_sync(
             other_embedders=others,
             on_progress=Narrator(say),
             source_name=name,
-            limits=settings.read_limits,
+            parsers=parsers,
             allow_purged=allow_purged,
             dry_run=dry_run,
             replace_most=replace,
         )
+        try:
+            yield sync
+        finally:
+            parsers.close()
 
 
 async def ingest_source(database_url: str, source: Path, **options: Unpack[SyncOptions]) -> IngestReport:

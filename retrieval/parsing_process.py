@@ -24,6 +24,7 @@ from retrieval.files import out_of_memory
 from retrieval.limits import DEFAULT_LIMITS, ReadLimits
 from retrieval.parsing import ParsedDocument
 from retrieval.parsing_wire import LENGTH, Frame, result_of, write_frame
+from retrieval.remembering import KnownFiles
 
 READER = "retrieval.files:entries"
 #: Rows of one corpus that may end the process before the rest of it is given up.
@@ -40,9 +41,17 @@ _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 class ParsingProcess:
     """Reads one after the other. Starts with the first one, and again after one that ended it."""
 
-    def __init__(self, limits: ReadLimits = DEFAULT_LIMITS, *, reader: str = READER) -> None:
+    def __init__(
+        self,
+        limits: ReadLimits = DEFAULT_LIMITS,
+        *,
+        reader: str = READER,
+        known: KnownFiles | None = None,
+    ) -> None:
         self._limits = limits
         self._reader = reader
+        #: Files that need no reading while they look as they did.
+        self._known = known
         self._running: _Running | None = None
 
     def __enter__(self) -> Self:
@@ -71,7 +80,20 @@ class ParsingProcess:
 
     def read(self, path: Path, name: str) -> Iterator[ParsedDocument | UnparsableDocumentError]:
         """Every document of a file, or why it cannot be read."""
-        return self._ask({"path": str(path)}, name)
+        if self._known is None:
+            yield from self._ask({"path": str(path)}, name)
+            return
+        mark = self._known.mark(path)
+        if (known := self._known.recall(path, mark)) is not None:
+            yield known
+            return
+        found: list[ParsedDocument | UnparsableDocumentError] = []
+        for result in self._ask({"path": str(path)}, name):
+            found = [*found[:1], result]
+            yield result
+        match found:
+            case [ParsedDocument() as only]:
+                self._known.keep(path, mark, only)
 
     def read_content(
         self, document_id: str, content: Mapping[str, Any]
@@ -149,11 +171,14 @@ class ParsingProcess:
 
 class ParsingPool:
     """Processes for those who read at the same time. They stay for the next ones: to start one takes longer
-    than most documents do."""
+    than most documents do. With `remembers`, a file is parsed again only when it has changed."""
 
-    def __init__(self, limits: ReadLimits = DEFAULT_LIMITS, *, reader: str = READER) -> None:
+    def __init__(
+        self, limits: ReadLimits = DEFAULT_LIMITS, *, reader: str = READER, remembers: bool = False
+    ) -> None:
         self._limits = limits
         self._reader = reader
+        self._known = KnownFiles() if remembers else None
         self._idle: list[ParsingProcess] = []
         self._closed = False
 
@@ -163,7 +188,7 @@ class ParsingPool:
         try:
             process = self._idle.pop()
         except IndexError:
-            process = ParsingProcess(self._limits, reader=self._reader)
+            process = ParsingProcess(self._limits, reader=self._reader, known=self._known)
         try:
             yield process
         finally:

@@ -23,6 +23,7 @@ from retrieval.limits import ReadLimits
 from retrieval.parsing import ParsedDocument, parse_content, parse_file
 from retrieval.parsing_process import MOST_DEATHS, ParsingPool, ParsingProcess
 from retrieval.reading import OnRead, ReadProgress, read_apart
+from retrieval.remembering import KnownFiles
 from retrieval.sources import Reading, read_source
 from tests.fakes.pdf import encrypted_pdf, pdf
 
@@ -328,3 +329,69 @@ def test_sources_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(EmptySourceError, match="no document found in 1 files"):
         read_source(tmp_path)
+
+
+def read_again(folder: Path, known: KnownFiles) -> tuple[dict[str, str], bool]:
+    """Texts by id, and whether a parser was needed."""
+    with ParsingProcess(known=known) as process:
+        reading = read_source(folder, process=process)
+        return {each.document.id: each.document.text for each in reading.documents}, process.is_running
+
+
+def test_files_that_look_as_they_did_are_not_parsed_again(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("one")
+    (tmp_path / "b.md").write_text("two")
+    (tmp_path / "b.md.yaml").write_text("id: second")
+    known = KnownFiles(settled_ns=0)
+    before = ({"a": "one", "second": "two"}, True)
+    assert read_again(tmp_path, known) == before
+    assert read_again(tmp_path, known) == (before[0], False)
+    (tmp_path / "a.md").write_text("ONE")  # as long as before
+    assert read_again(tmp_path, known) == ({"a": "ONE", "second": "two"}, True)
+    (tmp_path / "b.md.yaml").write_text("id: renamed")
+    assert read_again(tmp_path, known) == ({"a": "ONE", "renamed": "two"}, True)
+    (tmp_path / "b.md.yaml").unlink()
+    assert read_again(tmp_path, known) == ({"a": "ONE", "b": "two"}, True)
+    (tmp_path / "a.md").unlink()
+    assert read_again(tmp_path, known) == ({"b": "two"}, False)
+
+
+def test_a_time_that_is_set_back_hides_no_change(tmp_path: Path) -> None:
+    page = tmp_path / "a.md"
+    page.write_text("one")
+    known = KnownFiles(settled_ns=0)
+    read_again(tmp_path, known)
+    times = page.stat().st_atime_ns, page.stat().st_mtime_ns
+    page.write_text("two")
+    os.utime(page, ns=times)
+    assert read_again(tmp_path, known) == ({"a": "two"}, True)
+
+
+def test_what_was_written_a_moment_ago_is_parsed_again(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("one")
+    known = KnownFiles()
+    for _ in range(2):
+        assert read_again(tmp_path, known) == ({"a": "one"}, True)
+
+
+def test_corpora_failures_and_what_is_too_much_to_keep_are_read_every_time(tmp_path: Path) -> None:
+    for name, content in (
+        ("rows.jsonl", '{"id": "a", "text": "x"}\n{"id": "b", "text": "y"}'),
+        ("c.md", "long text"),
+    ):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text(content)
+        known = KnownFiles(settled_ns=0, most_characters=4)
+        first = read_again(folder, known)
+        assert read_again(folder, known) == first
+        assert first[1]
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "d.md").write_bytes(b"\xff\xfe\x00\xd8")
+    (broken / "e.md").write_text("fine")
+    known = KnownFiles(settled_ns=0)
+    for _ in range(2):
+        with ParsingProcess(known=known) as process:
+            assert len(read_source(broken, process=process).failures) == 1
+            assert process.is_running
