@@ -253,7 +253,7 @@ async def test_scores_are_cosines_and_relevance_is_a_share(
 
 
 async def test_marginal_relevance_prefers_what_says_something_else(vectors: TwinrailVectorStore) -> None:
-    await vectors.aadd_texts(["red fox", "red fox fox", "red hen"], ids=["a", "again", "else"])
+    await vectors.aadd_texts(["red fox", "red fox cub", "red hen"], ids=["a", "again", "else"])
     assert ids(await vectors.asimilarity_search("red fox", k=2)) == ["a", "again"]
     assert ids(await vectors.amax_marginal_relevance_search("red fox", k=2, lambda_mult=0.3)) == ["a", "else"]
     assert ids(vectors.max_marginal_relevance_search("red fox", k=2, lambda_mult=1.0)) == ["a", "again"]
