@@ -131,6 +131,17 @@ class KnownValues:
     #: Numbers in them, with a unit or without.
     numbers: frozenset[str]
 
+    @property
+    def code_families(self) -> frozenset[str]:
+        """The letters before the number of codes: `s` of S-110 and S-301."""
+        codes = (meaning.rstrip("0123456789") for kind, meaning in self.keys if kind == "code")
+        return frozenset(letters for letters in codes if letters.isalpha())
+
+    def list_without(self, value: Value) -> bool:
+        """Whether the sources hold codes of the value's family and not this one: nothing is known of it."""
+        letters = value.meaning.rstrip("0123456789")
+        return value.kind == "code" and letters in self.code_families and not self.hold(value)
+
     def hold(self, value: Value) -> bool:
         """Whether the value stands in the sources."""
         if value.key in self.keys:

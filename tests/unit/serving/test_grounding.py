@@ -166,6 +166,26 @@ def test_the_customers_own_words_may_be_repeated() -> None:
     assert check_sentence(sentence, PASSAGES, question="I paid the renewal on 12 June").supported
 
 
+LIST = """S-101 — Meaning: disk full; What to do: free up space
+S-110 — Meaning: file open in another program; What to do: close the file there"""
+CODES = (Passage(n=1, title="Sync error codes", text=LIST, start=0, end=len(LIST)),)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "supported"),
+    [
+        ("S-110 — Meaning: file open in another program.", True),
+        ("S-102 — Meaning: file open in another program.", False),
+        ("s-102 means that the file is open in another program.", False),
+        ("On your iphone-15, close the file in the other program.", True),
+    ],
+)
+def test_a_code_of_the_question_is_given_no_other_codes_meaning(sentence: str, supported: bool) -> None:
+    """The customer asks for a code that the list of codes does not hold."""
+    question = "What is S-102 on my iphone-15?"
+    assert check_sentence(sentence, CODES, question=question).supported is supported
+
+
 def test_a_span_begins_and_ends_with_what_the_sentence_says() -> None:
     text = "Fern is a garden app. Refunds are paid within 30 days. Ask the owner first. Snow is white."
     passage = Passage(n=1, title="Help", text=text, start=100, end=100 + len(text))
