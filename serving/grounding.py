@@ -18,7 +18,7 @@ from serving.binding import misplaced_values
 from serving.claims import only_asks, unknown_deeds
 from serving.negation import Contrary, find_contrary
 from serving.prompting import Passage
-from serving.reading import Page, Reading, WordPlaces, parts, read, read_question
+from serving.reading import Page, Reading, WordPlaces, as_written, parts, read, read_question
 from serving.sentences import STOPWORDS, content_stems, stem
 from serving.values import Value, find_values
 
@@ -186,7 +186,9 @@ def _look(bare: str, seen: Reading, said: Page) -> _Look:
     signs = Signs(
         overlap=place.score if place else 0.0,
         missing=missing,
-        contrary=find_contrary(bare, seen.polarities, seen.denying, weights),
+        contrary=None
+        if as_written(bare) in seen.written
+        else find_contrary(bare, seen.polarities, seen.denying, weights),
     )
     return _Look(signs, place, bool(missing) or (bool(wanted - _GENERIC) and not only_asks(bare)))
 

@@ -43,8 +43,15 @@ class Reading:
     denying: tuple[int, ...]
     #: Every word and part of a word, for names.
     words: frozenset[str]
+    #: The units as `as_written` gives them: who repeats one word for word says its contrary by no reading.
+    written: frozenset[str]
     values: KnownValues
     places: ValuePlaces
+
+
+def as_written(unit: str) -> str:
+    """A unit or sentence, whatever its case, spaces and last mark."""
+    return " ".join(unit.split()).rstrip(".!?;: ").lower()
 
 
 def read(passages: Sequence[Passage]) -> Reading:
@@ -80,6 +87,7 @@ def _read(passages: tuple[Passage, ...]) -> Reading:
         polarities=said,
         denying=tuple(place for place, one in enumerate(said) if one.denies),
         words=_NONE.union(*(page.words for page in pages)),
+        written=_NONE.union(*(page.written for page in pages)),
         values=KnownValues(
             frozenset[tuple[str, str]]().union(*(page.values.keys for page in pages)),
             _NONE.union(*(page.values.numbers for page in pages)),
@@ -97,6 +105,7 @@ class Page:
     polarities: tuple[Polarity, ...]
     title: frozenset[str]
     words: frozenset[str]
+    written: frozenset[str]
     values: KnownValues
     places: ValuePlaces
 
@@ -124,6 +133,7 @@ def _take_apart(title: str, effective_from: str, text: str) -> Page:
         polarities=polarities(written),
         title=frozenset(content_stems(title)),
         words=frozenset(stem(part) for part in parts(whole)),
+        written=frozenset(as_written(unit) for unit in written),
         values=known_values([whole]),
         places=ValuePlaces.of(value_places(text, title=title)),
     )

@@ -186,6 +186,17 @@ def test_a_code_of_the_question_is_given_no_other_codes_meaning(sentence: str, s
     assert check_sentence(sentence, CODES, question=question).supported is supported
 
 
+def test_a_line_repeated_word_for_word_is_no_contrary_of_another() -> None:
+    text = """S-101 — Meaning: disk full; What to do: free up space, or leave folders out with selective sync
+
+Linux has no selective sync. Empty the bin there."""
+    passages = (Passage(n=1, title="Sync error codes", text=text, start=0, end=len(text)),)
+    line = text.partition("\n")[0]
+    assert check_sentence(f"{line}.", passages).supported
+    assert check_sentence("Linux has no selective sync.", passages).supported
+    assert not check_sentence("Linux has selective sync.", passages).supported
+
+
 def test_a_span_begins_and_ends_with_what_the_sentence_says() -> None:
     text = "Fern is a garden app. Refunds are paid within 30 days. Ask the owner first. Snow is white."
     passage = Passage(n=1, title="Help", text=text, start=100, end=100 + len(text))
