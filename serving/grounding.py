@@ -169,6 +169,7 @@ class _Look:
 
 def _look(bare: str, seen: Reading, said: Page) -> _Look:
     values = find_values(bare)
+    repeats = as_written(bare) in seen.written
     # What the customer said may be repeated, but for a code that is missing in a list of such codes: whatever
     # is said of it was said of another one.
     missing = tuple(
@@ -177,7 +178,7 @@ def _look(bare: str, seen: Reading, said: Page) -> _Look:
         if seen.values.list_without(value) or not (seen.values.hold(value) or said.values.hold(value))
     )
     missing += _missing_names(bare, values, (seen.words, said.words))
-    if values:
+    if values and not repeats:
         missing += misplaced_values(bare, values, seen.places, said=said.values)
     missing += unknown_deeds(bare, [passage.text for passage in seen.passages])
     wanted = set(content_stems(bare))
@@ -186,9 +187,7 @@ def _look(bare: str, seen: Reading, said: Page) -> _Look:
     signs = Signs(
         overlap=place.score if place else 0.0,
         missing=missing,
-        contrary=None
-        if as_written(bare) in seen.written
-        else find_contrary(bare, seen.polarities, seen.denying, weights),
+        contrary=None if repeats else find_contrary(bare, seen.polarities, seen.denying, weights),
     )
     return _Look(signs, place, bool(missing) or (bool(wanted - _GENERIC) and not only_asks(bare)))
 

@@ -186,15 +186,16 @@ def test_a_code_of_the_question_is_given_no_other_codes_meaning(sentence: str, s
     assert check_sentence(sentence, CODES, question=question).supported is supported
 
 
-def test_a_line_repeated_word_for_word_is_no_contrary_of_another() -> None:
-    text = """S-101 — Meaning: disk full; What to do: free up space, or leave folders out with selective sync
+def test_a_line_repeated_word_for_word_is_supported_whatever_stands_beside_it() -> None:
+    """The code stands in two more places, with other words around it."""
+    text = """S-101 — Meaning: disk full: no room on this device; What to do: free up space, or leave folders out
+S-301 — Meaning: over storage: your plan is full; What to do: remove files or move up a plan
 
-Linux has no selective sync. Empty the bin there."""
+S-101 is about the disk in your computer, so a larger plan does not help. S-301 is about your storage."""
     passages = (Passage(n=1, title="Sync error codes", text=text, start=0, end=len(text)),)
     line = text.partition("\n")[0]
     assert check_sentence(f"{line}.", passages).supported
-    assert check_sentence("Linux has no selective sync.", passages).supported
-    assert not check_sentence("Linux has selective sync.", passages).supported
+    assert not check_sentence(f"{line.replace('101', '301')}.", passages).supported
 
 
 def test_a_span_begins_and_ends_with_what_the_sentence_says() -> None:
