@@ -188,7 +188,7 @@ def test_a_code_of_the_question_is_given_no_other_codes_meaning(sentence: str, s
 
 def test_a_line_repeated_word_for_word_is_supported_whatever_stands_beside_it() -> None:
     """The code stands in two more places, with other words around it."""
-    text = """S-101 — Meaning: disk full: no room on this device; What to do: free up space, or leave folders out
+    text = """S-101 — Meaning: disk full: no room on this device; What to do: free up space or leave folders
 S-301 — Meaning: over storage: your plan is full; What to do: remove files or move up a plan
 
 S-101 is about the disk in your computer, so a larger plan does not help. S-301 is about your storage."""
