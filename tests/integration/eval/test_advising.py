@@ -13,8 +13,8 @@ from eval.cli import main
 from eval.settings import EvalSettings
 from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, TUNED, CannedAnswer, FakeGateway
 from tests.fakes.gateway_thread import Served
+from tests.fakes.question_rows import RIGHT, write_questions
 
-RIGHT = "Sync Plus is $9 a month."
 TEAM = """
 team_size = "startup"
 regulated = false
@@ -44,33 +44,6 @@ def served() -> Iterator[Served]:
     server = Served(FakeGateway(answers={BASE: base, TUNED: tuned}))
     yield server
     server.close()
-
-
-def write_questions(folder: Path, *, each: int) -> Path:
-    folder.mkdir()
-    for topic in ("plans", "prices", "trials", "limits"):
-        rows = [
-            {
-                "id": f"{topic}-{n:02d}",
-                "topic": topic,
-                "split": "dev",
-                "text": f"{topic} question {n}",
-                "asker": "customer",
-                "kind": "answerable",
-                "gold": ["plus"],
-                "facts": [["$9"]],
-                "stale_values": [],
-                "status": "answered",
-                "intent": "billing",
-                "escalate": False,
-                "escalation_reason": "none",
-                "answer": RIGHT,
-                "follow_up": "",
-            }
-            for n in range(each)
-        ]
-        (folder / f"{topic}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 def search_prompts(tmp_path: Path, questions: Path, settings: EvalSettings) -> None:

@@ -28,8 +28,8 @@ from tests.fakes.gateway_server import (
     FakeGateway,
 )
 from tests.fakes.gateway_thread import Served
+from tests.fakes.question_rows import RIGHT, write_questions
 
-RIGHT = "Sync Plus is $9 a month."
 #: A number that no question holds: what the customer said herself is not made up.
 WRONG = "Sync Plus is $77 a month."
 
@@ -55,31 +55,11 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
-    folder = tmp_path / "questions"
-    folder.mkdir()
-    for topic in ("plans", "prices", "trials", "limits"):
-        rows = [
-            {
-                "id": f"{topic}-{n:02d}",
-                "topic": topic,
-                "split": "dev",
-                "text": f"{topic} question {n}",
-                "asker": "staff" if n == 9 else "customer",
-                "kind": "answerable",
-                "gold": ["plus"],
-                "facts": [["$9"]],
-                "stale_values": ["$8"],
-                "status": "answered",
-                "intent": "billing",
-                "escalate": False,
-                "escalation_reason": "none",
-                "answer": RIGHT,
-                "follow_up": "",
-            }
-            for n in range(10)
-        ]
-        (folder / f"{topic}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    return write_questions(
+        tmp_path / "questions",
+        each=10,
+        given=lambda n: {"asker": "staff" if n == 9 else "customer", "stale_values": ["$8"]},
+    )
 
 
 def settings(served: Served, tmp_path: Path, **changes: Any) -> EvalSettings:

@@ -20,8 +20,8 @@ from eval.record import RunFolder
 from eval.settings import EvalSettings
 from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, TUNED, CannedAnswer, FakeGateway
 from tests.fakes.gateway_thread import Served
+from tests.fakes.question_rows import RIGHT, question_row, write_topics
 
-RIGHT = "Sync Plus is $9 a month."
 WRONG = "Sync Plus is $7 a month."
 QUESTIONS = 100
 
@@ -66,35 +66,23 @@ def copy_of(measured: Path, tmp_path: Path, *, name: str) -> Path:
 def measure(served: Served, tmp_path: Path, *, count: int) -> Path:
     """Ask so many questions in both arms, label the answers, and give back the run's folder."""
     questions = tmp_path / f"questions-{count}"
-    questions.mkdir()
-    for topic in range(min(20, count)):
-        rows = [_row(f"t{topic:02d}", number) for number in range(topic, count, 20)]
-        (questions / f"t{topic:02d}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_topics(
+        questions,
+        {
+            f"t{topic:02d}": [
+                question_row(
+                    f"q{number:03d}", topic=f"t{topic:02d}", text=f"question {number}", split="holdout"
+                )
+                for number in range(topic, count, 20)
+            ]
+            for topic in range(min(20, count))
+        },
+    )
     folder = tmp_path / "runs" / f"of-{count}"
     options = ["--questions", str(questions), "--split", "holdout", "--arms", "rag_base,rag_tuned"]
     assert main(["run", *options, "--run", str(folder)], settings=settings(served, tmp_path)) in (0, 4)
     label(folder, count=count)
     return folder
-
-
-def _row(topic: str, number: int) -> dict[str, Any]:
-    return {
-        "id": f"q{number:03d}",
-        "topic": topic,
-        "split": "holdout",
-        "text": f"question {number}",
-        "asker": "customer",
-        "kind": "answerable",
-        "gold": ["plus"],
-        "facts": [["$9"]],
-        "stale_values": [],
-        "status": "answered",
-        "intent": "billing",
-        "escalate": False,
-        "escalation_reason": "none",
-        "answer": RIGHT,
-        "follow_up": "",
-    }
 
 
 def label(

@@ -15,8 +15,8 @@ from eval.labelling.records import LabelFile
 from eval.settings import EvalSettings
 from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, STAFF_KEY, TUNED, CannedAnswer, FakeGateway
 from tests.fakes.gateway_thread import Served
+from tests.fakes.question_rows import RIGHT, question_row, write_topics
 
-RIGHT = "Sync Plus is $9 a month."
 INVENTED = "Sync Plus is $7 a month."
 INTERNAL = "Agents may waive the sticker fee of Sync Plus partners."
 FOUND_NOTHING = (
@@ -71,28 +71,11 @@ def settings(served: Served, tmp_path: Path) -> EvalSettings:
 @pytest.fixture
 def folder(settings: EvalSettings, tmp_path: Path) -> Path:
     """A run over seven questions with one article."""
-    questions = tmp_path / "plans.jsonl"
     rows = [
-        {
-            "id": f"plans-{n:02d}",
-            "topic": "plans",
-            "split": "dev",
-            "text": f"what is plus, question {n}",
-            "asker": "customer",
-            "kind": "answerable",
-            "gold": ["plus"],
-            "facts": [["$9"]],
-            "stale_values": ["$8"],
-            "status": "answered",
-            "intent": "billing",
-            "escalate": False,
-            "escalation_reason": "none",
-            "answer": RIGHT,
-            "follow_up": "",
-        }
+        question_row(f"plans-{n:02d}", topic="plans", text=f"what is plus, question {n}", stale_values=["$8"])
         for n in range(7)
     ]
-    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    questions = write_topics(tmp_path / "questions", {"plans": rows}) / "plans.jsonl"
     run = tmp_path / "run"
     ended = main(
         ["run", "--questions", str(questions), "--run", str(run), "--arms", "rag_base,oracle,rag_tuned"],

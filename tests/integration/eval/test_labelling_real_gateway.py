@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from eval.arms import choose_arms, resolve_arms
+from eval.arms import choose_arms
 from eval.cases import Case, CaseSet
 from eval.client import GatewayClient
 from eval.labelling.asking import add_documents, add_reruns
@@ -20,12 +20,12 @@ from eval.labelling.records import changes, label_run
 from eval.labelling.rules import decide
 from eval.labelling.sending import label_body, send
 from eval.record import RunData, RunFolder
-from eval.run import measure, plan
 from eval.scoring import build_scoring
 from gateway.access import KeyStore
 from gateway.schemas.labels import LabelBody
 from gateway.settings import GatewaySettings
 from serving.versions import SCHEMAS
+from tests.integration.eval.asking import asked_all
 from tests.integration.gateway.conftest import (
     PRICE_QUESTION,
     REFUND_QUESTION,
@@ -89,19 +89,7 @@ def tuned(body: dict[str, object]) -> str:
 
 async def run(gateway: Gateway, folder: RunFolder, client: GatewayClient) -> RunData:
     arms = choose_arms(["oracle", "rag_tuned"], [])
-    pointers = await client.pointers()
-    cases = CaseSet.of("five questions", CASES)
-    record = plan(
-        run_id="real",
-        gateway_url=gateway.url,
-        cases=cases,
-        selection={},
-        requested=arms,
-        arms=resolve_arms(arms, pointers),
-        stable_knowledge=pointers["knowledge"]["stable"],
-    )
-    folder.create(record, cases)
-    return await measure(folder, client, concurrency=2, out=io.StringIO())
+    return await asked_all(client, gateway.url, folder, CaseSet.of("five questions", CASES), arms)
 
 
 async def test_labels_of_real_turns(database_url: str, tmp_path: Path) -> None:

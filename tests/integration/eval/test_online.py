@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from eval.answer_scores import AnswerScorer
-from eval.arms import choose_arms, resolve_arms
+from eval.arms import choose_arms
 from eval.cases import Case, CaseSet
 from eval.cli import main
 from eval.client import GatewayClient
@@ -24,13 +24,13 @@ from eval.online.measuring import GroupBy, Online, Source, measure_online, revie
 from eval.online.online_report import online_json, online_text
 from eval.online.recorded import Window, live_turn, read_window
 from eval.record import RunFolder
-from eval.run import measure, plan
 from eval.scorers import NotApplicable, Score
 from eval.scoring import build_scoring
 from eval.settings import EvalSettings
 from gateway.access import KeyStore
 from gateway.settings import GatewaySettings
 from serving.versions import SCHEMAS
+from tests.integration.eval.asking import asked_all
 from tests.integration.gateway.conftest import (
     PRICE_QUESTION,
     REFUND_QUESTION,
@@ -249,20 +249,8 @@ async def test_the_same_turn_gives_the_same_value_offline_and_online(live: Gatew
     live.vllm.program(live.fallback, answer=INVENTED)
     client = client_of(live)
     arms = choose_arms(["rag_tuned"], [])
-    pointers = await client.pointers()
     cases = CaseSet.of("five questions", CASES)
-    record = plan(
-        run_id="both",
-        gateway_url=live.url,
-        cases=cases,
-        selection={},
-        requested=arms,
-        arms=resolve_arms(arms, pointers),
-        stable_knowledge=pointers["knowledge"]["stable"],
-    )
-    folder = RunFolder(tmp_path / "run")
-    folder.create(record, cases)
-    data = await measure(folder, client, concurrency=2, out=io.StringIO())
+    data = await asked_all(client, live.url, RunFolder(tmp_path / "run"), cases, arms)
     scorer = AnswerScorer(data, SCORING)
     compared: set[str] = set()
     for (case_id, _), seen in data.observations.items():

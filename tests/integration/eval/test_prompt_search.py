@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +17,9 @@ from eval.settings import EvalSettings
 from serving.prompting import load_prompt
 from tests.fakes.gateway_server import BASE, CUSTOMER_KEY, TUNED, CannedAnswer, FakeGateway
 from tests.fakes.gateway_thread import Served
+from tests.fakes.question_rows import RIGHT, write_questions
 
-RIGHT, WRONG = "Sync Plus is $9 a month.", "Sync Plus is $77 a month."
+WRONG = "Sync Plus is $77 a month."
 GRID = """
 name: desk
 instructions: {{a: Answer., b: Answer well., c: Answer best., d: Guess., e: Joke., f: {last}}}
@@ -65,31 +65,9 @@ def settings(served: Served) -> EvalSettings:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
-    folder = tmp_path / "questions"
-    folder.mkdir()
-    for topic in ("plans", "prices", "trials", "limits"):
-        rows: list[dict[str, Any]] = [
-            {
-                "id": f"{topic}-{n:02d}",
-                "topic": topic,
-                "split": "holdout" if n == 9 else "dev",
-                "text": f"{topic} question {n}",
-                "asker": "customer",
-                "kind": "answerable",
-                "gold": ["plus"],
-                "facts": [["$9"]],
-                "stale_values": [],
-                "status": "answered",
-                "intent": "billing",
-                "escalate": False,
-                "escalation_reason": "none",
-                "answer": RIGHT,
-                "follow_up": "",
-            }
-            for n in range(10)
-        ]
-        (folder / f"{topic}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    return write_questions(
+        tmp_path / "questions", each=10, given=lambda n: {"split": "holdout" if n == 9 else "dev"}
+    )
 
 
 def command(tmp_path: Path, questions: Path, *more: str, last: str = "Last.") -> list[str]:

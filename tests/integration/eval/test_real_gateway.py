@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
-from eval.arms import DEFAULT_ARMS, resolve_arms
+from eval.arms import DEFAULT_ARMS
 from eval.cases import Case, CaseSet
 from eval.client import GatewayClient
 from eval.comparing import Query, pin_sides, search_both
@@ -19,7 +19,7 @@ from eval.labelling.labels import LabelRecord
 from eval.labelling.records import label_run
 from eval.metrics import METRICS
 from eval.record import RunFolder
-from eval.run import Progress, measure, plan
+from eval.run import Progress
 from eval.scorers import Score
 from eval.scoring import build_scoring
 from eval.summary import summarise
@@ -30,6 +30,7 @@ from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from serving.versions import SCHEMAS
 from tests.fakes.embedding import WordEmbedder
+from tests.integration.eval.asking import asked_all
 from tests.integration.gateway.conftest import (
     PRICE_QUESTION,
     REFUND_QUESTION,
@@ -81,23 +82,12 @@ async def test_three_arms_on_the_real_gateway(database_url: str, tmp_path: Path)
             client = GatewayClient(
                 session, url=gateway.url, keys={"customer": gateway.keys.evaluation}, attempts=3
             )
-            pointers = await client.pointers()
-            record = plan(
-                run_id="real",
-                gateway_url=gateway.url,
-                cases=CASES,
-                selection={},
-                requested=DEFAULT_ARMS,
-                arms=resolve_arms(DEFAULT_ARMS, pointers),
-                stable_knowledge=pointers["knowledge"]["stable"],
-            )
             folder = RunFolder(tmp_path / "run")
-            folder.create(record, CASES)
-            data = await measure(folder, client, concurrency=2, out=io.StringIO())
+            data = await asked_all(client, gateway.url, folder, CASES, DEFAULT_ARMS)
 
         price = {arm: data.observations["price", arm] for arm in ("prompt_only", "rag_base", "rag_tuned")}
         assert all(not seen.failed for seen in price.values()), price
-        assert price["rag_tuned"].knowledge_version == record.knowledge[0]
+        assert price["rag_tuned"].knowledge_version == data.record.knowledge[0]
         assert price["rag_tuned"].model_version == gateway.stable
         assert price["rag_base"].model_version == gateway.fallback
         assert price["prompt_only"].knowledge_version == ""
@@ -176,21 +166,10 @@ async def test_a_fact_that_was_taken_out_is_asked_for_as_of_when_it_was_there(
         client = GatewayClient(
             gateway.session, url=gateway.url, keys={"customer": gateway.keys.evaluation}, attempts=3
         )
-        pointers = await client.pointers()
         tuned = [arm for arm in DEFAULT_ARMS if arm.name == "rag_tuned"]
         cases = CaseSet.of("one question", [case for case in CASES.cases if case.id == "price"])
-        record = plan(
-            run_id="taken-out",
-            gateway_url=gateway.url,
-            cases=cases,
-            selection={},
-            requested=tuned,
-            arms=resolve_arms(tuned, pointers),
-            stable_knowledge=pointers["knowledge"]["stable"],
-        )
         folder = RunFolder(tmp_path / "run")
-        folder.create(record, cases)
-        data = await measure(folder, client, concurrency=1, out=io.StringIO())
+        data = await asked_all(client, gateway.url, folder, cases, tuned)
         scoring = build_scoring(schema=SCHEMAS / "support_answer.json")
         await add_documents(folder, data, scoring, client, at_once=1)
         await add_reruns(folder, data, scoring, client, at_once=1, out=io.StringIO())
