@@ -26,6 +26,7 @@ from deploy.commands import (
     programs,
     rails,
     stack,
+    tune,
     versions,
 )
 from deploy.commands.context import CommandLine, Context, OneLineParser
@@ -147,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = CommandLine(parser)
-    for group in (stack, asking, knowledge, rails, models, jobs, keys, programs):
+    for group in (stack, asking, knowledge, rails, models, tune, jobs, keys, programs):
         group.add(commands)
     versioned = commands.group("knowledge", "The index versions of the knowledge rail.")
     versions.add(versioned)
