@@ -93,7 +93,14 @@ def _sources(question: Question, hits: Sequence[Hit]) -> dict[int, Source]:
     if question.pin and question.pin.context is not None:
         return {
             n: Source(
-                passage=Passage(n=n, title=given.title, text=given.text, start=0, end=len(given.text)),
+                passage=Passage(
+                    n=n,
+                    title=given.title,
+                    text=given.text,
+                    start=0,
+                    end=len(given.text),
+                    effective_from=given.effective_from,
+                ),
                 hit=None,
             )
             for n, given in enumerate(question.pin.context, 1)

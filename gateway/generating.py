@@ -167,7 +167,7 @@ class Generating:
                 served_name=version.served_name,
                 messages=messages,
                 schema=registered.schema,
-                decoding=registered.decoding,
+                decoding=question.decoding_of(version),
                 timeout_s=timeout_s,
                 first_token_timeout_s=min(self._first_token_timeout_s, left * share),
                 cache_salt=question.key.tenant,

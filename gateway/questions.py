@@ -82,7 +82,14 @@ def pinned(pin: Pin, key: ApiKey) -> Pinned | None:
     if pin.context == "none":
         context = ()
     elif pin.context is not None:
-        context = tuple(PinnedContext(title=given.title, text=given.text) for given in pin.context)
+        context = tuple(
+            PinnedContext(
+                title=given.title,
+                text=given.text,
+                effective_from=given.effective_from.isoformat() if given.effective_from else "",
+            )
+            for given in pin.context
+        )
     if pin.prompt is not None and pin.model is None:
         raise InvalidFieldError(
             "pin.prompt: no model is pinned, and each conversation may get another one",
@@ -96,6 +103,7 @@ def pinned(pin: Pin, key: ApiKey) -> Pinned | None:
         effective_on=pin.effective_on,
         context=context,
         prompt=_prompt(pin.prompt),
+        constrained=pin.constrained,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
@@ -21,7 +21,7 @@ from gateway.rollouts.assignment import Arm, Assignment
 from gateway.schemas.answers import AnswerBody, Arms, Usage, Versions
 from retrieval.hits import Hit
 from serving.prompting import Message, PromptTemplate
-from serving.versions import RegisteredVersion, prompt_definition, sha256_of
+from serving.versions import Decoding, RegisteredVersion, prompt_definition, sha256_of
 
 _NO_ARM = Assignment(arm=Arm.NONE, version=None)
 
@@ -47,6 +47,8 @@ class PinnedContext:
 
     title: str
     text: str
+    #: ISO day, "" where none is known.
+    effective_from: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class Pinned:
     context: tuple[PinnedContext, ...] | None = None
     #: A prompt to try in place of the pinned model's own.
     prompt: PromptTemplate | None = None
+    #: Whether the engine holds the model to the schema; None: as the version's decoding says.
+    constrained: bool | None = None
 
     @property
     def skips_retrieval(self) -> bool:
@@ -95,6 +99,12 @@ class Question:
     def prompt_of(self, version: RegisteredVersion) -> PromptTemplate:
         """The prompt that the version is asked with: its own, unless another one is tried."""
         return self.pin.prompt if self.pin and self.pin.prompt else version.version.prompt
+
+    def decoding_of(self, version: RegisteredVersion) -> Decoding:
+        """How the version's tokens are chosen: its own way, but for what a pin says of the schema."""
+        if self.pin is None or self.pin.constrained is None:
+            return version.version.decoding
+        return replace(version.version.decoding, constrained=self.pin.constrained)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -266,6 +276,7 @@ def _pin_row(pin: Pinned | None) -> dict[str, Any] | None:
         "as_of": pin.as_of.isoformat() if isinstance(pin.as_of, datetime) else pin.as_of,
         "effective_on": pin.effective_on.isoformat() if pin.effective_on else None,
         "context": None if pin.context is None else [passage.title for passage in pin.context],
+        "constrained": pin.constrained,
         "prompt": None
         if pin.prompt is None
         else {"name": pin.prompt.name, "sha256": sha256_of(prompt_definition(pin.prompt))},

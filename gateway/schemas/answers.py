@@ -34,6 +34,11 @@ class PinnedPassage(Body):
 
     title: str = Field(max_length=300, description="Title as the prompt shows it.")
     text: str = Field(min_length=1, max_length=20_000, description="Text that the answer may use.")
+    effective_from: date | None = Field(
+        default=None,
+        description="Day from which it is true, as the prompt shows it.",
+        examples=["2026-01-31"],
+    )
 
 
 class PinnedShot(Body):
@@ -85,6 +90,11 @@ class Pin(Body):
     )
     prompt: PinnedPrompt | None = Field(
         default=None, description="Prompt to try with the weights of `model`, which must be pinned too."
+    )
+    constrained: bool | None = Field(
+        default=None,
+        description="False: the engine does not hold the model to the schema, whatever the version's "
+        "decoding says; true: it does. Shows what a model has learnt of the form.",
     )
 
 

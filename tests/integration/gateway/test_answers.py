@@ -220,6 +220,29 @@ async def test_a_pinned_prompt_is_tried_on_the_weights_of_a_version(gateway: Gat
     assert own[gateway.stable] != used["pin"]["prompt"]["sha256"], "what was tried is not what is registered"
 
 
+async def test_a_pin_lets_the_model_write_freely(gateway: Gateway) -> None:
+    """What a model has learnt of the form shows only where nothing holds it to the schema."""
+    key = gateway.keys.evaluation
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    body = {"question": REFUND_QUESTION, "pin": {"model": gateway.stable, "constrained": False}}
+    for pinned, held in ((body["pin"], False), ({"model": gateway.stable}, True)):
+        status, answer, _ = await gateway.post("/v1/answers", {**body, "pin": pinned}, key=key)
+        assert (status, answer["status"]) == (200, "answered")
+        assert ("response_format" in gateway.vllm.requests[-1]) is held
+        used = (await gateway.turn(answer["id"], key=key))["used"]
+        assert used["pin"]["constrained"] is (None if held else False)
+
+
+async def test_a_pinned_passage_says_from_when_it_holds(gateway: Gateway) -> None:
+    gateway.vllm.program(gateway.stable, answer=reply("Sync Plus costs $11 a month."))
+    given = [{"title": "Prices", "text": "Sync Plus costs $11 a month.", "effective_from": "2026-02-01"}]
+    body = {"question": PRICE_QUESTION, "pin": {"context": given}}
+    _, answer, _ = await gateway.post("/v1/answers", body, key=gateway.keys.evaluation)
+    assert answer["status"] == "answered"
+    shown = gateway.vllm.requests[-1]["messages"][-1]["content"]
+    assert "[1] Prices (valid from 2026-02-01)" in shown
+
+
 async def test_unknown_pins_name_the_field(gateway: Gateway) -> None:
     key = gateway.keys.evaluation
     for pin, field in (
