@@ -1,6 +1,7 @@
 """Whether the label names the fault that was put in: at least 30 faults for each label, and two at a time.
 
     python -m bench.eval_faults [--split train,dev] [--only SEED,SEED] [--keep DIR]
+    python -m bench.eval_faults --engine URL --model NAME [--questions 120] [--most 4]
 
 The demo's questions are asked of the real gateway over the real knowledge rail, with a model that answers
 from its passages alone (tests/fakes/responder.py). Those that are answered right take part. Then each seed of
@@ -10,12 +11,16 @@ stands what the metrics alone say: the first of them that is not as it should be
 run folders again, without the gateway. The seeds and the rules were written by two people who knew of each other: read
 the figure as "the rules do what they say", and the agreement with hand labels as how well they do on failures that
 nobody made up.
+
+With `--engine` a model on a real vLLM writes instead of the responder, so that other things than the fault may go wrong
+in the same answer: printed without a bar, over the questions that the model answers right without a fault.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import secrets
 import shutil
@@ -24,10 +29,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
+from bench.faults.live import Engine
 from bench.faults.seeds import HARD, MIXED, NO_FAULT, SEEDS, STABLE, Seed
 from bench.faults.suite import Suite, open_suite
 from bench.faults.tally import (
@@ -53,6 +62,7 @@ from retrieval.minilm import prepare_minilm
 
 ROOT = Path(__file__).parent.parent
 OUT = Path(__file__).with_name("results") / "eval_faults.json"
+LIVE_OUT = OUT.with_name("eval_faults_live.json")
 _HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 #: Records that are labelled again.
 RELABELLED = 200
@@ -161,7 +171,7 @@ def _bytes(record: LabelRecord) -> bytes:
 # ---- what is printed -----------------------------------------------------------------------------
 
 
-def text_of(found: Found) -> str:
+def text_of(found: Found, *, bar: bool = True) -> str:
     """The tables."""
     lines = [
         f"{found.passing} of {found.asked} questions are answered right without a fault",
@@ -171,9 +181,10 @@ def text_of(found: Found) -> str:
     ]
     table = {**rates(found.single), "all": overall(found.single)}
     lines += [f"{label:20} {_both(ours, metrics)}" for label, (ours, metrics) in table.items()]
-    ours = table["all"][0]
-    met = "met" if ours.value >= BAR else "missed"
-    lines += ["", f"bar: {BAR:.0%} right over all labels: {met}", "", *_matrix(confusion(found.single))]
+    if bar:
+        met = "met" if table["all"][0].value >= BAR else "missed"
+        lines += ["", f"bar: {BAR:.0%} right over all labels: {met}"]
+    lines += ["", *_matrix(confusion(found.single))]
     if found.mixed:
         lines += ["", f"{'two at a time':28} {'primary':>9} {'and second':>11}"]
         lines += [
@@ -291,7 +302,21 @@ def _interval(rate: Rate) -> list[float]:
 # ---- the command ---------------------------------------------------------------------------------
 
 
-async def measure(seeds: Sequence[Seed], splits: Sequence[str], keep: Path | None) -> Found:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A model on a real engine, and how much of it one run may ask."""
+
+    url: str
+    model: str
+    questions: int
+    #: Questions of a seed.
+    most: int
+    kept: Path
+
+
+async def measure(
+    seeds: Sequence[Seed], splits: Sequence[str], keep: Path | None, live: Live | None = None
+) -> Found:
     """On a database of its own; the run folders are copied to `keep`."""
     folder = Path(tempfile.mkdtemp(prefix="twinrail-faults-"))
     server = EmbeddedPostgres(folder / "pg", settings=_HASTY)
@@ -301,15 +326,28 @@ async def measure(seeds: Sequence[Seed], splits: Sequence[str], keep: Path | Non
         await migrate(url)
         minilm = ROOT / ".twinrail" / "models" / "minilm"
         prepare_minilm(minilm)
-        async with open_suite(url, folder, OnnxEmbedder(minilm)) as suite:
+        async with AsyncExitStack() as stack:
+            given: dict[str, Any] = {}
+            if live is not None:
+                session = await stack.enter_async_context(aiohttp.ClientSession())
+                complete = Engine(live.url, live.model, session, live.kept).complete
+                given = {"complete": complete, "answer_timeout_s": 290.0, "concurrency": 8}
+            suite = await stack.enter_async_context(open_suite(url, folder, OnnxEmbedder(minilm), **given))
             cases = [case for case in suite.cases.values() if case.split in splits]
-            found = await run_suite(suite, cases, seeds)
+            if live is not None:
+                cases = drawn(cases, live.questions)
+            found = await run_suite(suite, cases, seeds, most=live.most if live else None)
         if keep is not None:
             shutil.copytree(folder / "runs", keep, dirs_exist_ok=True)
         return found
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def drawn(cases: Sequence[Case], most: int) -> list[Case]:
+    """The same ones each time, of all topics."""
+    return sorted(cases, key=lambda case: hashlib.sha256(f"live {case.id}".encode()).digest())[:most]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -320,7 +358,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="SEED,SEED", help="some seeds only; writes no result")
     parser.add_argument("--split", default=SPLITS, metavar="A,B", help=f"questions to ask [{SPLITS}]")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the run folders here")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--engine", metavar="URL", help="a vLLM that writes instead of the responder")
+    parser.add_argument("--model", metavar="NAME", help="with --engine: a model that it lists")
+    parser.add_argument("--questions", type=int, default=120, metavar="N", help="with --engine [120]")
+    parser.add_argument("--most", type=int, default=4, metavar="N", help="with --engine: questions of a seed")
+    parser.add_argument(
+        "--replies", type=Path, metavar="DIR", help="with --engine: what it wrote is kept here"
+    )
+    parser.add_argument("--out", type=Path, help=f"[{OUT.name}, with --engine {LIVE_OUT.name}]")
     args = parser.parse_args(argv)
     seeds = [*SEEDS, *MIXED, *HARD]
     if args.only:
@@ -329,15 +374,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown:
             parser.error(f"--only: no seed is called {', '.join(sorted(unknown))}")
         seeds = [seed for seed in seeds if seed.name in wanted]
+    if bool(args.engine) != bool(args.model):
+        parser.error("--engine and --model belong together: give the address and a name that it lists")
     machine = describe_machine()
-    found = asyncio.run(measure(seeds, args.split.split(","), args.keep))
-    print(text_of(found))
+    with tempfile.TemporaryDirectory(prefix="twinrail-replies-") as replies:
+        live = args.engine and Live(
+            url=args.engine,
+            model=args.model,
+            questions=args.questions,
+            most=args.most,
+            kept=args.replies or Path(replies),
+        )
+        found = asyncio.run(measure(seeds, args.split.split(","), args.keep, live or None))
+    print(text_of(found, bar=not live))
     for each in wrong_of(found):
         print(f"  {each['seed']} {each['case']}: {each['came_out']} by {each['rule'] or 'no rule'}")
     if not args.only:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        result = {"machine": machine, "split": args.split, **json_of(found)}
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        out = args.out or (LIVE_OUT if live else OUT)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        result = {"machine": machine, "split": args.split, "model": args.model, **json_of(found)}
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if live:
+        return 0
     return 0 if overall(found.single)[0].value >= BAR and not found.changed else 1
 
 

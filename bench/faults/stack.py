@@ -7,12 +7,12 @@ many hits they take.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import uvicorn
@@ -47,14 +47,21 @@ from serving.registry import ModelRegistry
 from serving.tone import check_tone
 from serving.versions import SCHEMAS, Decoding, ModelVersion, load_task_schema
 from serving.wording import load_wording
-from tests.fakes.responder import Responder, Writing
+from tests.fakes.responder import Writing
 from tests.fakes.vllm_server import FakeVllm
 
 #: The source of each world's articles.
 _SOURCE = "help"
 _SCOPES = ("ask", "eval", "ingest")
 #: What a model makes of a request's body.
-Answer = Callable[[Mapping[str, Any]], str]
+Answer = Callable[[Mapping[str, Any]], str | Awaitable[str]]
+
+
+class Author(Protocol):
+    """Makes answers, and the same ones written down in another way."""
+
+    def __call__(self, body: Mapping[str, Any], /) -> str | Awaitable[str]: ...
+    def writing(self, write: Writing, /) -> Author: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +76,7 @@ class Stack:
     keys: KeyStore
     vllm: FakeVllm
     engines: EnginePool
-    responder: Responder
+    responder: Author
     #: Hits that a gateway takes -> its address.
     gateways: Mapping[int, str]
     #: The model version without a fault.
@@ -118,7 +125,12 @@ class Stack:
     def client(self, world: World, *, hits: int) -> GatewayClient:
         """Evaluation's own client, with the keys of a world."""
         return GatewayClient(
-            self.session, url=self.gateways[hits], keys=world.keys, attempts=8, first_pause_s=0.05
+            self.session,
+            url=self.gateways[hits],
+            keys=world.keys,
+            timeout_s=600.0,
+            attempts=8,
+            first_pause_s=0.05,
         )
 
 
@@ -136,8 +148,9 @@ async def running_stack(
     folder: Path,
     *,
     embedders: Sequence[Embedder],
-    responder: Responder,
+    responder: Author,
     hits: Sequence[int],
+    answer_timeout_s: float = 30.0,
 ) -> AsyncIterator[Stack]:
     """Start it all on an empty, migrated database. The first embedder makes the stable index version."""
     async with AsyncExitStack() as stack:
@@ -169,6 +182,8 @@ async def running_stack(
                 hits=most,
                 shadow_share=0.0,
                 pointer_max_age_s=0.1,
+                deadline_s=answer_timeout_s,
+                first_token_timeout_s=answer_timeout_s,
             )
             recorder = await stack.enter_async_context(
                 TurnRecorder(TurnStore(database), Spool(settings.spool_dir), flush_s=0.02)

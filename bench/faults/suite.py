@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from bench.faults.articles import WORLDS, Articles
+from bench.faults.live import Complete, LiveResponder
 from bench.faults.seeds import HITS, NO_FAULT, PLAIN, SOUND, STABLE, Seed
 from bench.faults.stack import Stack, World, running_stack
 from bench.faults.writing import FINISH_REASONS, WRITINGS, both, leak
@@ -233,8 +234,11 @@ async def open_suite(
     documents: Sequence[str] = (),
     hits: Sequence[int] = (HITS, 1),
     concurrency: int = 4,
+    complete: Complete | None = None,
+    answer_timeout_s: float = 30.0,
 ) -> AsyncIterator[Suite]:
-    """Start the stack and take in the demo's articles as they are, or only some `documents`."""
+    """Start the stack and take in the demo's articles as they are, or only some `documents`. With `complete` a real
+    model writes."""
     whole = Articles.read(DEMO / "articles")
     articles = whole.only(documents) if documents else whole
     responder = Responder(answer_keys(DEMO / "questions", whole), load_wording())
@@ -242,8 +246,9 @@ async def open_suite(
         database_url,
         folder,
         embedders=(embedder, DigestEmbedder(name="noise", dims=32)),
-        responder=responder,
+        responder=LiveResponder(responder, complete) if complete else responder,
         hits=hits,
+        answer_timeout_s=answer_timeout_s,
     ) as stack:
         sound = await stack.add_world(SOUND, [articles.write(folder / "worlds" / SOUND)])
         yield Suite(

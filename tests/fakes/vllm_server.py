@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,8 +28,10 @@ DEFAULT_ANSWER = (
 class Behaviour:
     """What the fake does with a request for one model."""
 
-    #: The text, or a function of the request body that gives it.
-    answer: str | Callable[[Mapping[str, Any]], str] = field(default=lambda body: _default_answer(body))
+    #: The text, or a function of the request body that gives it, now or later.
+    answer: str | Callable[[Mapping[str, Any]], str | Awaitable[str]] = field(
+        default=lambda body: _default_answer(body)
+    )
     #: Characters per streamed chunk.
     chunk_chars: int = 4
     first_token_s: float = 0.0
@@ -194,7 +196,8 @@ class FakeVllm:
     async def _generate(
         self, request: web.Request, body: Mapping[str, Any], name: str, behaviour: Behaviour
     ) -> web.StreamResponse:
-        text = behaviour.answer if isinstance(behaviour.answer, str) else behaviour.answer(body)
+        answer = behaviour.answer if isinstance(behaviour.answer, str) else behaviour.answer(body)
+        text = answer if isinstance(answer, str) else await answer
         chunks = _cut(text, behaviour.chunk_chars)
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(chunks)
         finish = behaviour.finish_reason if len(chunks) <= limit else "length"
