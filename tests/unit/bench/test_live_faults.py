@@ -1,5 +1,4 @@
-"""A real model in the place of the responder: its replies are kept, spoilt on demand, and handed on if they are no
-reply."""
+"""A real model for the responder: its replies are kept, spoilt on demand, and handed on if they are none."""
 
 from __future__ import annotations
 
