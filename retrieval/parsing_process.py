@@ -84,7 +84,7 @@ class ParsingProcess:
             yield from self._ask({"path": str(path)}, name)
             return
         mark = self._known.mark(path)
-        if (known := self._known.recall(path, mark)) is not None:
+        if (known := self._known.recall(path, name, mark)) is not None:
             yield known
             return
         found: list[ParsedDocument | UnparsableDocumentError] = []
@@ -93,7 +93,7 @@ class ParsingProcess:
             yield result
         match found:
             case [ParsedDocument() as only]:
-                self._known.keep(path, mark, only)
+                self._known.keep(path, name, mark, only)
 
     def read_content(
         self, document_id: str, content: Mapping[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from retrieval.front_matter import SIDECAR
 from retrieval.parsing import ParsedDocument
@@ -25,16 +26,30 @@ class Mark:
     sidecar: _Stat | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    #: Ids and titles may come of it.
+    name: str
+    mark: Mark
+    parsed: ParsedDocument
+
+
 class KnownFiles:
-    """Single documents by their files, with the mark that each had when it was read."""
+    """Single documents by file and name, with the mark that each had when it was read. Those who read at the
+    same time may share it."""
 
     def __init__(self, *, most_characters: int = MOST_CHARACTERS, settled_ns: int = SETTLED_NS) -> None:
-        self._known: dict[Path, tuple[Mark, ParsedDocument]] = {}
+        self._known: dict[Path, _Known] = {}
+        #: Files looked at since one of them was looked at before: a round through the folder.
+        self._round: set[Path] = set()
         self._left = most_characters
         self._settled_ns = settled_ns
+        self._lock = Lock()
 
     def mark(self, path: Path) -> Mark | None:
         """How the file looks now; None where that is no proof of what is in it."""
+        with self._lock:
+            self._look_at(path)
         beside = path.with_name(path.name + SIDECAR)
         try:
             file = _stat(path)
@@ -49,19 +64,34 @@ class KnownFiles:
         changed_ns = max(each[3] for each in (file, sidecar) if each is not None)
         return Mark(file, sidecar) if time.time_ns() - changed_ns > self._settled_ns else None
 
-    def recall(self, path: Path, mark: Mark | None) -> ParsedDocument | None:
-        """What the file said, if it still looks as it did then."""
-        known = self._known.get(path)
-        return known[1] if known is not None and mark is not None and known[0] == mark else None
+    def recall(self, path: Path, name: str, mark: Mark | None) -> ParsedDocument | None:
+        """What the file said by this name, if it still looks as it did then."""
+        with self._lock:
+            known = self._known.get(path)
+        if known is None or mark is None or (known.name, known.mark) != (name, mark):
+            return None
+        return known.parsed
 
-    def keep(self, path: Path, mark: Mark | None, parsed: ParsedDocument) -> None:
+    def keep(self, path: Path, name: str, mark: Mark | None, parsed: ParsedDocument) -> None:
         """Remember what a file said that had the mark before it was opened."""
-        earlier = self._known.pop(path, None)
-        self._left += len(earlier[1].document.text) if earlier is not None else 0
-        needed = len(parsed.document.text)
-        if mark is not None and needed <= self._left:
-            self._known[path] = (mark, parsed)
-            self._left -= needed
+        with self._lock:
+            self._forget(path)
+            needed = len(parsed.document.text)
+            if mark is not None and needed <= self._left:
+                self._known[path] = _Known(name, mark, parsed)
+                self._left -= needed
+
+    def _look_at(self, path: Path) -> None:
+        """A second look at a file begins a new round: what the last one did not come by is gone."""
+        if path in self._round:
+            for gone in self._known.keys() - self._round:
+                self._forget(gone)
+            self._round.clear()
+        self._round.add(path)
+
+    def _forget(self, path: Path) -> None:
+        if (known := self._known.pop(path, None)) is not None:
+            self._left += len(known.parsed.document.text)
 
 
 def _stat(path: Path) -> _Stat:

@@ -374,6 +374,28 @@ def test_what_was_written_a_moment_ago_is_parsed_again(tmp_path: Path) -> None:
         assert read_again(tmp_path, known) == ({"a": "one"}, True)
 
 
+def test_files_that_are_gone_leave_their_room_to_others(tmp_path: Path) -> None:
+    (tmp_path / "stays.md").write_text("stays")
+    known = KnownFiles(settled_ns=0, most_characters=9)
+    for number in range(4):  # each round a file goes and another one comes
+        (tmp_path / f"{number}.md").write_text("goes")
+        (tmp_path / f"{number - 1}.md").unlink(missing_ok=True)
+        expected = {"stays": "stays", str(number): "goes"}
+        assert read_again(tmp_path, known) == (expected, True)
+        for _ in range(2):  # until the one that went was missed in a whole round
+            read_again(tmp_path, known)
+        assert read_again(tmp_path, known) == (expected, False)
+
+
+def test_a_file_is_known_by_the_name_that_it_was_read_by(tmp_path: Path) -> None:
+    """Its id comes of the name, which begins at the folder that is read."""
+    (tmp_path / "help").mkdir()
+    (tmp_path / "help" / "a.md").write_text("one")
+    known = KnownFiles(settled_ns=0)
+    assert read_again(tmp_path, known) == ({"help/a": "one"}, True)
+    assert read_again(tmp_path / "help", known) == ({"a": "one"}, True)
+
+
 def test_corpora_failures_and_what_is_too_much_to_keep_are_read_every_time(tmp_path: Path) -> None:
     for name, content in (
         ("rows.jsonl", '{"id": "a", "text": "x"}\n{"id": "b", "text": "y"}'),
