@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from serving.versions import canonical_json
 
 #: Label of a token that is not trained.
 IGNORED = -100
+#: Fields of a row that say where it comes from.
+ABOUT = ("task", "kind", "group", "customer", "cluster", "at", "source", "label")
 _PASSAGE_FIELDS = {"n", "title", "text", "start", "end", "effective_from"}
 
 
@@ -46,6 +48,22 @@ class Row:
     passages: tuple[Passage, ...]
     #: The JSON that the model is to write, fields in the schema's order.
     wanted: Mapping[str, Any]
+    #: What was said before in the conversation, oldest first.
+    history: tuple[Message, ...] = ()
+    # Where the row comes from, as far as known. A model never sees any of it.
+    #: Title of the task schema; "" = the one that it is read with.
+    task: str = ""
+    #: What the row teaches besides its answer: `unanswerable`, `distractor`, ...; "" = as it was served.
+    kind: str = ""
+    #: Rows of one conversation, and of one customer, are never on two sides of a split.
+    group: str = ""
+    customer: str = ""
+    cluster: str = ""
+    #: ISO day or time of the question.
+    at: str = ""
+    source: str = ""
+    #: The failure that it is meant to mend, `label` or `label.sub`.
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,32 +76,48 @@ class Example:
 
 
 def read_rows(path: Path, schema: Mapping[str, Any]) -> list[Row]:
-    """Read JSONL rows of `question`, `passages`, `wanted` and an optional `id`; other fields are kept out.
+    """Read JSONL rows of `question`, `passages`, `wanted`, an optional `id` and what else a `Row` has; other
+    fields are kept out.
 
     The wanted fields are put into the schema's order, as the engine will write them.
     """
     rows: list[Row] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as exc:
-        raise ExampleError(f"{path}: no such file of training rows") from exc
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            raw = json.loads(line)
-        except json.JSONDecodeError as exc:
-            raise ExampleError(f"{where}: not JSON ({exc.msg})") from exc
-        rows.append(_row(raw, where, list(schema.get("properties", {}))))
-    if not rows:
-        raise ExampleError(f"{path}: holds no rows")
     seen: set[str] = set()
-    for row in rows:
+    for where, raw in read_objects(path):
+        row = parse_row(raw, where, schema)
         if row.id in seen:
             raise ExampleError(f"{path}: id {row.id!r} stands twice")
         seen.add(row.id)
+        rows.append(row)
+    if not rows:
+        raise ExampleError(f"{path}: holds no rows")
     return rows
+
+
+def read_objects(path: Path) -> Iterator[tuple[str, Any]]:
+    """The JSON values of a JSONL file, one at a time, each with the place where it stands."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path}:{number}", _parse(line, f"{path}:{number}")
+    except FileNotFoundError as exc:
+        raise ExampleError(f"{path}: no such file of training rows") from exc
+    except UnicodeDecodeError as exc:
+        raise ExampleError(f"{path}: not UTF-8 (byte {exc.start}); save it as UTF-8") from exc
+
+
+def _parse(line: str, where: str) -> Any:
+    try:
+        return json.loads(line, parse_constant=_no_number)
+    except json.JSONDecodeError as exc:
+        raise ExampleError(f"{where}: not JSON ({exc.msg})") from exc
+    except ValueError as exc:
+        raise ExampleError(f"{where}: {exc}") from exc
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON number; write null or leave the field out")
 
 
 def check_row(row: Row, schema: Mapping[str, Any], *, fixed_wordings: Sequence[str] = ()) -> list[str]:
@@ -98,20 +132,30 @@ def check_row(row: Row, schema: Mapping[str, Any], *, fixed_wordings: Sequence[s
         for n in row.wanted.get("citations") or ()
         if n not in shown
     ]
-    answer = str(row.wanted.get("answer") or canonical_json(dict(row.wanted)))
-    for wording in fixed_wordings:
-        answer = answer.replace(wording, "")
     sources = [f"{p.title}\n{p.text}\n{p.effective_from}" for p in row.passages]
-    problems += [
-        f"wanted.answer: {value!r} stands in no passage"
-        for value in missing_values(answer, [*sources, row.question])
-    ]
+    for name, text in free_texts(row.wanted, schema).items():
+        for wording in fixed_wordings:
+            text = text.replace(wording, "")
+        problems += [
+            f"wanted.{name}: {value!r} stands in no passage"
+            for value in missing_values(text, [*sources, row.question])
+        ]
     return problems
+
+
+def free_texts(wanted: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, str]:
+    """The fields in which the model writes words of its own: texts that are no choice from a list."""
+    chosen = {
+        name
+        for name, field in schema.get("properties", {}).items()
+        if isinstance(field, dict) and {"enum", "const"} & field.keys()
+    }
+    return {name: value for name, value in wanted.items() if isinstance(value, str) and name not in chosen}
 
 
 def encode(row: Row, template: PromptTemplate, tokenizer: ChatTokenizer) -> Example:
     """Tokens of a row, exactly as the engine will see the prompt and is to write the completion."""
-    messages = [_as_dict(message) for message in render(template, row.passages, row.question)]
+    messages = [_as_dict(message) for message in render(template, row.passages, row.question, row.history)]
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
     completion_ids = tokenizer.encode(canonical_json(dict(row.wanted)), add_special_tokens=False)
@@ -146,12 +190,13 @@ def check_example(example: Example, tokenizer: ChatTokenizer, *, max_tokens: int
 
 
 def dataset_digest(rows: Sequence[Row]) -> str:
-    """sha256 over the rows' content, in any order of rows."""
+    """sha256 over what is trained of the rows, in any order of rows."""
     lines = sorted(
         canonical_json(
             {
                 "id": row.id,
                 "question": row.question,
+                **({"history": [[said.role, said.content] for said in row.history]} if row.history else {}),
                 "passages": [[p.n, p.title, p.text, p.effective_from] for p in row.passages],
                 "wanted": dict(row.wanted),
             }
@@ -161,7 +206,24 @@ def dataset_digest(rows: Sequence[Row]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _row(raw: Any, where: str, order: Sequence[str]) -> Row:
+def row_json(row: Row) -> dict[str, Any]:
+    """The row as `read_rows` reads it, without what is empty."""
+    about = {name: getattr(row, name) for name in ABOUT if getattr(row, name)}
+    history = [{"role": said.role, "text": said.content} for said in row.history]
+    return {
+        "id": row.id,
+        "question": row.question,
+        **({"history": history} if history else {}),
+        "passages": [
+            {key: value for key, value in asdict(passage).items() if value != ""} for passage in row.passages
+        ],
+        "wanted": dict(row.wanted),
+        **about,
+    }
+
+
+def parse_row(raw: Any, where: str, schema: Mapping[str, Any]) -> Row:
+    """One row of plain data; `where` is what an error begins with."""
     if not isinstance(raw, dict):
         raise ExampleError(f"{where}: must be an object with question, passages and wanted")
     if not isinstance(raw.get("question"), str) or not raw["question"].strip():
@@ -170,15 +232,36 @@ def _row(raw: Any, where: str, order: Sequence[str]) -> Row:
         raise ExampleError(f"{where}: wanted: must be an object")
     if not isinstance(raw.get("passages"), list):
         raise ExampleError(f"{where}: passages: must be a list, empty if there are none")
+    for name in ABOUT:
+        if not isinstance(raw.get(name) or "", str):
+            raise ExampleError(f"{where}: {name}: must be a text")
     wanted = raw["wanted"]
-    rank = {name: n for n, name in enumerate(order)}
-    ordered = dict(sorted(wanted.items(), key=lambda item: rank.get(item[0], len(rank))))
-    return Row(
-        id=str(raw.get("id") or where.rsplit(":", 1)[-1]),
+    rank = {name: n for n, name in enumerate(schema.get("properties", {}))}
+    row = Row(
+        id="",
         question=raw["question"],
         passages=tuple(_passage(item, n, where) for n, item in enumerate(raw["passages"], 1)),
-        wanted=ordered,
+        wanted=dict(sorted(wanted.items(), key=lambda item: rank.get(item[0], len(rank)))),
+        history=_history(raw.get("history") or [], where),
+        **{name: raw.get(name) or "" for name in ABOUT},
     )
+    # Without a name a row is called by what it holds, so that it is the same in every file.
+    return replace(row, id=str(raw.get("id") or f"row-{dataset_digest([row])[:12]}"))
+
+
+def _history(raw: Any, where: str) -> tuple[Message, ...]:
+    if not isinstance(raw, list):
+        raise ExampleError(f"{where}: history: must be a list, or left out")
+    said = []
+    for n, item in enumerate(raw):
+        if (
+            not isinstance(item, dict)
+            or item.get("role") not in ("user", "assistant")
+            or not isinstance(item.get("text"), str)
+        ):
+            raise ExampleError(f"{where}: history[{n}]: must have role (user or assistant) and text")
+        said.append(Message(item["role"], item["text"]))
+    return tuple(said)
 
 
 def _passage(raw: Any, n: int, where: str) -> Passage:

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from serving.errors import ExampleError
-from serving.examples import IGNORED, check_example, check_row, dataset_digest, encode, read_rows
+from serving.examples import (
+    IGNORED,
+    check_example,
+    check_row,
+    dataset_digest,
+    encode,
+    free_texts,
+    read_rows,
+    row_json,
+)
 from serving.prompting import PROMPTS, load_prompt
 from serving.versions import SCHEMAS, canonical_json, load_task_schema
 
@@ -115,11 +124,17 @@ def test_values_of_the_question_and_of_fixed_wordings_may_stand_in_the_answer(tm
     ("row", "message"),
     [
         ("{", ":1: not JSON"),
+        ('{"question": NaN}', ":1: NaN is no JSON number"),
         ([1], "must be an object"),
         ({"question": "", "passages": [], "wanted": {}}, "question: must be a text"),
         ({"question": "q", "passages": [], "wanted": 1}, "wanted: must be an object"),
         ({"question": "q", "passages": 1, "wanted": {}}, "passages: must be a list"),
         ({"question": "q", "passages": [{"title": "t"}], "wanted": {}}, r"passages\[0\]"),
+        ({"question": "q", "passages": [], "wanted": {}, "group": 7}, "group: must be a text"),
+        (
+            {"question": "q", "passages": [], "wanted": {}, "history": [{"role": "system", "text": "x"}]},
+            r"history\[0\]: must have role",
+        ),
     ],
 )
 def test_a_bad_row_is_named_with_its_line_and_field(tmp_path: Path, row: Any, message: str) -> None:
@@ -142,3 +157,31 @@ def test_the_datasets_digest_does_not_hang_on_the_order_of_rows(tmp_path: Path) 
     two = read_rows(write(tmp_path / "b.jsonl", other, ROW), SCHEMA)
     assert dataset_digest(one) == dataset_digest(two)
     assert dataset_digest(one) != dataset_digest(one[:1])
+
+
+def test_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
+    about = {"task": "support_answer", "kind": "distractor", "group": "c-1", "at": "2026-03-01", "label": "x"}
+    said = [{"role": "user", "text": "hello"}, {"role": "assistant", "text": "Hi."}]
+    (row,) = read_rows(write(tmp_path / "a.jsonl", ROW | about | {"history": said}), SCHEMA)
+    assert (row.kind, row.group, row.customer) == ("distractor", "c-1", "")
+    assert read_rows(write(tmp_path / "b.jsonl", row_json(row)), SCHEMA) == [row]
+    prompt = "".join(map(chr, encode(row, TEMPLATE, Letters()).input_ids))
+    assert "<user>hello</user><assistant>Hi.</assistant>" in prompt
+
+
+def test_a_row_without_an_id_is_called_by_what_it_holds(tmp_path: Path) -> None:
+    nameless = {key: value for key, value in ROW.items() if key != "id"}
+    other = nameless | {"question": "what does plus cost"}
+    one, two = read_rows(write(tmp_path / "a.jsonl", nameless, other), SCHEMA)
+    assert one.id != two.id
+    assert [row.id for row in read_rows(write(tmp_path / "b.jsonl", "", other, nameless), SCHEMA)] == [
+        two.id,
+        one.id,
+    ]
+
+
+def test_values_are_looked_for_in_every_text_that_the_model_writes(tmp_path: Path) -> None:
+    row = ROW | {"wanted": WANTED | {"follow_up": "Or do you mean the $7 plan?"}}
+    (read,) = read_rows(write(tmp_path / "rows.jsonl", row), SCHEMA)
+    assert check_row(read, SCHEMA) == ["wanted.follow_up: '$7' stands in no passage"]
+    assert list(free_texts(read.wanted, SCHEMA)) == ["answer", "follow_up"]
