@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import describe_machine
-from eval.matching import tokens
 from eval.sets.clustering import cluster
 from eval.sets.command import run_freeze, run_split
 from eval.sets.freezing import check_frozen
 from eval.sets.importing import add_questions, save
 from eval.sets.questions import QUESTIONS, Question, read_questions
-from eval.sets.redaction import Redactor
-from eval.sets.similarity import content_words, near_duplicates
 from eval.settings import EvalSettings
+from serving.redaction import Redactor
+from serving.similarity import content_words, near_duplicates
+from serving.spelling import tokens
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from eval.labelling.policy import handed_over, personal_data, promises, refused
 from eval.scorers import NotApplicable, Outcome, Score, Scoring, Subject
-from eval.sets.redaction import Redactor
+from serving.redaction import Redactor
 
 _REDACTOR = Redactor()
 

@@ -2,7 +2,7 @@
 
 ServingError
 ├── TaskSchemaError, PromptFileError, PromptBudgetError, ExampleError, WeightsError, WordingError,
-│   EntailmentError                                                                             bad input
+│   UnknownRegionError, EntailmentError                                                         bad input
 ├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, NothingToUndoError,
 │                  WeightError, CanaryError, PointerMovedError, VersionConflictError, RegistryUnavailableError
 ├── AdapterError: AdapterNotFoundError, AdapterExistsError
@@ -50,6 +50,10 @@ class WeightsError(ServingError):
 
 class WordingError(ServingError):
     """The file of fixed wordings cannot be used."""
+
+
+class UnknownRegionError(ServingError):
+    """A country whose phone numbers nobody knows."""
 
 
 class EntailmentError(ServingError):

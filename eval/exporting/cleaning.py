@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 from eval.exporting.reviewed_turns import ReviewedTurn
-from eval.sets.redaction import Redactor
+from serving.redaction import Redactor
 
 
 class Cleaner:

@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from eval.matching import missing_facts, says, tokens
+from eval.matching import missing_facts, says
 from serving.sentences import content_stems, sentences
+from serving.spelling import tokens
 
 Facts = tuple[tuple[str, ...], ...]
 

@@ -18,8 +18,8 @@ from eval.labelling.policy import each_sentence, handed_over, leaks, personal_da
 from eval.matching import missing_facts
 from eval.scorers import NotApplicable, Outcome, Score, Scoring, Subject
 from eval.scoring import NOT_SAID
-from eval.sets.redaction import Redactor
 from serving.prompting import Passage
+from serving.redaction import Redactor
 
 #: Failures of a draft that are failures of its form.
 _FORM = {

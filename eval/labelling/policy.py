@@ -9,9 +9,9 @@ from dataclasses import replace
 from eval.labelling.corpus import Corpus
 from eval.observations import Observation
 from eval.scorers import Unsupported, passed_on, spaced
-from eval.sets.redaction import Kind, Redactor
 from serving.claims import unknown_deeds
 from serving.prompting import Passage
+from serving.redaction import Kind, Redactor
 from serving.sentences import content_stems, sentences
 
 #: What nobody may hold out who cannot decide it: the outcome of a request, money, an exception.

@@ -52,8 +52,8 @@ async def collect_questions(
     """The frozen set in the pilot's folder, and what was done to get it."""
     # SciPy takes a second to load: no other command should wait for it.
     from eval.sets.importing import add_questions
-    from eval.sets.redaction import Redactor
     from eval.sets.splitting import require_no_leak, split_questions
+    from serving.redaction import Redactor
 
     rows = read_source(source.path, source.columns)
     chosen = narrow(rows.questions, source, today)

@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from eval.errors import TooManyQuestionsError
-from eval.sets.similarity import Pair, content_words, groups, near_duplicates, stem, weigh, word_groups
+from serving.similarity import Pair, content_words, groups, near_duplicates, stem, weigh, word_groups
 
 #: Mean distance (1 - cosine) up to which clusters are merged. On 1,000 public bank questions with known
 #: intents the agreement is best between .88 and .92.

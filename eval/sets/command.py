@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.errors import NotEnoughQuestionsError, RunError
+from eval.errors import NotEnoughQuestionsError, RunError, UnknownRegionError
 from eval.sets.freezing import Manifest, check_frozen, count, freeze, require_open
 from eval.sets.questions import QUESTIONS, SPLITS, Split, read_questions, write_questions
 from eval.settings import EvalSettings
+from serving import errors as serving_errors
 
 if TYPE_CHECKING:
-    from eval.sets.redaction import Redactor
+    from serving.redaction import Redactor
 
 DONE, THIN = 0, 4
 
@@ -73,9 +74,12 @@ def redactor_of(options: argparse.Namespace) -> Redactor | None:
     if options.no_redact:
         return None
     # Number plans take a while to load: no other command should wait for them.
-    from eval.sets.redaction import Redactor
+    from serving.redaction import Redactor
 
-    return Redactor(regions=tuple(options.region or ("US", "GB")), keep=tuple(options.keep))
+    try:
+        return Redactor(regions=tuple(options.region or ("US", "GB")), keep=tuple(options.keep))
+    except serving_errors.UnknownRegionError as exc:
+        raise UnknownRegionError(f"--region: {exc}") from exc
 
 
 async def run_split(options: argparse.Namespace, settings: EvalSettings) -> int:

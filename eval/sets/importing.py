@@ -14,7 +14,6 @@ from pathlib import Path
 from eval.cases import Case, load_cases
 from eval.client import Recorded
 from eval.errors import CaseFileError
-from eval.matching import tokens
 from eval.sets.clustering import cluster
 from eval.sets.freezing import require_open
 from eval.sets.questions import (
@@ -27,8 +26,9 @@ from eval.sets.questions import (
     read_questions,
     write_questions,
 )
-from eval.sets.redaction import Redactor
-from eval.sets.similarity import Pair, near_duplicates
+from serving.redaction import Redactor
+from serving.similarity import Pair, near_duplicates
+from serving.spelling import tokens
 
 #: Documents of a search that say what a question is about; further ones are chance.
 TOP_DOCUMENTS = 5

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from eval.errors import CaseFileError, StorageError
 from eval.lines import Places, parse_line, read_lines
-from eval.matching import NUMBER_MARK, REGEX_MARK, says, tokens
+from eval.matching import NUMBER_MARK, REGEX_MARK, says
+from serving.spelling import tokens
 from serving.values import find_values
 
 QUESTIONS = "questions.jsonl"

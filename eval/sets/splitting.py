@@ -15,7 +15,7 @@ from eval.errors import CaseFileError, NotEnoughQuestionsError
 from eval.sets.clustering import tied
 from eval.sets.freezing import NONE
 from eval.sets.questions import Question, Split
-from eval.sets.similarity import near_duplicates
+from serving.similarity import near_duplicates
 
 SHARES: Mapping[Split, float] = {"dev": 0.4, "gate": 0.4, "holdout": 0.2}
 _QUOTED = 80

@@ -10,7 +10,7 @@ from eval.sets.checking import check_documents
 from eval.sets.drafting import SourceDocument, propose
 from eval.sets.importing import add_questions, questions_of_turns, save
 from eval.sets.questions import GoldFact
-from eval.sets.redaction import Redactor
+from serving.redaction import Redactor
 from tests.integration.gateway.conftest import (
     PRICE_QUESTION,
     REFUND_QUESTION,

@@ -15,7 +15,7 @@ from eval.exporting.reviewed_turns import ReviewedTurn
 from eval.online.recorded import live_turn
 from eval.scoring import build_scoring
 from eval.sets.questions import Said
-from eval.sets.redaction import Redactor
+from serving.redaction import Redactor
 from serving.versions import SCHEMAS
 
 SCORING = build_scoring(schema=SCHEMAS / "support_answer.json")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eval.labelling.policy import leaks, personal_data, promises
-from eval.sets.redaction import Redactor
 from serving.prompting import Passage
+from serving.redaction import Redactor
 from tests.unit.eval.labelling.turns import SCORING, corpus, history
 
 REFUNDS = "You get a full refund if you ask within 30 days of a first payment. We will refund the fee then."

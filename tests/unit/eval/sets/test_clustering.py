@@ -10,7 +10,7 @@ import pytest
 
 from eval.errors import TooManyQuestionsError
 from eval.sets.clustering import MOST, cluster, tied
-from eval.sets.similarity import near_duplicates
+from serving.similarity import near_duplicates
 
 ROOT = Path(__file__).parents[4]
 INTENTS = ROOT.parent / "shared" / "data" / "support_intents" / "banking77_test.jsonl"

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from eval.cases import load_cases
 from eval.client import Recorded
-from eval.errors import CaseFileError
+from eval.errors import CaseFileError, UnknownRegionError
+from eval.sets.command import redactor_of
 from eval.sets.freezing import freeze
 from eval.sets.importing import add_questions, existing, questions_of_cases, questions_of_turns, save
 from eval.sets.questions import Question
-from eval.sets.redaction import Redactor
+from serving.redaction import Redactor
 
 ROOT = Path(__file__).parents[4]
 
@@ -148,3 +150,9 @@ def test_no_questions_make_no_set(tmp_path: Path) -> None:
     with pytest.raises(CaseFileError, match="no question to keep"):
         save(tmp_path / "set", add_questions([], [], redactor=None))
     assert existing(tmp_path / "set") == ()
+
+
+def test_a_country_that_does_not_exist_is_named_with_its_option() -> None:
+    options = argparse.Namespace(no_redact=False, region=["XX"], keep=[])
+    with pytest.raises(UnknownRegionError, match="--region: XX: no such country"):
+        redactor_of(options)

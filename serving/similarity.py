@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 
-from eval.matching import tokens
+from serving.spelling import tokens
 
 #: Cosine of letter groups from which two questions count as one asked twice.
 NEAR = 0.75

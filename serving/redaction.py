@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import phonenumbers
 
-from eval.errors import UnknownRegionError
-from eval.sets.personal_data import AFTER_PHONES, BEFORE_PHONES, NAMES, Kind, Rule
+from serving.errors import UnknownRegionError
+from serving.personal_data import AFTER_PHONES, BEFORE_PHONES, NAMES, Kind, Rule
 
 __all__ = ["Found", "Kind", "Redacted", "Redactor"]
 
@@ -59,9 +59,7 @@ class Redactor:
     def __post_init__(self) -> None:
         """A region that nobody knows would find no number, and nobody would notice."""
         if unknown := [region for region in self.regions if region not in phonenumbers.SUPPORTED_REGIONS]:
-            raise UnknownRegionError(
-                f"--region {unknown[0]}: no such country; write two capitals, for example DE"
-            )
+            raise UnknownRegionError(f"{unknown[0]}: no such country; write two capitals, for example DE")
 
     def redact(self, text: str) -> Redacted:
         """The text with a word in brackets for each finding; of two that overlap, the more certain one."""
