@@ -7,8 +7,9 @@ one claim that its own words support: the articles are about cancelling, and not
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
+from serving.negation import polarity
 from serving.sentences import content_stems, stem
 
 _ASKS = (
@@ -17,6 +18,8 @@ _ASKS = (
 )
 _OPENS = "and but so or okay ok sure thanks sorry yes no please then also just"
 _LEADS_IN = "if when before after once for to in on at by from with since until under of"
+_LISTS = "among list mention cover include contain find appear describe document explain entry kind one there"
+_LISTING = frozenset(stem(word) for word in _LISTS.split())
 _WORD = re.compile(r"[A-Za-z]+")
 _CLAUSE = re.compile(r"\s*(?:[,;:\u2013\u2014]|\s-\s)\s*")
 #: Opens a question that takes for granted what it holds.
@@ -67,6 +70,11 @@ def only_asks(sentence: str) -> bool:
         if content_stems(clause):
             return False
     return True
+
+
+def says_unknown(sentence: str, about: Set[str]) -> bool:
+    """Whether all that a sentence says is that something is not known: `about` are stems that name it."""
+    return polarity(sentence).denies and set(content_stems(sentence)) <= about | _LISTING
 
 
 def unknown_deeds(sentence: str, passages: Sequence[str]) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ class Reading:
     denying: tuple[int, ...]
     #: Every word and part of a word, for names.
     words: frozenset[str]
-    #: The units as `as_written` gives them: who repeats one word for word says its contrary by no reading.
+    #: The units that do not ask as `as_written` gives them: who repeats one word for word says its contrary
+    #: by no reading.
     written: frozenset[str]
     values: KnownValues
     places: ValuePlaces
@@ -91,6 +92,7 @@ def _read(passages: tuple[Passage, ...]) -> Reading:
         values=KnownValues(
             frozenset[tuple[str, str]]().union(*(page.values.keys for page in pages)),
             _NONE.union(*(page.values.numbers for page in pages)),
+            _NONE.union(*(page.values.code_families for page in pages)),
         ),
         places=ValuePlaces.of(place for page in pages for place in page.places.places),
     )
@@ -133,7 +135,7 @@ def _take_apart(title: str, effective_from: str, text: str) -> Page:
         polarities=polarities(written),
         title=frozenset(content_stems(title)),
         words=frozenset(stem(part) for part in parts(whole)),
-        written=frozenset(as_written(unit) for unit in written),
+        written=frozenset(as_written(unit) for unit in written if not unit.endswith("?")),
         values=known_values([whole]),
         places=ValuePlaces.of(value_places(text, title=title)),
     )

@@ -26,14 +26,14 @@ _NUMBER_WORDS = {word: n for n, word in enumerate(_COUNTING.split())} | {
     "eighty": 80,
     "ninety": 90,
 }
-#: Of a whole number in words: "forty" and "five".
-_TENS = tuple(word for word, number in _NUMBER_WORDS.items() if number >= 20)
-_ONES = tuple(word for word, number in _NUMBER_WORDS.items() if 1 <= number <= 9)
+#: "forty" and "five" of a whole number in words.
+_TENS = "|".join(word for word, number in _NUMBER_WORDS.items() if number >= 20)
+_ONES = "|".join(word for word, number in _NUMBER_WORDS.items() if 1 <= number <= 9)
 _ONE_WORD = "|".join(_NUMBER_WORDS)
-_IN_WORDS = rf"(?:{'|'.join(_TENS)})-(?:{'|'.join(_ONES)})|{_ONE_WORD}"
-_NUMBER_WORDS |= {
-    f"{tens}-{ones}": _NUMBER_WORDS[tens] + _NUMBER_WORDS[ones] for tens in _TENS for ones in _ONES
-}
+_GAP = "[ \u00a0-]"
+_TO_99 = rf"(?:(?:{_TENS}){_GAP}(?:{_ONES})|{_ONE_WORD})"
+_TO_999 = rf"(?:(?:a|{_TO_99}){_GAP}hundred\b(?:{_GAP}(?:and{_GAP})?{_TO_99}\b)?|{_TO_99})"
+_IN_WORDS = rf"(?:a|{_TO_999}){_GAP}thousand\b(?:{_GAP}(?:and{_GAP})?{_TO_999}\b)?|{_TO_999}"
 #: Unit -> (dimension, size in its smallest unit).
 _UNITS: dict[str, tuple[str, Decimal]] = {
     **dict.fromkeys(("second", "seconds", "sec", "secs"), ("time", Decimal(1))),
@@ -79,12 +79,22 @@ _PATTERN = re.compile(
     re.IGNORECASE,
 )
 #: Whether there can be a value at all; most sentences hold none, and the pattern above is slow to say so.
-_SIGN = re.compile(rf"[\d@]|://|\.(?:com|org|net|io|example|co\.uk)\b|\b(?:{_ONE_WORD})\b", re.IGNORECASE)
+_SIGN = re.compile(
+    rf"[\d@]|://|\.(?:com|org|net|io|example|co\.uk)\b|\b(?:{_ONE_WORD}|hundred|thousand)\b", re.IGNORECASE
+)
 #: After a bare number: then it counts things ("7 staff"), unless its unit comes later ("5 to 10 days", "5 a
 #: month").
 _COUNTED = re.compile(r"[ \u00a0-]*(?!(?:or|to|and|of|a|an|per|each|every)\b)[a-z]", re.IGNORECASE)
 _DIGITS = re.compile(_NUMBER)
 _FIRST_WORDS = re.compile(rf"(?:{_IN_WORDS})\b", re.IGNORECASE)
+_PART_OF_NUMBER = re.compile("[a-z]+")
+#: Before a code that only shows what one looks like: "such as INV-1001".
+_EXAMPLE = re.compile(
+    r"\b(?:e\.g\.?|example|for instance|such as|looks? like|similar to|format(?: of)?)[^.;\n]{0,20}$",
+    re.IGNORECASE,
+)
+#: Letters that patterns take for others whatever their case: 6 m\u0131nutes.
+_ALIKE = str.maketrans("\u0130\u0131\u017f\u212a", "iisk")
 _SCALES = {"k": Decimal(1000), "million": Decimal(10) ** 6, "billion": Decimal(10) ** 9}
 
 
@@ -99,6 +109,8 @@ class Value:
     meaning: str
     #: A bare number before what it counts: "7 staff".
     counts: bool = False
+    #: A code that only shows what one looks like.
+    is_example: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -131,16 +143,12 @@ class KnownValues:
     #: Numbers in them, with a unit or without.
     numbers: frozenset[str]
 
-    @property
-    def code_families(self) -> frozenset[str]:
-        """The letters before the number of codes: `s` of S-110 and S-301."""
-        codes = (meaning.rstrip("0123456789") for kind, meaning in self.keys if kind == "code")
-        return frozenset(letters for letters in codes if letters.isalpha())
+    #: The letters before the number of codes that are not only examples: `s` of S-110 and S-301.
+    code_families: frozenset[str]
 
     def list_without(self, value: Value) -> bool:
         """Whether the sources hold codes of the value's family and not this one: nothing is known of it."""
-        letters = value.meaning.rstrip("0123456789")
-        return value.kind == "code" and letters in self.code_families and not self.hold(value)
+        return value.kind == "code" and _family(value) in self.code_families and not self.hold(value)
 
     def hold(self, value: Value) -> bool:
         """Whether the value stands in the sources."""
@@ -165,6 +173,11 @@ def known_values(sources: Iterable[str]) -> KnownValues:
     return KnownValues(
         frozenset(("count", value.meaning) if value.counts else value.key for value in values),
         frozenset(_digits(value.text) for value in values),
+        frozenset(
+            letters
+            for value in values
+            if value.kind == "code" and not value.is_example and (letters := _family(value)).isalpha()
+        ),
     )
 
 
@@ -173,6 +186,10 @@ def missing_values(text: str, sources: Iterable[str]) -> tuple[str, ...]:
     wanted = find_values(text)
     known = known_values(sources) if wanted else None
     return tuple(value.text for value in wanted if known is not None and not known.hold(value))
+
+
+def _family(code: Value) -> str:
+    return code.meaning.rstrip("0123456789")
 
 
 def _value(match: re.Match[str]) -> Value | None:
@@ -188,21 +205,43 @@ def _value(match: re.Match[str]) -> Value | None:
     if match["clock"]:
         return Value(text, "clock", text.zfill(5))
     if match["code"] or match["dotted"]:
-        return Value(text, "code", text.lower().replace("-", ""))
+        before = match.string[max(0, match.start() - 40) : match.start()]
+        return Value(
+            text, "code", text.lower().replace("-", ""), is_example=_EXAMPLE.search(before) is not None
+        )
     if match["money"]:
-        amount = _number(match["amount"]) * _SCALES.get((match["scale"] or "").lower(), Decimal(1))
+        amount = _number(match["amount"]) * _SCALES.get(_lower(match["scale"] or ""), Decimal(1))
         return Value(text, text[0], _plain(amount))
     number = _number(match["n"])
     if not match["unit"]:
         counts = _COUNTED.match(match.string, match.end()) is not None
         return None if match["n"].isalpha() and number <= 2 else Value(text, "number", _plain(number), counts)
-    dimension, size = _UNITS[match["unit"].lower()]
+    dimension, size = _UNITS[_lower(match["unit"])]
     return Value(text, dimension, _plain(number * size))
 
 
 def _number(text: str) -> Decimal:
-    in_words = _NUMBER_WORDS.get(text.lower())
-    return Decimal(text.replace(",", "")) if in_words is None else Decimal(in_words)
+    if text[0].isdigit():
+        return Decimal(text.replace(",", ""))
+    thousands, rest = 0, 0
+    for part in _PART_OF_NUMBER.findall(_lower(text)):
+        match part:
+            case "and":
+                pass
+            case "thousand":
+                thousands, rest = rest, 0
+            case "hundred":
+                rest *= 100
+            case "a":
+                rest = 1
+            case _:
+                rest += _NUMBER_WORDS[part]
+    return Decimal(1000 * thousands + rest)
+
+
+def _lower(text: str) -> str:
+    """As the pattern compares it."""
+    return text.translate(_ALIKE).lower()
 
 
 def _plain(number: Decimal) -> str:
@@ -215,9 +254,9 @@ def _digits(text: str) -> str:
     if match:
         return _plain(_number(match.group()))
     first = _FIRST_WORDS.match(text)
-    return str(_NUMBER_WORDS[first.group().lower()]) if first else ""
+    return _plain(_number(first.group())) if first else ""
 
 
 def _date(year: str | None, month: str, day: str) -> str:
-    tail = f"-{_MONTHS[month.lower()[:3]]:02d}-{int(day):02d}"
+    tail = f"-{_MONTHS[_lower(month)[:3]]:02d}-{int(day):02d}"
     return f"{year}{tail}" if year else tail

@@ -178,12 +178,31 @@ CODES = (Passage(n=1, title="Sync error codes", text=LIST, start=0, end=len(LIST
         ("S-102 — Meaning: file open in another program.", False),
         ("s-102 means that the file is open in another program.", False),
         ("On your iphone-15, close the file in the other program.", True),
+        ("S-102 is not one of the sync error codes.", True),
+        ("S-102 is not a sync error code, so close the file.", False),
+        ("S-102 means that the file is not open.", False),
+        ("Did you mean S-101 or S-102?", True),
+        ("Did you know that S-102 means disk full?", False),
     ],
 )
 def test_a_code_of_the_question_is_given_no_other_codes_meaning(sentence: str, supported: bool) -> None:
     """The customer asks for a code that the list of codes does not hold."""
     question = "What is S-102 on my iphone-15?"
     assert check_sentence(sentence, CODES, question=question).supported is supported
+
+
+def test_a_code_that_only_shows_what_codes_look_like_lists_none() -> None:
+    text = "Your order number, such as INV-1001, stands in the e-mail.\nOrders ship within 3 days."
+    passages = (Passage(n=1, title="Orders", text=text, start=0, end=len(text)),)
+    question = "When does INV-2041 ship?"
+    assert check_sentence("Your order INV-2041 ships within 3 days.", passages, question=question).supported
+    assert not check_sentence("Your order INV-2041 ships within 3 days.", passages).supported
+
+
+def test_a_question_repeated_as_a_statement_is_not_supported_by_it() -> None:
+    text = "You can export after the trial has ended?\nYou cannot export after the trial has ended."
+    passages = (Passage(n=1, title="Export", text=text, start=0, end=len(text)),)
+    assert not check_sentence("You can export after the trial has ended.", passages).supported
 
 
 def test_a_line_repeated_word_for_word_is_supported_whatever_stands_beside_it() -> None:

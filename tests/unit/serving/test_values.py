@@ -29,6 +29,15 @@ from serving.values import find_values, missing_values
         ("5 Sept. 2026", "2026-09-05"),
         ("5 may 2026", "2026-05-05"),
         ("HELP@x.example", "help@x.example."),
+        ("a hundred dollars", "$100"),
+        ("a hundred and twenty days", "120 days"),
+        ("forty five days", "45 days"),
+        ("two thousand five hundred GB", "2.5 TB"),
+        ("a thousand and one nights", "1001 nights"),
+        # Letters that are equal to others whatever their case.
+        ("6 m\u0131nutes", "6 minutes"),
+        ("\u017fix day\u017f", "6 days"),
+        ("5 \u017fep 2026", "2026-09-05"),
     ],
 )
 def test_two_ways_to_write_one_value(one: str, other: str) -> None:
@@ -65,6 +74,7 @@ def test_two_ways_to_write_one_value(one: str, other: str) -> None:
         ("We open at 10:30.", "We open at 10.", ("10:30",)),
         ("We open at 10:00.", "We open at 10.", ()),
         ("Only one of them at a time.", "", ()),
+        ("It costs a hundred dollars.", "It costs $9, or a few hundred.", ("a hundred dollars",)),
         ("No values here at all.", "", ()),
     ],
 )
