@@ -73,9 +73,9 @@ def rates(judged: Sequence[Judged]) -> dict[str, tuple[Rate, Rate]]:
     return found
 
 
-def overall(judged: Sequence[Judged]) -> tuple[Rate, Rate]:
-    """All faults: right ones by evidence, and by metrics alone."""
-    return _both_ways(judged)
+def overall(judged: Sequence[Judged]) -> tuple[Rate, Rate] | None:
+    """All faults: right ones by evidence, and by metrics alone; None where there is no fault."""
+    return _both_ways(judged) if judged else None
 
 
 def _both_ways(judged: Sequence[Judged]) -> tuple[Rate, Rate]:

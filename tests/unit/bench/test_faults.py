@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench import eval_faults
 from bench.faults.articles import WORLDS, Articles, delete_facts
 from bench.faults.seeds import HITS, MIXED, PLAIN, SEEDS, SOUND, STABLE, Seed
 from bench.faults.suite import DEMO, Fault, answer_keys
@@ -268,9 +269,21 @@ def test_right_labels_are_counted_by_label_and_in_all() -> None:
     ]
     ours, metrics = rates(seen)["wrong_tone"]
     assert (ours.k, ours.n, metrics.k) == (1, 2, 1)
-    assert [rate.k for rate in overall(seen)] == [2, 1]
+    whole = overall(seen)
+    assert whole is not None
+    assert [rate.k for rate in whole] == [2, 1]
     assert confusion(seen)["wrong_tone"] == {"wrong_tone": 1, "passed": 1}
     assert by_seed(seen)["two"] == {"hallucination": 1}
+
+
+def test_only_faults_that_no_check_claims_to_see_give_no_share() -> None:
+    """As `--only deny` leaves."""
+    seed = Seed(name="deny", label=Label.HALLUCINATION, hard=True)
+    found = eval_faults.Found(judged=[judged(seed, Label.HALLUCINATION), judged(seed, None)])
+    assert "beyond the checks, not in the figure: 1/2 right" in eval_faults.text_of(found)
+    assert "bar" not in eval_faults.text_of(found)
+    assert eval_faults.json_of(found)["all"] is None
+    assert eval_faults.meets_bar(found)
 
 
 def test_a_mixed_fault_is_right_only_with_both_labels_in_their_places() -> None:
