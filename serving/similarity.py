@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,8 @@ NEAR = 0.75
 _LETTERS = 4
 #: Rows that are compared at a time: a set of 20,000 would not fit into memory as a whole.
 _BLOCK = 500
+_COMPARED = 100_000
+_ROUNDING = 1e-9
 _WORD = re.compile(r"[^\W_][\w'-]*[^\W_]|[$\u20ac\u00a3]\d+")
 _PLACEHOLDER = re.compile(r"\[[a-z ]+\]")
 
@@ -151,12 +153,13 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR) -> list[Pa
     """Pairs that are one question in other words, or with a typo; the most alike first."""
     matrix, _ = weigh(texts, letter_groups)
     same = [tokens(text) or (text.strip(),) for text in texts]
-    pairs = []
-    for start in range(0, len(texts), _BLOCK):
-        scores = (matrix[start : start + _BLOCK] @ matrix.T).toarray()
-        for row, other in np.argwhere(scores >= threshold):
-            if other > start + row:
-                pairs.append(Pair(int(start + row), int(other), min(float(scores[row, other]), 1.0)))
+    pairs: list[Pair] = []
+    for firsts, seconds in _candidates(_rarest(matrix, threshold)):
+        scores = np.asarray(matrix[firsts].multiply(matrix[seconds]).sum(axis=1)).ravel()
+        pairs += [
+            Pair(int(firsts[at]), int(seconds[at]), min(float(scores[at]), 1.0))
+            for at in np.flatnonzero(scores >= threshold)
+        ]
     found = {(pair.first, pair.second) for pair in pairs}
     first_of: dict[tuple[str, ...], int] = {}
     for at, words in enumerate(same):
@@ -164,6 +167,38 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR) -> list[Pa
         if first != at and (first, at) not in found:
             pairs.append(Pair(first, at, 1.0))
     return sorted(pairs, key=lambda pair: (-pair.score, pair.first, pair.second))
+
+
+def _rarest(matrix: sparse.csr_matrix, threshold: float) -> sparse.csr_matrix:
+    """The rarest terms of each row: as many as two rows must share one of to be as alike as the threshold.
+
+    What is left out of a row, its most common terms in one order for all rows, is shorter than the threshold:
+    rows that share nothing else cannot reach it. Most pairs of a large set are never looked at so.
+    """
+    spread = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    rank = np.empty(matrix.shape[1], dtype=np.int64)
+    rank[np.argsort(-spread, kind="stable")] = np.arange(matrix.shape[1])
+    kept: list[np.ndarray] = []
+    for row in range(matrix.shape[0]):
+        inside = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        columns, weights = matrix.indices[inside], matrix.data[inside]
+        order = np.argsort(rank[columns])
+        length = np.sqrt(np.cumsum(weights[order] ** 2))
+        kept.append(columns[order[np.searchsorted(length, threshold - _ROUNDING) :]])
+    starts = np.cumsum([0, *(len(columns) for columns in kept)])
+    columns = np.concatenate(kept) if kept else np.empty(0, dtype=np.int64)
+    return sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, starts), shape=matrix.shape)
+
+
+def _candidates(rarest: sparse.csr_matrix) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of rows that share a term, the earlier row first, some at a time."""
+    others = rarest.T.tocsr()
+    for start in range(0, rarest.shape[0], _BLOCK):
+        found = (rarest[start : start + _BLOCK] @ others).tocoo()
+        later = found.col > found.row + start
+        firsts, seconds = found.row[later] + start, found.col[later]
+        for at in range(0, len(firsts), _COMPARED):
+            yield firsts[at : at + _COMPARED], seconds[at : at + _COMPARED]
 
 
 def groups(size: int, links: Iterable[tuple[int, int]]) -> list[int]:
