@@ -27,6 +27,6 @@ class AnswerScorer:
             case=self._cases[seen.case_id],
             seen=seen,
             ranking=self._data.rankings.get((seen.case_id, knowledge)),
-            retrieves=arm.retrieves,
+            retrieves=arm.retrieves and self._cases[seen.case_id].passages != (),
         )
         return {metric.name: metric.scorer(subject, self._scoring) for metric in METRICS}

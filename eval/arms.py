@@ -22,8 +22,9 @@ KNOWLEDGE_WORDS = ("stable", "canary", "previous", "shadow")
 IMPROVED = "improved"
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}\Z")
-_KEYS = ("knowledge", "model", "context", "prompt", "kind")
-_WANTED = "knowledge:ID, model:ID, context:none|gold, prompt:FILE, kind:KIND"
+_KEYS = ("knowledge", "model", "context", "prompt", "constrained", "kind")
+_WANTED = "knowledge:ID, model:ID, context:none|gold, prompt:FILE, constrained:yes|no, kind:KIND"
+_YES_NO = {"yes": True, "no": False}
 #: Answers without retrieval.
 NO_CONTEXT = "none"
 #: The gold documents of each question are given instead of retrieved.
@@ -56,6 +57,8 @@ class Pin:
     effective_on: str | None = None
     #: A prompt to try in place of the model version's own.
     prompt: PromptTemplate | None = None
+    #: Whether the engine holds the model to the schema; None: as its version says.
+    constrained: bool | None = None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
@@ -71,6 +74,7 @@ class Pin:
             "context": self.context,
             "effective_on": self.effective_on,
             "prompt": prompt_definition(self.prompt) if self.prompt else None,
+            "constrained": self.constrained,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -138,8 +142,8 @@ OTHER_ARMS = (
 
 
 def parse_arm(text: str) -> Arm:
-    """Read `name=knowledge:...,model:...,context:...,prompt:FILE,kind:...`; a rail left out is its stable
-    version."""
+    """Read `name=knowledge:...,model:...,context:...,prompt:FILE,constrained:...,kind:...`; a rail left out
+    is its stable version."""
     name, equals, rest = text.partition("=")
     if not equals or not _NAME.match(name):
         raise ArmError(
@@ -158,6 +162,8 @@ def parse_arm(text: str) -> Arm:
         raise ArmError(
             f"--arm {name}: context:{values['context']} is unknown; write none or gold, or leave it out"
         )
+    if values.get("constrained", "yes") not in _YES_NO:
+        raise ArmError(f"--arm {name}: constrained:{values['constrained']} is unknown; write yes or no")
     if "kind" in values and values["kind"] not in list(ArmKind):
         raise ArmError(f"--arm {name}: kind:{values['kind']} is unknown; choose from {', '.join(ArmKind)}")
     if values.get("context") == NO_CONTEXT and "knowledge" in values:
@@ -169,6 +175,7 @@ def parse_arm(text: str) -> Arm:
             model=values.get("model"),
             context=values.get("context"),
             prompt=_read_prompt(name, values["prompt"]) if "prompt" in values else None,
+            constrained=_YES_NO[values["constrained"]] if "constrained" in values else None,
         ),
         stated=values.get("kind", ""),
     )
@@ -226,6 +233,7 @@ def resolve_arms(arms: Sequence[Arm], pointers: Mapping[str, Mapping[str, str | 
                 model=_resolve(arm, "model", pointers),
                 context=arm.pin.context,
                 prompt=arm.pin.prompt,
+                constrained=arm.pin.constrained,
             ),
             stated=arm.kind,
         )

@@ -1,9 +1,10 @@
 """Questions with what a right answer must hold, read from files and fingerprinted.
 
-Four formats: question sets (`questions.jsonl` in a folder, see eval/sets/questions.py), the demo's
+Five formats: question sets (`questions.jsonl` in a folder, see eval/sets/questions.py), the demo's
 (`<topic>.jsonl` files in a folder, see deploy/demo/README.md), the public sets' (`queries.jsonl` with
-`qrels.tsv` beside it), and any other JSONL file of questions with their gold documents, as
-`twinrail knowledge fit` reads it. The last two name no facts, so some metrics do not apply to them.
+`qrels.tsv` beside it), rows of a tuning dataset (see eval/task_rows.py), and any other JSONL file of
+questions with their gold documents, as `twinrail knowledge fit` reads it. Public sets and the last name no
+facts, so some metrics do not apply to them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from eval.qrels import group_by_gold, read_qrels
 from eval.sets.freezing import check_frozen
 from eval.sets.questions import Question, read_questions, set_file
 from eval.sets.questions import Status as QuestionStatus
+from eval.task_rows import TaskRow, read_task_rows
 
 Status = Literal["answered", "abstained", "escalated"]
 #: How a question of each status should end. A refusal is an answer that gives nothing, so it abstains.
@@ -42,6 +44,16 @@ _REFUSED_KINDS = ("must_refuse", "abusive")
 _FORMAT_PAGE = "the format's README"
 #: The principal of what customers read.
 _EVERYBODY = "public"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenPassage:
+    """A passage that comes with its question."""
+
+    title: str
+    text: str
+    #: ISO day, "" where none is known.
+    effective_from: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +85,22 @@ class Case:
     task_type: str = ""
     #: The day on which it was first asked, as an ISO date.
     asked_at: str = ""
+    #: Fields of the task that are expected beside those above, by name: of a task of its own.
+    fields: tuple[tuple[str, Any], ...] = ()
+    #: Sentences that the answer must hold word for word, beside the fixed wordings of its ending.
+    required: tuple[str, ...] = ()
+    #: What is shown to the model instead of retrieval; None: retrieve. Empty: nothing is shown.
+    passages: tuple[GivenPassage, ...] | None = None
+
+    @property
+    def wanted_fields(self) -> dict[str, Any]:
+        """Every field of the task whose right value is known, but for the text and its citations."""
+        named = {
+            "intent": self.intent,
+            "escalate": self.escalate,
+            "escalation_reason": self.escalation_reason,
+        }
+        return {name: value for name, value in named.items() if value is not None} | dict(self.fields)
 
     @property
     def vital_facts(self) -> tuple[tuple[str, ...], ...]:
@@ -109,9 +137,11 @@ class CaseSet:
 def _digested(case: Case) -> dict[str, Any]:
     """A field that is not filled in changes no digest: runs from before it was there can still be read."""
     row = asdict(case)
-    for later in ("task_type", "asked_at", "side_facts"):
+    for later in ("task_type", "asked_at", "side_facts", "fields", "required"):
         if not row[later]:
             del row[later]
+    if row["passages"] is None:
+        del row["passages"]
     return row
 
 
@@ -190,7 +220,10 @@ def load_cases(path: Path, *, as_of: date | None = None) -> tuple[Case, ...]:
     elif path.name == "queries.jsonl" and path.is_file():
         cases = _load_queries(path, path.with_name("qrels.tsv"))
     elif path.is_file():
-        cases = list(_load_demo(path, Places())) if _is_demo(path) else _load_labelled(path)
+        if _holds(path, b'"facts"'):  # only the demo's rows have facts
+            cases = list(_load_demo(path, Places()))
+        else:
+            cases = _load_task_rows(path) if _holds(path, b'"wanted"') else _load_labelled(path)
     else:
         raise CaseFileError(file=path, what="does not exist", fix="name a question file or folder")
     if not cases:
@@ -304,6 +337,35 @@ def case_of(question: Question, day: date) -> Case:
     )
 
 
+def _load_task_rows(file: Path) -> list[Case]:
+    """What is shown comes with the question: the row was made for a model, whatever is found today."""
+    return [_case_of_row(row, split=file.stem) for row in read_task_rows(file)]
+
+
+def _case_of_row(row: TaskRow, *, split: str) -> Case:
+    facts = row.facts()
+    return Case(
+        id=row.id,
+        topic=row.topic,
+        split=split,
+        text=row.question,
+        kind=row.kind,
+        facts=facts,
+        stale_values=row.stale_values,
+        status=row.status,
+        # An answer without a value is one whose facts nobody has written down.
+        facts_known=bool(facts) or row.status == "abstained",
+        task_type=row.task,
+        asked_at=row.at[:10],
+        fields=tuple(sorted(row.fields.items())),
+        required=row.required,
+        passages=tuple(
+            GivenPassage(title=shown.title, text=shown.text, effective_from=(shown.effective_from or "")[:10])
+            for shown in row.passages
+        ),
+    )
+
+
 def _load_demo(file: Path, seen: Places) -> Iterator[Case]:
     for number, line in read_lines(file):
         row = parse_line(_DemoRow, file, number, line, format_page=_FORMAT_PAGE)
@@ -356,9 +418,9 @@ def _wrong_side_facts(row: _DemoRow) -> tuple[str, str] | None:
     return None
 
 
-def _is_demo(file: Path) -> bool:
-    """By the first row: only the demo's rows have facts."""
-    return any(b'"facts"' in line for _, line in islice(read_lines(file), 1))
+def _holds(file: Path, field: bytes) -> bool:
+    """Whether the first row has a field, by which its format is known."""
+    return any(field in line for _, line in islice(read_lines(file), 1))
 
 
 def _load_labelled(file: Path) -> list[Case]:

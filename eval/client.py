@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from eval.arms import GOLD_CONTEXT, KNOWLEDGE_WORDS, POINTER_WORDS, Arm
-from eval.cases import Case
+from eval.cases import Case, GivenPassage
 from eval.documents import DocumentHistory, PastVersion, snapshot_of
 from eval.errors import AnswerFailedError, GatewayRefusedError, GatewayUnavailableError
 from eval.observations import Observation, Ranking
@@ -81,7 +81,7 @@ class GatewayClient:
         """Ask one question in one arm and read back its turn. An error on it is an observation too."""
         try:
             given = await self._gold(case, arm)
-            question: dict[str, Any] = {"question": case.text, "pin": pin_body(arm, given)}
+            question: dict[str, Any] = {"question": case.text, "pin": pin_body(arm, given, case=case)}
             if history := history_body(case):
                 question["history"] = history
             started = time.monotonic()
@@ -122,8 +122,10 @@ class GatewayClient:
         return sorted(ids)
 
     async def _gold(self, case: Case, arm: Arm) -> tuple[tuple[str, PastVersion], ...]:
-        """The gold documents as the arm's snapshot holds them; else as they were last, because how a model
-        uses the right text can be asked also of a text that is gone."""
+        """What comes with the question. In an arm with gold documents these as its snapshot holds them, else
+        as they were last: how a model uses the right text can be asked also of a text that is gone."""
+        if case.passages is not None and arm.pin.context is None:
+            return tuple(_given(case.passages))
         if arm.pin.context != GOLD_CONTEXT:
             return ()
         snapshot = snapshot_of(arm.pin.knowledge or "")
@@ -364,6 +366,22 @@ def _refusal(reply: _Reply, problem: str) -> GatewayRefusedError | AnswerFailedE
     if reply.status in (404, 405, 415) or about.startswith(("pin", "version", "body.pin")):
         return GatewayRefusedError(f"{problem}; check EVAL_GATEWAY_URL and the versions of the arms")
     return AnswerFailedError(problem)
+
+
+def _given(passages: Sequence[GivenPassage]) -> Iterator[tuple[str, PastVersion]]:
+    """Passages as documents of which nothing else is known, named as the gateway's citations name them."""
+    for n, passage in enumerate(passages, start=1):
+        yield (
+            f"context:{n}",
+            PastVersion(
+                version=1,
+                title=passage.title,
+                text=passage.text,
+                effective_from=passage.effective_from,
+                effective_to="",
+                releases=(),
+            ),
+        )
 
 
 def _seconds(header: str | None) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from eval import scorers
-from eval.policy_scorer import score_policy
+from eval.policy_scorer import score_policy, score_refusal
 from eval.scorers import Scorer
 
 
@@ -120,6 +120,18 @@ METRICS: tuple[Metric, ...] = (
         scorer=scorers.score_escalation_precision,
     ),
     Metric(name="intent_right", title="intent right", group=Group.DETAIL, scorer=scorers.score_intent),
+    Metric(
+        name="fields_right",
+        title="every field of the task right",
+        group=Group.DETAIL,
+        scorer=scorers.score_fields,
+    ),
+    Metric(
+        name="wording_kept",
+        title="required wording word for word",
+        group=Group.DETAIL,
+        scorer=scorers.score_wording,
+    ),
     Metric(name="tone_kept", title="house tone kept", group=Group.DETAIL, scorer=scorers.score_tone),
     Metric(
         name="policy_broken",
@@ -127,6 +139,12 @@ METRICS: tuple[Metric, ...] = (
         group=Group.DETAIL,
         scorer=score_policy,
         higher_is_better=False,
+    ),
+    Metric(
+        name="refused_when_due",
+        title="refused what must be refused",
+        group=Group.DETAIL,
+        scorer=score_refusal,
     ),
     Metric(
         name="citations_valid",

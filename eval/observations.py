@@ -69,6 +69,8 @@ class Observation:
     #: Of the prompt tokens, those that the engine had computed before.
     cached_tokens: int | None = None
     confidence: float | None = None
+    #: Share of the answer's claims that a passage supports, as the gateway counted.
+    grounded: float | None = None
     #: What a reviewer said of this turn: True if the answer was corrected, None if nobody looked.
     corrected: bool | None = None
     trace_id: str = ""

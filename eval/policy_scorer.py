@@ -16,6 +16,8 @@ _REDACTOR = Redactor()
 def score_policy(subject: Subject, scoring: Scoring) -> Outcome:
     """1 for a promise, personal data, a refusal or a hand-over that was not made."""
     case, seen = subject.case, subject.seen
+    if not scoring.writes_text:
+        return NotApplicable("the task writes no text for a customer")
     if not seen.answer:
         return NotApplicable("no text was served")
     passages = [item.passage for item in seen.packed]
@@ -30,3 +32,10 @@ def score_policy(subject: Subject, scoring: Scoring) -> Outcome:
     if case.question_status == "must_escalate" and not handed_over(seen):
         broken.append("not passed on")
     return Score(float(bool(broken)), "; ".join(broken))
+
+
+def score_refusal(subject: Subject, scoring: Scoring) -> Outcome:
+    """Of the questions that must be refused: whether they were."""
+    if subject.case.question_status != "must_refuse" or not scoring.writes_text:
+        return NotApplicable("nothing to refuse")
+    return Score(float(refused(subject.seen, scoring.wordings)), subject.seen.status)

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import orjson
 
 from eval.arms import Arm
-from eval.cases import Case, CaseSet
+from eval.cases import Case, CaseSet, GivenPassage
 from eval.errors import RunError, StorageError
 from eval.judging.judged import JudgedRun, read_judged
 from eval.observations import Observation, Ranking
@@ -186,8 +186,11 @@ def _case_from_json(row: Mapping[str, Any]) -> Case:
     values = dict(row)
     for name in ("gold", "stale_values"):
         values[name] = tuple(row[name])
-    for name in ("facts", "history"):
-        values[name] = tuple(tuple(item) for item in row[name])
+    for name in ("facts", "history", "side_facts", "fields"):
+        values[name] = tuple(tuple(item) for item in row.get(name, ()))
+    values["required"] = tuple(row.get("required", ()))
+    if (passages := row.get("passages")) is not None:
+        values["passages"] = tuple(GivenPassage(**passage) for passage in passages)
     return Case(**values)
 
 

@@ -137,8 +137,9 @@ Job = Callable[[], Awaitable[bool]]
 
 
 def _total(data: RunData, gateway: Gateway) -> int:
-    asked = sum(case.asker in gateway.askers for case in data.cases)
-    return asked * (len(data.record.arms) * data.record.repeats + len(data.record.knowledge))
+    asked = [case for case in data.cases if case.asker in gateway.askers]
+    searched = sum(case.passages is None for case in asked)
+    return len(asked) * len(data.record.arms) * data.record.repeats + searched * len(data.record.knowledge)
 
 
 def _missing(data: RunData, gateway: Gateway, folder: RunFolder) -> Iterator[Job]:
@@ -149,7 +150,8 @@ def _missing(data: RunData, gateway: Gateway, folder: RunFolder) -> Iterator[Job
     cases = [case for case in data.cases if case.asker in gateway.askers]
     for repeat in range(data.record.repeats):
         for case in cases:
-            for knowledge in data.record.knowledge if repeat == 0 else ():
+            # What comes with its passages is searched for nowhere.
+            for knowledge in data.record.knowledge if repeat == 0 and case.passages is None else ():
                 ranking = data.rankings.get((case.id, knowledge))
                 if ranking is None or ranking.error:
                     yield _search_job(case, knowledge, gateway, folder)

@@ -18,6 +18,7 @@ from eval.matching import missing_facts, stale_values_in
 from eval.observations import Evidence, Observation, Ranking
 from serving.prompting import Passage
 from serving.sentences import sentences
+from serving.wording import Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,19 @@ class Scoring:
     schema: Mapping[str, Any]
     #: Texts of the deployment that claim nothing, verbatim.
     wordings: tuple[str, ...] = ()
+    #: Those of them that an answer must hold by how it should end; None: not known.
+    wording: Wording | None = None
     #: Names the output checks and their thresholds: what was judged by others is judged again.
     version: str = ""
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether the task has a text that a customer reads; else its whole JSON is for programs."""
+        return self.asks_for("answer")
+
+    def asks_for(self, field: str) -> bool:
+        """Whether the task has such a field; a schema that names none leaves all open."""
+        return field in self.schema.get("properties", (field,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +94,7 @@ _NO_GOLD = NotApplicable("no article holds the answer")
 #: An arm without retrieval is held against this many hits of the same question's search.
 _HITS_TO_HOLD_AGAINST = 10
 _NO_DRAFT = NotApplicable("nothing was generated")
+_NO_TEXT = NotApplicable("the task writes no text for a customer")
 
 
 def score_hit(subject: Subject, _: Scoring) -> Outcome:
@@ -179,16 +192,69 @@ def score_format(subject: Subject, scoring: Scoring) -> Outcome:
 
 def score_intent(subject: Subject, _: Scoring) -> Outcome:
     """Whether the intent is the expected one."""
-    if subject.case.intent is None:
-        return NotApplicable("the set names no intent")
-    if "intent" not in subject.seen.fields:
-        return _NO_DRAFT if subject.seen.draft is None else ScoreFailure("the answer has no intent field")
-    given = str(subject.seen.fields["intent"])
-    return Score(float(given == subject.case.intent), given)
+    return score_field(subject, "intent")
+
+
+def score_field(subject: Subject, name: str) -> Outcome:
+    """Whether one field of the task is the expected one. A field of which no draft was fit to be used is
+    wrong; where the gateway answered by itself there is none."""
+    wanted, seen = subject.case.wanted_fields, subject.seen
+    if name not in wanted:
+        return NotApplicable(f"the set names no {name}")
+    if name in seen.fields:
+        given = seen.fields[name]
+        return Score(float(given == wanted[name]), str(given))
+    if seen.draft is None:
+        return _NO_DRAFT
+    if seen.draft.failure == "engine":
+        return ScoreFailure("the engine failed before the draft was complete")
+    if not seen.draft.failure:
+        return ScoreFailure(f"the answer has no {name} field")
+    return Score(0.0, f"no draft was fit to be used: {seen.draft.failure}")
+
+
+def score_fields(subject: Subject, scoring: Scoring) -> Outcome:
+    """Whether everything that the task asks for is right: each known field, and the text if there is one."""
+    each = {name: score_field(subject, name) for name in subject.case.wanted_fields}
+    if scoring.writes_text:
+        each["answer"] = score_answer_vital(subject, scoring)
+    scored = {name: outcome for name, outcome in each.items() if isinstance(outcome, Score)}
+    wrong = [f"{name}: {outcome.detail}" for name, outcome in scored.items() if outcome.value < 1]
+    if wrong:
+        return Score(0.0, "; ".join(wrong))
+    if failure := next((outcome for outcome in each.values() if isinstance(outcome, ScoreFailure)), None):
+        return failure
+    return Score(1.0) if scored else NotApplicable("the set names no field of the task")
+
+
+def score_wording(subject: Subject, scoring: Scoring) -> Outcome:
+    """Whether the sentences that policy asks for stand in the answer, word for word."""
+    if not scoring.writes_text:
+        return _NO_TEXT
+    required = [*subject.case.required, *_ending_wording(subject.case, scoring.wording)]
+    if not required:
+        return NotApplicable("no wording is required")
+    said = spaced(subject.seen.answer)
+    missing = [text for text in required if spaced(text) not in said]
+    return Score(float(not missing), f"misses: {missing[0]}" if missing else "")
+
+
+def _ending_wording(case: Case, wording: Wording | None) -> tuple[str, ...]:
+    """The fixed wording of the ending that a question should have."""
+    if wording is None:
+        return ()
+    if case.status == "escalated":
+        return (wording.passing_on,)
+    if case.status != "abstained":
+        return ()
+    own = {"off_topic": wording.off_topic, "abusive": wording.abusive}
+    return (own.get(case.kind, wording.not_in_help_centre),)
 
 
 def score_hallucination_draft(subject: Subject, scoring: Scoring) -> Outcome:
     """Whether the model's own draft says anything that its context does not."""
+    if not scoring.writes_text:
+        return _NO_TEXT
     draft = subject.seen.draft
     if draft is None:
         return _NO_DRAFT
@@ -205,19 +271,30 @@ def score_hallucination_served(subject: Subject, scoring: Scoring) -> Outcome:
 
     The text decides, not the status: an abstention in the model's own words is checked like any answer.
     """
+    if not scoring.writes_text:
+        return _NO_TEXT
     if spaced(subject.seen.answer) in map(spaced, scoring.wordings):
         return Score(0.0, "fixed wording")
     return _hallucination(subject.seen.answer, subject, scoring)
 
 
-def _hallucination(text: str, subject: Subject, scoring: Scoring) -> Outcome:
-    context: Sequence[Evidence] = subject.seen.packed
-    if not subject.retrieves and not context:
-        if subject.ranking is None or subject.ranking.error:
-            return ScoreFailure("no search result to hold the answer against")
-        context = subject.ranking.hits[:_HITS_TO_HOLD_AGAINST]
-    elif not context:
+def context_of(subject: Subject) -> tuple[Evidence, ...] | ScoreFailure:
+    """What an answer is held against: the passages in the prompt, else what retrieval would have found."""
+    if subject.seen.packed:
+        return subject.seen.packed
+    if subject.case.passages == ():
+        return ()
+    if subject.retrieves:
         return ScoreFailure("the turn does not say what the model was shown")
+    if subject.ranking is None or subject.ranking.error:
+        return ScoreFailure("no search result to hold the answer against")
+    return subject.ranking.hits[:_HITS_TO_HOLD_AGAINST]
+
+
+def _hallucination(text: str, subject: Subject, scoring: Scoring) -> Outcome:
+    context = context_of(subject)
+    if isinstance(context, ScoreFailure):
+        return context
     passages = [item.passage for item in context]
     for span in sentences(text):
         sentence = text[span.start : span.end]
@@ -246,6 +323,8 @@ def draft_answer(text: str, schema: Mapping[str, Any]) -> str | None:
 
 def score_tone(subject: Subject, scoring: Scoring) -> Outcome:
     """Whether the answer that was served keeps every tone rule."""
+    if not scoring.writes_text:
+        return _NO_TEXT
     if not subject.seen.answer:
         return NotApplicable("no text was served")
     broken = scoring.broken_tone_rules(subject.seen.answer)
@@ -261,6 +340,8 @@ def score_corrected(subject: Subject, _: Scoring) -> Outcome:
 
 def score_would_be_corrected(subject: Subject, scoring: Scoring) -> Outcome:
     """A stand-in for reviewers: wrong by the answer key, or against the house tone."""
+    if not scoring.writes_text:
+        return _NO_TEXT
     parts = (score_answer(subject, scoring), score_tone(subject, scoring))
     wrong = [part.detail for part in parts if isinstance(part, Score) and part.value < 1]
     if wrong:
@@ -269,8 +350,10 @@ def score_would_be_corrected(subject: Subject, scoring: Scoring) -> Outcome:
     return Score(0.0) if undecided is None else undecided
 
 
-def score_citations(subject: Subject, _: Scoring) -> Outcome:
+def score_citations(subject: Subject, scoring: Scoring) -> Outcome:
     """Whether the answer cites, and every quote stands word for word in a passage of that document."""
+    if not scoring.asks_for("citations"):
+        return NotApplicable("the task has no citations")
     if not subject.retrieves:
         return _NO_RETRIEVAL
     if subject.seen.status not in ("answered", "escalated"):

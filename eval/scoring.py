@@ -15,6 +15,7 @@ from serving.grounding import THRESHOLD
 from serving.prompting import Passage
 from serving.tone import check_tone
 from serving.versions import load_task_schema
+from serving.wording import DEFAULT_WORDING, load_wording
 
 #: What is wrong with a sentence of which no single value or name is: its words stand together nowhere.
 NOT_SAID = "no passage says this"
@@ -47,6 +48,7 @@ def build_scoring(
     """
     try:
         loaded = load_task_schema(schema)
+        fixed = load_wording(wording or DEFAULT_WORDING)
         checker = GroundingChecker.load(wording=wording, threshold=threshold, model=model, patient=True)
     except ServingError as exc:
         raise RunError(f"scoring: {exc}") from exc
@@ -55,6 +57,7 @@ def build_scoring(
         broken_tone_rules=check_tone,
         schema=loaded,
         wordings=checker.fixed,
+        wording=fixed,
         version=checker.version,
     )
 

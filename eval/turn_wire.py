@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eval.arms import GOLD_CONTEXT, Arm
+from eval.arms import GOLD_CONTEXT, NO_CONTEXT, Arm
 from eval.cases import Case
 from eval.documents import PastVersion
 from eval.observations import Citation, Draft, Evidence, Observation
@@ -20,9 +20,15 @@ _TITLE_CHARACTERS = 300
 _PINNED_PASSAGES = 20
 
 
-def pin_body(arm: Arm, given: Sequence[tuple[str, PastVersion]]) -> dict[str, Any]:
-    """The arm's pin; of an arm with gold documents, for a question without any, retrieval as usual."""
+def pin_body(
+    arm: Arm, given: Sequence[tuple[str, PastVersion]], *, case: Case | None = None
+) -> dict[str, Any]:
+    """The arm's pin; of an arm with gold documents, for a question without any, retrieval as usual. A
+    question that comes with its passages is shown these."""
     body: dict[str, Any] = arm.pin.as_body()
+    if case is not None and case.passages is not None and arm.pin.context is None:
+        body.pop("knowledge", None)
+        body["context"] = [passage for _, passage in _passages(given)] or NO_CONTEXT
     if arm.pin.context == GOLD_CONTEXT:
         del body["context"]
         if given:
@@ -39,6 +45,7 @@ def _passages(given: Sequence[tuple[str, PastVersion]]) -> list[tuple[str, dict[
             {
                 "title": version.title[:_TITLE_CHARACTERS],
                 "text": version.text[start : start + _PASSAGE_CHARACTERS],
+                **({"effective_from": version.effective_from} if version.effective_from else {}),
             },
         )
         for document_id, version in given
@@ -102,6 +109,7 @@ def read_observation(
         completion_tokens=usage.get("completion_tokens"),
         cached_tokens=usage.get("cached_tokens"),
         confidence=(body.get("confidence") or {}).get("retrieval"),
+        grounded=(body.get("confidence") or {}).get("grounded"),
         corrected=any(item.get("corrected_answer") for item in feedback) if feedback else None,
         trace_id=body.get("trace_id") or "",
         asked_at=turn.get("created_at") or "",

@@ -64,7 +64,10 @@ def turns_of(data: RunData, scoring: Scoring, corpus: Corpus) -> list[Turn]:
 def _subject(case: Case, arm: Arm, data: RunData, seen: Observation) -> Subject:
     knowledge = arm.pin.knowledge or next(iter(data.record.knowledge), "")
     return Subject(
-        case=case, seen=seen, ranking=data.rankings.get((case.id, knowledge)), retrieves=arm.retrieves
+        case=case,
+        seen=seen,
+        ranking=data.rankings.get((case.id, knowledge)),
+        retrieves=arm.retrieves and case.passages != (),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from eval.arms import Arm, Pin, resolve_arms
-from eval.cases import Case
+from eval.cases import Case, GivenPassage
 from eval.client import GatewayClient
 from eval.labelling.checks import check
 from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
@@ -110,6 +110,23 @@ async def test_gold_documents_and_labels_fit_the_gateways_schemas(gateway: FakeG
     assert (pin.knowledge, pin.effective_on) == (f"{KNOWLEDGE}@2", date(2026, 3, 1))
     (label,) = (sent for _, path, sent in gateway.requests if path.endswith("/labels") and sent)
     LabelBody.model_validate(label)
+
+
+async def test_a_question_that_comes_with_its_passages_is_shown_these(gateway: FakeGateway) -> None:
+    shown = GivenPassage(title="Prices", text="Sync Plus is $9 a month.", effective_from="2026-03-01")
+    free = replace(ARM, pin=replace(ARM.pin, constrained=False))
+    async with TestServer(gateway.app()) as server, aiohttp.ClientSession() as session:
+        client = GatewayClient(session, url=str(server.make_url("")), keys={"customer": CUSTOMER_KEY})
+        seen = await client.answer(replace(CASE, passages=(shown,)), ARM)
+        await client.answer(replace(CASE, passages=()), free)
+    assert [item.document_id for item in seen.packed] == ["context:1"], "as citations of it are named"
+    sent = [body for _, path, body in gateway.requests if path == "/v1/answers"]
+    pins = [AnswerRequest.model_validate(body).pin for body in sent]
+    assert pins[0] is not None
+    assert pins[1] is not None
+    assert isinstance(pins[0].context, tuple)
+    assert (pins[0].knowledge, pins[0].context[0].effective_from) == (None, date(2026, 3, 1))
+    assert (pins[1].context, pins[1].constrained) == ("none", False)
 
 
 async def test_reports_and_verdicts_fit_the_gateways_schemas(gateway: FakeGateway) -> None:

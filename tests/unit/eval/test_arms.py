@@ -40,6 +40,7 @@ def test_reads_a_written_arm() -> None:
         "a=context:silver",
         "a=kind:best",
         "a=context:none,knowledge:k",
+        "a=constrained:maybe",
     ],
 )
 def test_a_badly_written_arm_is_refused(text: str) -> None:
@@ -126,6 +127,14 @@ def test_an_arm_can_be_asked_with_a_prompt_of_a_file(tmp_path: Path) -> None:
     assert Arm.from_json(arm.as_json()) == arm
     with pytest.raises(ArmError, match=r"--arm a: prompt:.*no such prompt file"):
         parse_arm(f"a=prompt:{tmp_path / 'none.yaml'}")
+
+
+def test_an_arm_may_let_the_model_write_freely() -> None:
+    free = parse_arm("free=model:m-a-1,constrained:no")
+    assert free.pin.as_body() == {"model": "m-a-1", "constrained": False}
+    (resolved,) = resolve_arms([free], {"knowledge": {"stable": "k-1@3"}})
+    assert resolved.pin.constrained is False
+    assert Arm.from_json(resolved.as_json()) == resolved
 
 
 def test_two_arms_with_one_pin_are_refused() -> None:

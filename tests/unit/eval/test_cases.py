@@ -206,3 +206,62 @@ def test_a_bad_labelled_question_is_named(tmp_path: Path, line: str, words: str)
     file.write_text('{"text": "good", "gold": []}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(CaseFileError, match=words):
         load_cases(file)
+
+
+TASK_ROW: dict[str, Any] = {
+    "id": "price-1",
+    "question": "What does Sync Plus cost?",
+    "passages": [
+        {"title": "Price", "text": "Sync Plus costs $9 a month.", "effective_from": "2026-03-01", "n": 1},
+        {"title": "Old price", "text": "Sync Plus costs $8 a month."},
+    ],
+    "wanted": {
+        "answer": "Sync Plus is $9 a month.",
+        "citations": [1],
+        "intent": "billing",
+        "escalate": False,
+        "escalation_reason": "none",
+        "follow_up": "",
+    },
+    "kind": "conflict",
+    "group": "plans",
+    "source": "made",
+}
+
+
+def test_rows_of_a_dataset_are_questions_with_what_is_shown_and_what_is_wanted(tmp_path: Path) -> None:
+    wanted = TASK_ROW["wanted"]
+    nowhere = {**wanted, "citations": [], "escalate": True, "escalation_reason": "not_in_help_centre"}
+    routed = {"queue": "billing"}
+    file = write(
+        tmp_path / "test.jsonl",
+        TASK_ROW,
+        {**TASK_ROW, "id": "unsaid", "wanted": {**nowhere, "answer": "I can't find that."}},
+        {**TASK_ROW, "id": "passed", "wanted": {**wanted, "escalate": True, "escalation_reason": "legal"}},
+        {"id": "routed", "question": "refund!", "passages": [], "wanted": routed, "kind": "in_scope"},
+    )
+    case, unsaid, passed, route = load_cases(file)
+    assert (case.topic, case.split, case.kind, case.status) == ("plans", "test", "conflict", "answered")
+    assert len(case.facts) == 1
+    assert case.wanted_fields == {"intent": "billing", "escalate": False, "escalation_reason": "none"}
+    assert case.passages is not None
+    assert [shown.effective_from for shown in case.passages] == ["2026-03-01", ""]
+    assert (unsaid.status, passed.status) == ("abstained", "escalated")
+    assert (route.wanted_fields, route.passages, route.facts_known) == (routed, (), False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"wanted": {}}, "wanted"),
+        ({"question": " "}, "question"),
+        ({"passages": None}, "passages"),
+        ({"passages": [{"title": "a", "text": ""}]}, "passages.0.text"),
+    ],
+)
+def test_a_bad_row_of_a_dataset_names_line_and_field(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    file = write(tmp_path / "test.jsonl", TASK_ROW, {**TASK_ROW, "id": "b", **change})
+    with pytest.raises(CaseFileError, match=rf"test\.jsonl:2: field '{words}'"):
+        load_cases(file)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eval.arms import Arm, Pin
-from eval.cases import Case, CaseSet
+from eval.cases import Case, CaseSet, GivenPassage
 from eval.errors import GatewayUnavailableError, RunError
 from eval.observations import Observation, Ranking
 from eval.record import RunFolder
@@ -144,6 +144,38 @@ async def test_an_interrupted_repeat_goes_on_where_it_stopped(folder: RunFolder)
     data = await measure(folder, again, concurrency=1, out=io.StringIO())
     assert again.asked == [("q1", "tuned"), *((f"q{n}", arm) for n in (2, 3) for arm in ("base", "tuned"))]
     assert len(data.observations) == len(data.repeated) == 8
+
+
+async def test_a_question_that_comes_with_its_passages_is_searched_nowhere_and_survives_its_line(
+    tmp_path: Path,
+) -> None:
+    case = Case(
+        id="row",
+        topic="plans",
+        split="test",
+        text="how much?",
+        facts=(("$9",), ("14 days",)),
+        side_facts=(("14 days",),),
+        fields=(("intent", "billing"), ("escalate", False)),
+        required=("Ask again.",),
+        passages=(GivenPassage(title="Prices", text="$9 a month.", effective_from="2026-01-01"),),
+    )
+    folder, gateway = RunFolder(tmp_path / "rows"), Gateway()
+    cases = CaseSet.of("rows", [case])
+    record = plan(
+        run_id="rows",
+        gateway_url="",
+        cases=cases,
+        selection={},
+        requested=ARMS,
+        arms=ARMS,
+        stable_knowledge="k-1@3",
+    )
+    folder.create(record, cases)
+    data = await measure(folder, gateway, concurrency=1, out=io.StringIO())
+    assert (gateway.searched, data.rankings) == ([], {})
+    assert data.cases == (case,)
+    assert data.cases[0].vital_facts == (("$9",),)
 
 
 def test_changed_questions_are_noticed(folder: RunFolder) -> None:

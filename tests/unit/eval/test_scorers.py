@@ -12,12 +12,18 @@ import pytest
 from eval import scorers
 from eval.cases import Case
 from eval.observations import Citation, Draft, Evidence, Observation, Ranking
+from eval.policy_scorer import score_policy, score_refusal
 from eval.scorers import NotApplicable, Outcome, Score, ScoreFailure, Scoring, Subject
 from serving.prompting import Passage
+from serving.wording import load_wording
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"answer": {"type": "string"}, "intent": {"enum": ["billing", "account"]}},
+    "properties": {
+        "answer": {"type": "string"},
+        "intent": {"enum": ["billing", "account"]},
+        "citations": {"type": "array"},
+    },
     "required": ["answer", "intent"],
     "additionalProperties": False,
 }
@@ -301,6 +307,67 @@ def test_intent() -> None:
     assert value(scorers.score_intent(subject(fields={"intent": "account"}), SCORING)) == 0
     assert isinstance(scorers.score_intent(subject(fields={}, draft=None), SCORING), NotApplicable)
     assert isinstance(scorers.score_intent(subject(fields={}), SCORING), ScoreFailure)
+    refused = Draft(text="{}", failure="schema")
+    assert value(scorers.score_intent(subject(fields={}, draft=refused), SCORING)) == 0
+    lost = Draft(text="", failure="engine")
+    assert isinstance(scorers.score_intent(subject(fields={}, draft=lost), SCORING), ScoreFailure)
+
+
+def test_every_field_of_the_task() -> None:
+    case = replace(CASE, escalate=False, fields=(("product", "sync"),))
+    right = {"intent": "billing", "escalate": False, "product": "sync"}
+    assert value(scorers.score_fields(subject(case=case, fields=right), SCORING)) == 1
+    wrong = scorers.score_fields(subject(case=case, fields={**right, "product": "backup"}), SCORING)
+    assert wrong == Score(0.0, "product: backup")
+    told = scorers.score_fields(subject(case=case, fields=right, answer="Plus is $9."), SCORING)
+    assert told == Score(0.0, "answer: misses 14 days"), "the text is a field too"
+    unknown = replace(CASE, intent=None, facts=(), facts_known=False)
+    assert isinstance(scorers.score_fields(subject(case=unknown), SCORING), NotApplicable)
+    open_ = scorers.score_fields(subject(case=case, fields={"intent": "billing"}), SCORING)
+    assert isinstance(open_, ScoreFailure), "no field is right that nobody saw"
+
+
+def test_a_task_without_a_text_is_judged_by_its_fields_alone() -> None:
+    scoring = replace(SCORING, schema={"type": "object", "properties": {"queue": {"enum": ["a", "b"]}}})
+    case = replace(CASE, intent=None, facts=(), facts_known=False, fields=(("queue", "a"),), passages=())
+    seen = subject(case=case, fields={"queue": "a"}, answer='{"queue":"a"} $7!', packed=(), retrieves=False)
+    assert value(scorers.score_fields(seen, scoring)) == 1
+    for scorer in (
+        scorers.score_tone,
+        scorers.score_citations,
+        scorers.score_hallucination_draft,
+        scorers.score_hallucination_served,
+        scorers.score_wording,
+        score_policy,
+        score_refusal,
+    ):
+        assert isinstance(scorer(seen, scoring), NotApplicable), scorer
+
+
+def test_required_wording_stands_word_for_word() -> None:
+    scoring = replace(SCORING, wording=load_wording())
+    escalated = replace(CASE, status="escalated", required=("Refunds take 5 days.",))
+    text = f"It is done.  Refunds take\n5 days. {load_wording().passing_on}"
+    assert value(scorers.score_wording(subject(case=escalated, answer=text), scoring)) == 1
+    close = text.replace("colleague", "team mate")
+    assert value(scorers.score_wording(subject(case=escalated, answer=close), scoring)) == 0
+    abusive = replace(CASE, status="abstained", kind="abusive")
+    assert value(scorers.score_wording(subject(case=abusive, answer=load_wording().abusive), scoring)) == 1
+    assert isinstance(scorers.score_wording(subject(), scoring), NotApplicable)
+    assert isinstance(scorers.score_wording(subject(case=abusive), SCORING), NotApplicable)
+
+
+def test_refusals() -> None:
+    rude = replace(CASE, status="abstained", kind="must_refuse")
+    assert value(score_refusal(subject(case=rude, status="abstained"), SCORING)) == 1
+    assert value(score_refusal(subject(case=rude), SCORING)) == 0
+    assert isinstance(score_refusal(subject(), SCORING), NotApplicable)
+
+
+def test_nothing_shown_supports_nothing() -> None:
+    case = replace(CASE, passages=())
+    served = scorers.score_hallucination_served(subject(case=case, packed=(), retrieves=False), SCORING)
+    assert value(served) == 1, "held against what was shown, not against a search"
 
 
 def test_an_observation_survives_its_line() -> None:
