@@ -8,11 +8,12 @@ from enum import StrEnum
 
 from eval.advice.counts import FLOOR_QUESTIONS, SERIOUS_ABOVE, SMALL_BELOW, Share, missing_questions, share_of
 from eval.advice.evidence import ArmLog, Row
-from eval.advice.layers import TRUNCATED, Layer, behaviour_of, layer_of
+from eval.advice.layers import Layer, behaviour_of, layer_of
 from eval.advice.team import Tried
 from eval.arms import ArmKind
 from eval.labelling.labels import Label
 from eval.prompts.tried import SearchedPrompts
+from serving.tuning.failures import TRUNCATED
 
 LEAST_ROWS = 100
 LEAST_SEEN = 8

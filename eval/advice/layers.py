@@ -12,6 +12,7 @@ from enum import StrEnum
 from eval.advice.evidence import Row
 from eval.arms import ArmKind
 from eval.labelling.labels import Label
+from serving.tuning.failures import BEHAVIOUR_SUBS, TRUNCATED
 
 
 class Layer(StrEnum):
@@ -49,15 +50,6 @@ _GROUP_OF = {
     Layer.POLICY: Group.POLICY,
 }
 
-#: Sub-codes of behaviour inside labels that are otherwise something else: the model had what it needed.
-_BEHAVIOUR_SUBS = {
-    Label.HALLUCINATION: frozenset({"citation", "unanswerable"}),
-    Label.WEAK_REASONING: frozenset(
-        {"not_abstained", "over_abstain", "over_clarify", "wrong_passage", "wrong_status"}
-    ),
-}
-#: A draft that was cut at the limit of tokens: a setting, whatever was learned.
-TRUNCATED = "bad_format.truncated"
 #: Not looking anything up, a model can neither abstain too much nor read the wrong passage.
 _NEEDS_CONTEXT = frozenset({"over_abstain", "over_clarify", "wrong_passage"})
 
@@ -141,7 +133,7 @@ def layer_of(row: Row, kind: ArmKind) -> Layer | None:
     """The layer of a failed row in an arm of that kind; None for a row that did not fail."""
     if row.label is None:
         return None
-    behaves = row.sub in _BEHAVIOUR_SUBS.get(row.label, ())
+    behaves = row.sub in BEHAVIOUR_SUBS.get(row.label, ())
     without_context = kind in (ArmKind.PROMPT, ArmKind.TUNED)
     match row.label:
         case Label.MISSING_KNOWLEDGE:
@@ -189,6 +181,6 @@ def code_of(row: Row) -> str:
 def behaviour_of(row: Row) -> str:
     """What would be trained: a label, or its sub-code where the label holds other things as well."""
     code = code_of(row)
-    if row.label in _BEHAVIOUR_SUBS or code == TRUNCATED:
+    if row.label in BEHAVIOUR_SUBS or code == TRUNCATED:
         return code
     return row.label.value if row.label else ""
