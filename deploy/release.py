@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deploy.errors import DeployError
 from deploy.models import TASK, LocalModels
@@ -19,6 +20,8 @@ from serving.registry import ModelRegistry
 from serving.versions import SCHEMAS, ModelVersion, Pointer, RegisteredVersion, load_task_schema
 
 AUTHOR = "twinrail up"
+#: What is known of somebody else's model.
+OUTSIDE = {"source": "SERVING_ENGINES", "served_as": "outside"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +41,9 @@ async def release_shipped(registry: ModelRegistry, models: LocalModels) -> Relea
     On an empty rail the base goes first and the tuned model over it, so that there is something to undo to.
     """
     base, tuned = models.base_version(), models.tuned_version()
-    await registry.register(base, manifest={"source": "wheel"}, author=AUTHOR)
+    await registry.register(base, manifest={"source": "wheel", "served_as": "base"}, author=AUTHOR)
     if tuned:
-        await registry.register(tuned, manifest=models.manifest, author=AUTHOR)
+        await registry.register(tuned, manifest=_made(models), author=AUTHOR)
     wanted = tuned or base
     pointer = await _pointer(registry)
     if pointer is None:
@@ -64,9 +67,7 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
     known = await _answerers(registry)
     for name in names:
         if name not in known:
-            await registry.register(
-                _outside_version(name), manifest={"served_name": name}, served_name=name, author=AUTHOR
-            )
+            await registry.register(_outside_version(name), manifest=OUTSIDE, served_name=name, author=AUTHOR)
     shipped = (await _answerers(registry))[names[0]].id
     pointer = await _pointer(registry)
     if pointer is None:
@@ -80,6 +81,11 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
         advice=f"no engine of SERVING_ENGINES serves the stable {stable.id}; they list {', '.join(names)}: "
         f"`twinrail promote model {shipped}`",
     )
+
+
+def _made(models: LocalModels) -> dict[str, Any]:
+    """How the shipped version was made, and the form that this machine serves it in."""
+    return {**models.manifest, "source": "this release", "served_as": models.form.value}
 
 
 def digest_of_name(served_name: str) -> str:

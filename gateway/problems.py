@@ -148,6 +148,8 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     mo.UnknownModelVersionError: Kind(404, "unknown-version", "There is no such version"),
     mo.NoStableVersionError: Kind(503, "no-stable-version", "The rail has no stable version"),
     mo.NotReleasableError: Kind(409, "not-releasable", "The version may not take traffic"),
+    mo.VersionRetiredError: Kind(409, "version-retired", "The version is retired"),
+    mo.VersionInReachError: Kind(409, "version-in-reach", "Traffic can reach the version"),
     mo.NothingToUndoError: Kind(409, "nothing-to-undo", "There is nothing to undo"),
     mo.WeightError: VALIDATION,
     mo.CanaryError: Kind(409, "canary", "The canary cannot be set"),

@@ -1,12 +1,15 @@
 """Everything that can go wrong on the model rail.
 
 ServingError
-├── TaskSchemaError, PromptFileError, PromptBudgetError, ExampleError, WeightsError, WordingError,
-│   UnknownRegionError, EntailmentError                                                         bad input
-├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, NothingToUndoError,
-│                  WeightError, CanaryError, PointerMovedError, VersionConflictError, RegistryUnavailableError
+├── TaskSchemaError, PromptFileError, PromptBudgetError, ExampleError, WordingError,
+│   UnknownRegionError, EntailmentError, ManifestError                                          bad input
+├── WeightsError: AdapterFileError
+├── TrainingError: RecipeError, CheckpointError, TrainingStoppedError
+├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, VersionRetiredError,
+│                  VersionInReachError, NothingToUndoError, WeightError, CanaryError, PointerMovedError,
+│                  VersionConflictError, RegistryUnavailableError
 ├── AdapterError: AdapterNotFoundError, AdapterExistsError
-└── EngineError: EngineUnavailableError (EngineStreamError), EngineTimeoutError, EngineRejectedError,
+└── EngineError: EngineUnavailableError (EngineStreamError, NoEngineError), EngineTimeoutError, EngineRejectedError,
                    ModelNotServedError
 """
 
@@ -46,6 +49,32 @@ class ExampleError(ServingError):
 
 class WeightsError(ServingError):
     """Model weights are missing or do not match."""
+
+
+class AdapterFileError(WeightsError):
+    """The adapter's files cannot be used."""
+
+
+class ManifestError(ServingError):
+    """The manifest of a model version does not hold."""
+
+
+class TrainingError(ServingError):
+    """The model cannot be trained."""
+
+
+class RecipeError(TrainingError):
+    """The recipe of a training run cannot be used."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint of a training run cannot be written."""
+
+
+class TrainingStoppedError(TrainingError):
+    """A person or the machine stopped the training; it can go on."""
+
+    retryable: ClassVar[bool] = True
 
 
 class WordingError(ServingError):
@@ -101,6 +130,14 @@ class VersionConflictError(RegistryError):
     """The same version id is registered with other content."""
 
 
+class VersionRetiredError(RegistryError):
+    """The version is retired, so it takes no part any more."""
+
+
+class VersionInReachError(RegistryError):
+    """Traffic can reach the version, now or by an undo, so it is not retired."""
+
+
 class RegistryUnavailableError(RegistryError):
     """The database of the model rail does not answer."""
 
@@ -137,6 +174,10 @@ class EngineUnavailableError(EngineError):
     def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class NoEngineError(EngineUnavailableError):
+    """No engine that serves the model answers; the pool knows it without asking."""
 
 
 class EngineStreamError(EngineUnavailableError):

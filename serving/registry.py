@@ -6,7 +6,7 @@ statement, so two people who promote and undo at the same moment leave one of bo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +27,11 @@ from serving.errors import (
     RegistryUnavailableError,
     UnknownModelVersionError,
     VersionConflictError,
+    VersionInReachError,
+    VersionRetiredError,
     WeightError,
 )
+from serving.manifests import Manifest
 from serving.sql import QUERIES
 from serving.versions import ModelVersion, Pointer, RegisteredVersion, UndoGoal, canonical_json
 
@@ -51,6 +54,16 @@ class Move:
     moved_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionEvent:
+    """What somebody did with a version beside moving the pointer; append-only."""
+
+    at: datetime
+    action: str
+    by: str
+    reason: str
+
+
 class ModelRegistry:
     """Versions and pointer of the model rail in PostgreSQL."""
 
@@ -64,16 +77,15 @@ class ModelRegistry:
 
     async def versions(self) -> list[RegisteredVersion]:
         """All versions, oldest first."""
-        async with self._cursor() as cursor:
-            await cursor.execute(QUERIES["versions"])
-            return [_registered(row) for row in await cursor.fetchall()]
+        return [_registered(row) for row in await self._all("versions", {})]
 
     async def version(self, version_id: str) -> RegisteredVersion:
         """The version of that id."""
         row = await self._one("version", {"id": version_id})
         if row is None:
             raise UnknownModelVersionError(
-                f"model version {version_id!r} is not registered; `twinrail rails` lists those that are"
+                f"model version {version_id!r} is not registered; "
+                "`twinrail model versions` lists those that are"
             )
         return _registered(row)
 
@@ -81,23 +93,34 @@ class ModelRegistry:
         self,
         version: ModelVersion,
         *,
-        manifest: Mapping[str, Any],
+        manifest: Mapping[str, Any] | None = None,
         served_name: str | None = None,
         releasable: bool = True,
+        forced_because: str = "",
         author: str = "",
     ) -> RegisteredVersion:
-        """Add a version. The same version again changes nothing and returns what is there."""
+        """Add a version. The same version again changes nothing and returns what is there.
+
+        `manifest` is what the caller knows beside the identity, such as a run record and an adapter's facts;
+        `Manifest` says what becomes of it. `forced_because` is why it is releasable although no gate passed
+        it.
+        """
         definition = canonical_json(version.definition())
+        forced = bool(forced_because)
+        made = Manifest.of(version, manifest or {}, author=author, forced=forced)
         row = await self._one(
             "register",
             {
                 "id": version.id,
                 "name": version.name,
                 "definition": Json(version.definition(), dumps=canonical_json),
-                "manifest": Jsonb(dict(manifest)),
+                "manifest": Jsonb(made.as_json()),
                 "served_name": served_name or version.id,
-                "releasable": releasable,
+                "releasable": releasable or forced,
+                "forced": forced,
+                "reason": forced_because,
                 "author": author,
+                "created_at": made.created_at,
             },
         )
         if row is None:
@@ -108,6 +131,70 @@ class ModelRegistry:
                 f"{version.id} is registered with another definition (8-digit collision)"
             )
         return _registered(row)
+
+    async def make_releasable(
+        self,
+        version_id: str,
+        *,
+        by: str,
+        reason: str,
+        forced: bool = False,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> RegisteredVersion:
+        """Let a candidate take traffic: because a gate passed it, or `forced` because a person insists.
+
+        The reason is kept: the verdict, or the person's words. A version that is releasable stays as it is.
+        """
+        version = await self.version(version_id)
+        if version.retired_at is not None:
+            raise VersionRetiredError(_retired(version_id))
+        values = {"id": version_id, "by": by, "reason": reason, "forced": forced}
+        row = await self._one("make_releasable", {**values, "metrics": Jsonb(dict(metrics or {}))})
+        return _registered(row) if row else await self.version(version_id)
+
+    async def roles(self) -> dict[str, tuple[str, ...]]:
+        """Version id -> what it is needed for: its arms, `undo`, `staged`. The others are not in it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for row in await self._all("roles", {"id": None}):
+            found[row["version"]] = (*found.get(row["version"], ()), row["role"])
+        return found
+
+    async def retire(self, version_id: str, *, by: str, reason: str = "") -> RegisteredVersion:
+        """Give up a version that nothing needs. It stays known, because turns name it.
+
+        Refused while it is an arm, staged, or where an undo leads. Retiring it again changes nothing.
+        """
+        await self.version(version_id)
+        values = {"id": version_id, "by": by, "reason": reason, "retired": True}
+        async with self._cursor() as cursor, cursor.connection.transaction():
+            # Nobody moves the pointer from here on until the version is retired.
+            await cursor.execute(QUERIES["lock_pointer"])
+            await cursor.execute(QUERIES["roles"], {"id": version_id})
+            roles = [row["role"] for row in await cursor.fetchall()]
+            if roles:
+                raise VersionInReachError(_in_reach(version_id, roles))
+            await cursor.execute(QUERIES["set_retired"], values)
+        return await self.version(version_id)
+
+    async def revive(self, version_id: str, *, by: str, reason: str = "") -> RegisteredVersion:
+        """Bring a retired version back; one that is not retired stays as it is."""
+        values = {"id": version_id, "by": by, "reason": reason, "retired": False}
+        row = await self._one("set_retired", values)
+        return _registered(row) if row else await self.version(version_id)
+
+    async def note_forced_move(self, version_id: str, *, by: str, reason: str) -> None:
+        """Keep that somebody gave a version traffic although something was against it."""
+        values = {"id": version_id, "action": "promoted_by_force", "by": by, "reason": reason}
+        async with self._cursor() as cursor:
+            await cursor.execute(QUERIES["note_event"], values)
+
+    async def events(self, version_id: str, *, limit: int = 20) -> list[VersionEvent]:
+        """What was done with a version beside moving the pointer, newest first."""
+        rows = await self._all("events", {"id": version_id, "limit": limit})
+        return [
+            VersionEvent(at=row["at"], action=row["action"], by=row["by"], reason=row["reason"])
+            for row in rows
+        ]
 
     async def promote(self, version_id: str, *, expected_revision: int | None = None) -> Pointer:
         """Make a version stable; the stable one becomes previous, and the canary goes."""
@@ -155,14 +242,21 @@ class ModelRegistry:
 
     async def history(self, *, limit: int = 20) -> list[Move]:
         """The last moves of the pointer, newest first."""
-        async with self._cursor() as cursor:
-            await cursor.execute(QUERIES["history"], {"limit": limit})
-            return [Move(**row) for row in await cursor.fetchall()]
+        return [Move(**row) for row in await self._all("history", {"limit": limit})]
+
+    async def moves_of(self, version_id: str, *, limit: int = 20) -> list[Move]:
+        """The moves that gave the version a part or took it away, newest first."""
+        return [Move(**row) for row in await self._all("moves_of", {"id": version_id, "limit": limit})]
 
     async def _releasable(self, version_id: str) -> None:
         version = await self.version(version_id)
+        if version.retired_at is not None:
+            raise VersionRetiredError(_retired(version_id))
         if not version.releasable:
-            raise NotReleasableError(f"{version_id} is registered as not releasable, so it takes no traffic")
+            raise NotReleasableError(
+                f"{version_id} is a candidate: no gate has passed it, so it takes no traffic; "
+                "evaluate it, or force it with a reason (`twinrail tune register --force --reason`)"
+            )
 
     async def _move(self, query: str, values: Mapping[str, Any], expected_revision: int | None) -> Pointer:
         row = await self._one(query, {**values, "expected_revision": expected_revision})
@@ -187,8 +281,17 @@ class ModelRegistry:
             except psycopg.errors.CheckViolation as exc:
                 if exc.diag.constraint_name == "pointer_canary_not_stable_v1":
                     raise CanaryError from exc
+                if exc.diag.constraint_name == "pointer_arms_live_v1":
+                    raise VersionRetiredError(
+                        f"{exc.diag.message_primary}: it was retired meanwhile; choose another version"
+                    ) from exc
                 raise
             return await cursor.fetchone()
+
+    async def _all(self, query: str, values: Mapping[str, Any]) -> list[DictRow]:
+        async with self._cursor() as cursor:
+            await cursor.execute(QUERIES[query], values)
+            return await cursor.fetchall()
 
     @asynccontextmanager
     async def _cursor(self) -> AsyncIterator[psycopg.AsyncCursor[DictRow]]:
@@ -219,4 +322,27 @@ def _registered(row: DictRow) -> RegisteredVersion:
         releasable=row["releasable"],
         author=row["author"],
         created_at=row["created_at"],
+        forced=row["forced"],
+        retired_at=row["retired_at"],
     )
+
+
+def _retired(version_id: str) -> str:
+    return (
+        f"{version_id} is retired, so it takes no part any more; "
+        "`twinrail model register` with the same files brings it back"
+    )
+
+
+def _in_reach(version_id: str, roles: Sequence[str]) -> str:
+    """The reason, and what would take it away: another version in its place, one more move, or unstaging."""
+    arms = [role for role in roles if role not in ("undo", "staged")]
+    reasons = [f"it is {' and '.join(arms)}"] if arms else []
+    fixes = ["give its part to another version"] if arms and arms != ["previous"] else []
+    if "undo" in roles or "previous" in roles:
+        reasons += ["an undo leads to it"] if "undo" in roles else []
+        fixes.append("wait until the rail has moved on by one more version")
+    if "staged" in roles:
+        reasons.append("it is staged")
+        fixes.append("let its promotion end")
+    return f"{version_id} cannot be retired: {', and '.join(reasons)}; {', and '.join(fixes)} first"

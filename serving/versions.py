@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,6 +100,19 @@ class ModelVersion:
         )
 
 
+class VersionState(StrEnum):
+    """What may be done with a registered version."""
+
+    #: May take traffic.
+    RELEASABLE = "releasable"
+    #: May take traffic, because a person insisted.
+    FORCED = "forced"
+    #: Answers pinned questions of evaluation, and nothing else.
+    CANDIDATE = "candidate"
+    #: Takes no part any more.
+    RETIRED = "retired"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredVersion:
     """A version as the registry keeps it: its identity, how it is served, and where it came from."""
@@ -111,11 +125,24 @@ class RegisteredVersion:
     releasable: bool
     author: str
     created_at: datetime
+    #: Releasable because a person insisted, not because a gate passed it.
+    forced: bool = False
+    #: Since when it takes no part any more; turns still name it.
+    retired_at: datetime | None = None
 
     @property
     def id(self) -> str:
         """The version's id."""
         return self.version.id
+
+    @property
+    def state(self) -> VersionState:
+        """What may be done with it."""
+        if self.retired_at is not None:
+            return VersionState.RETIRED
+        if not self.releasable:
+            return VersionState.CANDIDATE
+        return VersionState.FORCED if self.forced else VersionState.RELEASABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

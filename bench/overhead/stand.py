@@ -221,7 +221,7 @@ async def _fill(url: str) -> str:
     )
     async with pool(url) as connections:
         registry = ModelRegistry(connections)
-        await registry.register(version, manifest={"recipe": "bench"}, served_name=MODEL)
+        await registry.register(version, manifest={"source": "bench"}, served_name=MODEL)
         await registry.promote(version.id)
         made = await create_key(
             Database(connections),

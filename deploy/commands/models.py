@@ -140,7 +140,7 @@ async def _write(registry: ModelRegistry, version: ModelVersion, weights: Weight
         known = None
     registered = known or await registry.register(
         version,
-        manifest={"source": AUTHOR, "weights": weights.name},
+        manifest={"source": weights.name},
         served_name=weights.served_name,
         author=AUTHOR,
     )

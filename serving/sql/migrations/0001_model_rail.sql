@@ -9,10 +9,29 @@ CREATE TABLE serving.model_version (
     manifest jsonb NOT NULL,
     served_name text NOT NULL,
     releasable boolean NOT NULL,
+    -- Releasable because a person insisted, not because a gate passed it.
+    forced boolean NOT NULL DEFAULT false,
     author text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT model_version_pkey_v1 PRIMARY KEY (id)
+    retired_at timestamptz,
+    CONSTRAINT model_version_pkey_v1 PRIMARY KEY (id),
+    CONSTRAINT model_version_forced_v1 CHECK (releasable OR NOT forced)
 );
+
+-- Who did what with a version beside moving the pointer, and why.
+CREATE TABLE serving.version_event (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    version text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    action text NOT NULL,
+    by text NOT NULL,
+    reason text NOT NULL DEFAULT '',
+    CONSTRAINT version_event_pkey_v1 PRIMARY KEY (id),
+    CONSTRAINT version_event_version_v1 FOREIGN KEY (version) REFERENCES serving.model_version (id),
+    CONSTRAINT version_event_action_v1
+        CHECK (action IN ('registered', 'passed', 'forced', 'promoted_by_force', 'retired', 'revived'))
+);
+CREATE INDEX version_event_latest_v1 ON serving.version_event (version, id DESC);
 
 CREATE TABLE serving.pointer (
     -- One row for ever.
@@ -73,6 +92,28 @@ $$;
 
 CREATE TRIGGER pointer_history_append_only_v1 BEFORE UPDATE OR DELETE OR TRUNCATE ON serving.pointer_history
     FOR EACH STATEMENT EXECUTE FUNCTION serving.refuse_change();
+CREATE TRIGGER version_event_append_only_v1 BEFORE UPDATE OR DELETE OR TRUNCATE ON serving.version_event
+    FOR EACH STATEMENT EXECUTE FUNCTION serving.refuse_change();
+
+-- Asked while the pointer's row is locked, by whoever moves it: a version that is retired in the same moment is
+-- either seen here, or its retiring sees the move.
+CREATE FUNCTION serving.require_live_arms() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    dead text;
+BEGIN
+    SELECT v.id INTO dead FROM serving.model_version v
+    WHERE v.id IN (NEW.stable, NEW.canary, NEW.previous, NEW.shadow, NEW.fallback)
+      AND (v.retired_at IS NOT NULL OR NOT v.releasable AND v.id IN (NEW.stable, NEW.canary, NEW.fallback));
+    IF dead IS NOT NULL THEN
+        RAISE EXCEPTION 'model version % takes no traffic', dead
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'pointer_arms_live_v1';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER pointer_arms_live_v1 BEFORE UPDATE ON serving.pointer
+    FOR EACH ROW EXECUTE FUNCTION serving.require_live_arms();
 
 -- A version's identity never changes and a version never goes; only its manifest may gain facts.
 CREATE FUNCTION serving.refuse_new_identity() RETURNS trigger LANGUAGE plpgsql AS $$

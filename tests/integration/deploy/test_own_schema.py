@@ -107,7 +107,7 @@ async def test_registering_twice_changes_nothing(database_url: str) -> None:
     async with pool(database_url, size=1) as connections:
         [stored] = await ModelRegistry(connections).versions()
     assert (stored.id, stored.served_name, stored.releasable) == (first["id"], first["id"], True)
-    assert stored.manifest == {"source": "twinrail model register", "weights": "base"}
+    assert (stored.manifest["author"], stored.manifest["source"]) == ("twinrail model register", "base")
 
 
 async def test_routing_answers_with_its_fields_pinned_and_promoted(database_url: str, tmp_path: Path) -> None:

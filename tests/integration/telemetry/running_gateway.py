@@ -179,7 +179,7 @@ async def running_gateway(
         stable, fallback = model_version("support"), model_version("base")
         registry = ModelRegistry(pool)
         for version in (fallback, stable):
-            await registry.register(version, manifest={"recipe": "test"})
+            await registry.register(version, manifest={"source": "test"})
         await registry.promote(stable.id)
         await registry.set_fallback(fallback.id)
         keys = {
