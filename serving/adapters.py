@@ -1,4 +1,4 @@
-"""Load adapters into a running engine and take them out: the second file that knows vLLM's wire.
+"""Look at a running engine, load adapters into it and take them out: the second file that knows vLLM's wire.
 
 A name is a version id and is never used twice: vLLM keys its prefix cache by name, so another adapter under
 a name that was served before would answer from the old one's cache.
@@ -6,7 +6,9 @@ a name that was served before would answer from the old one's cache.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,70 @@ import aiohttp
 import orjson
 
 from serving.errors import AdapterError, AdapterExistsError, AdapterNotFoundError, EngineUnavailableError
+
+#: What prometheus_client says of every process.
+_STARTED = re.compile(rb"^process_start_time_seconds (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """A line of an engine's list of models."""
+
+    name: str
+    #: The folder that it was loaded from, as the engine says.
+    root: str = ""
+    #: The model that an adapter sits on; None: weights of its own.
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLook:
+    """What an engine says of itself."""
+
+    models: tuple[ListedModel, ...]
+    #: When its process started, as its metrics say; "" where they do not.
+    started: str
+    #: Its release; "" where it does not say.
+    build: str
+
+
+async def look_at(
+    session: aiohttp.ClientSession,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 5.0,
+) -> EngineLook:
+    """Ask an engine what it serves and since when; raises EngineUnavailableError."""
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    root = url.rstrip("/").removesuffix("/v1")
+
+    async def get(path: str) -> tuple[int, bytes]:
+        try:
+            async with session.get(root + path, headers=dict(headers or {}), timeout=timeout) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise EngineUnavailableError(str(exc) or type(exc).__name__) from exc
+
+    status, raw = await get("/v1/models")
+    if status != 200:
+        raise EngineUnavailableError(f"GET /v1/models answered {status}")
+    try:
+        models = tuple(
+            ListedModel(name=str(row["id"]), root=str(row.get("root") or ""), parent=row.get("parent"))
+            for row in orjson.loads(raw)["data"]
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as exc:
+        raise EngineUnavailableError("GET /v1/models did not answer with a list of models") from exc
+    # Asked after the list: if it was started again in between, the list is of the old life and the next look
+    # finds the new one.
+    metrics_status, metrics = await get("/metrics")
+    version_status, version = await get("/version")
+    return EngineLook(
+        models=models,
+        started=_start_time(metrics) if metrics_status == 200 else "",
+        build=_build(version) if version_status == 200 else "",
+    )
 
 
 class AdapterLoader:
@@ -71,3 +137,15 @@ def _message(raw: bytes) -> str:
     except (orjson.JSONDecodeError, AttributeError):
         return ""
     return str(error.get("message", "")) if isinstance(error, dict) else ""
+
+
+def _start_time(metrics: bytes) -> str:
+    found = _STARTED.search(metrics)
+    return found.group(1).decode("ascii", "replace") if found else ""
+
+
+def _build(raw: bytes) -> str:
+    try:
+        return f"vllm {orjson.loads(raw)['version']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""

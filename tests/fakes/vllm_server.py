@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,8 @@ class Behaviour:
     #: Do not answer at all.
     hang: bool = False
     cached_tokens: int = 0
+    #: Whose log-probabilities it gives: two names of the same weights give the same.
+    weights: str = "base"
 
     @property
     def is_plain(self) -> bool:
@@ -84,6 +87,21 @@ class FakeVllm:
     listed: int = 0
     #: Paths of adapters that exist; None accepts any.
     adapter_paths: frozenset[str] | None = None
+    #: What the adapter of a path writes; one that is not named says its name.
+    written: dict[str, Behaviour] = field(default_factory=dict)
+    #: Faults: names that it accepts and answers as the base, or with the adapter of another path, or that it
+    #: lists and fails.
+    ignored: set[str] = field(default_factory=set)
+    confused: dict[str, str] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    #: How far two readings of the same prompt differ, in nats.
+    noise: float = 0.0
+    #: Its process began then; `restart` makes it another one.
+    started: float = 1_700_000_000.0
+    build: str = "0.0.fake"
+    #: Requests that ask for the log-probabilities of a prompt, which are not among `requests`.
+    probes: int = 0
+    loads_adapters: bool = True
     _served: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,14 +114,21 @@ class FakeVllm:
         """Change what a model does, adding the model if it is new."""
         self.models[model] = replace(self.models.get(model, Behaviour()), **changes)
 
+    def restart(self) -> None:
+        """Another process: what was loaded at run time is gone."""
+        self.adapters.clear()
+        self.started += 1
+
     def app(self) -> web.Application:
         """The wire."""
         app = web.Application()
         app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_post("/v1/load_lora_adapter", self._load)
-        app.router.add_post("/v1/unload_lora_adapter", self._unload)
+        if self.loads_adapters:
+            app.router.add_post("/v1/load_lora_adapter", self._load)
+            app.router.add_post("/v1/unload_lora_adapter", self._unload)
+        app.router.add_get("/version", self._version)
         app.router.add_get("/metrics", self._metrics)
         return app
 
@@ -134,7 +159,8 @@ class FakeVllm:
     async def _models(self, _request: web.Request) -> web.Response:
         self.listed += 1
         base = next(iter(self.models), None)
-        names = [(name, None) for name in self.models] + [(name, base) for name in self.adapters]
+        names = [(name, name, None) for name in self.models]
+        names += [(name, path, base) for name, path in self.adapters.items()]
         return web.json_response(
             {
                 "object": "list",
@@ -144,10 +170,10 @@ class FakeVllm:
                         "object": "model",
                         "created": 0,
                         "owned_by": "vllm",
-                        "root": name,
+                        "root": root,
                         "parent": parent,
                     }
-                    for name, parent in names
+                    for name, root, parent in names
                 ],
             }
         )
@@ -157,13 +183,15 @@ class FakeVllm:
             body = await request.json()
         except json.JSONDecodeError:
             return _error(400, "Bad Request", "body is not JSON")
-        if self.record:
+        if body.get("prompt_logprobs") is not None:
+            self.probes += 1
+        elif self.record:
             self.requests.append(body)
             self.headers.append(dict(request.headers))
         name = body.get("model") or next(iter(self.models), "")
         behaviour = self.models.get(name)
         if behaviour is None and name in self.adapters:
-            behaviour = Behaviour(answer=f"Written by {name}, and so not what its base writes.")
+            behaviour = self._adapted(name)
         if behaviour is None:
             return _error(404, "NotFoundError", f"The model `{name}` does not exist.", param="model")
         if not isinstance(body.get("messages"), list):
@@ -217,6 +245,8 @@ class FakeVllm:
             message = {"role": "assistant", "content": "".join(chunks), "refusal": None}
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
             whole = {**head, "object": "chat.completion", "choices": [choice], "usage": {**usage, **details}}
+            if body.get("prompt_logprobs") is not None:
+                whole["prompt_logprobs"] = prompt_logprobs(body["messages"], behaviour.weights, self.noise)
             return web.json_response(whole)
 
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
@@ -254,6 +284,16 @@ class FakeVllm:
         await writer.flush()
         return response
 
+    def _adapted(self, name: str) -> Behaviour:
+        """What an adapter makes of the base, unless a fault is programmed."""
+        if name in self.failing:
+            return Behaviour(status=500)
+        if name in self.ignored:
+            return next(iter(self.models.values()), Behaviour())
+        path = self.confused.get(name, self.adapters[name])
+        plain = Behaviour(answer=f"Written by {name}, and so not what its base writes.")
+        return replace(self.written.get(path, plain), weights=path)
+
     async def _load(self, request: web.Request) -> web.Response:
         body = await request.json()
         name, path = body.get("lora_name"), body.get("lora_path")
@@ -280,7 +320,11 @@ class FakeVllm:
     async def _metrics(self, _request: web.Request) -> web.Response:
         base = next(iter(self.models), "")
         line = f'vllm:num_requests_running{{engine="0",model_name="{base}"}} {float(self.running)}'
-        return web.Response(text=f"# TYPE vllm:num_requests_running gauge\n{line}\n")
+        born = f"# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {self.started!r}\n"
+        return web.Response(text=f"{born}# TYPE vllm:num_requests_running gauge\n{line}\n")
+
+    async def _version(self, _request: web.Request) -> web.Response:
+        return web.json_response({"version": self.build})
 
 
 class _Writer:
@@ -335,6 +379,19 @@ def _least(schema: Mapping[str, Any]) -> Any:
         return {name: _least(one) for name, one in schema.get("properties", {}).items()}
     empty: dict[str, Any] = {"array": [], "string": "", "boolean": False, "null": None}
     return empty.get(schema.get("type", "null"), schema.get("minimum", 0))
+
+
+def prompt_logprobs(
+    messages: Sequence[Mapping[str, Any]], weights: str, noise: float
+) -> list[dict[str, Any] | None]:
+    """A row a word, the first without one; the numbers follow from the weights and the word."""
+    words = " ".join(str(message["content"]) for message in messages).split()
+    rows: list[dict[str, Any] | None] = [None]
+    for n, word in enumerate(words[1:], 1):
+        drawn = random.Random(f"{weights} {n} {word}").random()
+        value = -3 * drawn + noise * (random.random() - 0.5)
+        rows.append({str(n): {"logprob": value, "rank": 1, "decoded_token": word}})
+    return rows
 
 
 def _schema_problem(body: Mapping[str, Any]) -> str | None:
