@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
-from deploy.tuning import Answers, RowBuilder, quote
+import pytest
+
+from deploy.tuning import QUESTIONS, WRITTEN, read_questions
+from deploy.tuning.disguise import Disguise
+from deploy.tuning.quoting import around, quote
+from deploy.tuning.rows import RowBuilder, Shares
 from retrieval.hits import Hit
 from serving.prompting import Passage, PromptTemplate
 from serving.wording import load_wording
@@ -20,6 +26,7 @@ REFUNDS = "You can have a refund within 30 days. It arrives in 5 to 10 working d
 def question(**changes: Any) -> dict[str, Any]:
     return {
         "id": "plans-01",
+        "topic": "plans",
         "text": "what is Plus a year",
         "gold": ["prices"],
         "facts": [["$90"]],
@@ -37,8 +44,26 @@ def passages(*texts: str) -> list[Passage]:
     return [Passage(n=n, title="T", text=text, start=0, end=len(text)) for n, text in enumerate(texts, 1)]
 
 
-def builder(answers: Answers = Answers.QUOTED) -> RowBuilder:
-    return RowBuilder(TEMPLATE, lambda text: len(text.split()), budget_tokens=400, seed=7, answers=answers)
+SERVED = Shares(served=1, disguised=0, outdated=0, removed=0, instructed=0)
+
+
+def builder(shares: Shares = SERVED) -> RowBuilder:
+    return RowBuilder(TEMPLATE, lambda text: len(text.split()), budget_tokens=400, seed=7, shares=shares)
+
+
+def only(kind: str) -> Shares:
+    return Shares(
+        **{**dict.fromkeys(("served", "disguised", "outdated", "removed", "instructed"), 0), kind: 1}
+    )
+
+
+def row_of(kind: str, **changes: Any) -> dict[str, Any]:
+    rows = builder(only(kind)).rows(question(**changes), hits())
+    return next(row for row in rows if row["kind"] == kind)
+
+
+def shown(row: dict[str, Any]) -> dict[int, str]:
+    return {passage["n"]: passage["text"] for passage in row["passages"]}
 
 
 def hit(rank: int, document_id: str, text: str) -> Hit:
@@ -127,8 +152,73 @@ def test_a_question_without_an_answer_keeps_its_fixed_wording() -> None:
     assert served["wanted"]["citations"] == []
 
 
-def test_written_answers_are_kept_when_asked_for() -> None:
-    served, *_ = builder(Answers.WRITTEN).rows(question(), hits())
-    assert served["wanted"]["answer"] == "Plus costs $90 a year."
-    assert served["wanted"]["follow_up"] == "Monthly or yearly?"
-    assert served["wanted"]["citations"] == [2]
+def test_a_short_row_quotes_what_it_shows() -> None:
+    (row,) = builder(only("removed")).rows(
+        question(status="escalated", facts=[["30 days"]], gold=["refunds"]), hits()
+    )
+    assert row["kind"] == "short"
+    assert row["wanted"]["answer"].startswith("You can have a refund within 30 days.")
+    assert any("30 days" in shown(row)[n] for n in row["wanted"]["citations"])
+
+
+def test_an_answer_against_the_house_tone_is_not_taught() -> None:
+    assert builder().rows(question(facts=[["now"]], gold=["loud"]), [hit(1, "loud", "Buy Plus now!")]) == []
+
+
+def test_a_disguised_row_says_other_values_in_question_passages_and_answer_alike() -> None:
+    row = row_of("disguised", text="what is Plus a year on Pellworth Sync")
+    assert "$90" not in row["wanted"]["answer"]
+    assert "Pellworth" not in row["question"]
+    assert row["wanted"]["answer"].rstrip(".") in shown(row)[row["wanted"]["citations"][0]]
+
+
+def test_an_outdated_passage_says_something_else_and_is_not_quoted() -> None:
+    row = row_of("outdated")
+    dated = sorted(row["passages"], key=lambda passage: passage["effective_from"])
+    old, current = [passage for passage in dated if "Yearly" in passage["text"]]
+    assert row["wanted"]["citations"] == [current["n"]]
+    assert "$90" in row["wanted"]["answer"]
+    assert "$90" not in old["text"]
+
+
+def test_a_removed_row_shows_no_fact_and_abstains() -> None:
+    row = row_of("removed")
+    assert not any("$90" in text for text in shown(row).values())
+    assert row["wanted"]["answer"] == load_wording().not_in_help_centre
+    assert row["wanted"]["escalation_reason"] == "not_in_help_centre"
+    assert row["wanted"]["citations"] == []
+
+
+def test_the_rows_of_a_question_depend_on_the_seed_alone() -> None:
+    assert builder(Shares()).rows(question(), hits()) == builder(Shares()).rows(question(), hits())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_run_of_sentences_holds_the_fact_within_its_length(seed: int) -> None:
+    part = around(question(), PRICES, most_words=9, draw=random.Random(seed))
+    assert part is not None
+    assert "$90" in PRICES[slice(*part)]
+    assert len(PRICES[slice(*part)].split()) <= 10
+
+
+def test_no_run_where_the_fact_is_missing_or_too_long() -> None:
+    draw = random.Random(1)
+    assert around(question(facts=[["$95"]]), PRICES, most_words=90, draw=draw) is None
+    assert around(question(), PRICES, most_words=2, draw=draw) is None
+
+
+def test_a_disguise_is_the_same_everywhere_and_leaves_list_marks_and_years() -> None:
+    other = Disguise(random.Random(3))
+    text = other.apply("S-110 again: Sync for $90.\n2. Open Sync 2026.")
+    assert other.apply("S-110") in text
+    assert text.endswith(f"\n2. Open {other.apply('Sync')} 2026.")
+    assert "110" not in text
+    assert "$90" not in text
+
+
+def test_written_questions_are_about_training_topics_only() -> None:
+    kept_out = {row["topic"] for split in ("dev", "holdout") for row in read_questions(QUESTIONS, split)}
+    written = read_questions(WRITTEN, "train")
+    assert len(written) > 200
+    assert not kept_out & {row["topic"] for row in written}
+    assert len({row["id"] for row in [*written, *read_questions(QUESTIONS, "train")]}) == len(written) + 320

@@ -1,0 +1,125 @@
+"""The wanted answer of a row: the fewest sentences of the articles that hold its facts, word for word.
+
+A model of 135M parameters learns to choose and copy from some hundred rows, and invents when it is taught to
+rephrase from as few (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.matching import missing_facts
+from serving.prompting import Passage
+from serving.sentences import content_stems, sentences, words
+
+_NUMBERED = re.compile(r"^\d+\.\s+")
+
+Facts = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted:
+    """Sentences of passages that hold all facts of a question, and the passages' numbers."""
+
+    text: str
+    cited: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A sentence or table row of a text: `text` as an answer says it, and where it stands."""
+
+    n: int
+    text: str
+    start: int
+    end: int
+
+
+def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | None:
+    """The fewest sentences and table rows of `passages` that hold the question's facts, None if some are
+    nowhere.
+
+    Of sentences that hold as many facts, the one closest to the question and its written answer is taken.
+    """
+    taken = _chosen(question, [unit for passage in passages for unit in _units(passage.n, passage.text)])
+    if taken is None:
+        return None
+    text = " ".join(unit.text if unit.text[-1] in ".!?" else f"{unit.text}." for unit in taken)
+    return Quoted(text=text, cited=tuple(sorted({unit.n for unit in taken})))
+
+
+def around(
+    question: Mapping[str, Any], text: str, *, most_words: int, draw: random.Random
+) -> tuple[int, int] | None:
+    """Offsets of a run of whole sentences with all facts that `text` has, None if it has none or if they lie
+    too far apart.
+
+    How much stands before and after them is drawn: a fact must not be found by its place.
+    """
+    held = [fact for fact in question["facts"] if not missing_facts(text, [fact])]
+    units = _units(0, text)
+    taken = _chosen({**question, "facts": held}, units) if held else None
+    if taken is None:
+        return None
+    first, last = units.index(min(taken, key=_place)), units.index(max(taken, key=_place))
+    length = [len(words(text[unit.start : unit.end])) for unit in units]
+    total = sum(length[first : last + 1])
+    if total > most_words:
+        return None
+    sides = [side for side in (-1, 1) for _ in range(draw.randint(1, 3))]
+    while sides:
+        side = draw.choice(sides)
+        beside = first - 1 if side < 0 else last + 1
+        if not 0 <= beside < len(units) or total + length[beside] > most_words:
+            sides = [other for other in sides if other != side]
+            continue
+        total += length[beside]
+        first, last = min(first, beside), max(last, beside)
+    return units[first].start, units[last].end
+
+
+def holds_any(facts: Facts, text: str) -> bool:
+    """Whether a text has at least one of the facts."""
+    return len(missing_facts(text, facts)) < len(facts)
+
+
+def _place(unit: _Unit) -> int:
+    return unit.start
+
+
+def _units(n: int, text: str) -> list[_Unit]:
+    return [
+        _Unit(
+            n,
+            _NUMBERED.sub("", text[span.start : span.end].lstrip("-*\u2022 ").strip()),
+            span.start,
+            span.end,
+        )
+        for span in sentences(text)
+    ]
+
+
+def _chosen(question: Mapping[str, Any], units: Sequence[_Unit]) -> list[_Unit] | None:
+    aim = set(content_stems(f"{question['text']} {question['answer']}"))
+    candidates = [unit for unit in units if len(content_stems(unit.text)) > 1]
+    taken: list[_Unit] = []
+    open_facts = list(question["facts"])
+    while open_facts and candidates:
+        best = max(
+            candidates,
+            key=lambda unit: (
+                -len(missing_facts(unit.text, open_facts)),
+                len(aim & set(content_stems(unit.text))),
+                -len(unit.text),
+            ),
+        )
+        left = [fact for fact in open_facts if missing_facts(best.text, [fact])]
+        if len(left) == len(open_facts):
+            return None
+        taken.append(best)
+        open_facts = left
+    return taken or None
