@@ -142,11 +142,18 @@ class Recipe:
 
     @property
     def sha256(self) -> str:
-        """Digest of the settings and of what they name; where the file lies and how it is laid out do not
-        count."""
-        return sha256_of(
-            {**self.knobs(), "schema": dict(self.schema), "prompt": prompt_definition(self.prompt)}
-        )
+        """Digest of the settings; where the file lies and how it is laid out do not count."""
+        return sha256_of(self.knobs())
+
+    @property
+    def prompt_sha256(self) -> str:
+        """Digest of the prompt's wording."""
+        return sha256_of(prompt_definition(self.prompt))
+
+    @property
+    def schema_sha256(self) -> str:
+        """Digest of the task schema."""
+        return sha256_of(self.schema)
 
     def shape(self, device: Device) -> DeviceShape:
         """How the work is cut on that device."""

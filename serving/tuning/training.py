@@ -50,7 +50,7 @@ from serving.tuning.trainer import (
     lora_config,
     trainer_settings,
 )
-from serving.versions import prompt_definition, sha256_of
+from serving.versions import sha256_of
 from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, base_digest, digest_folder
 from serving.wording import DEFAULT_WORDING, load_wording
 
@@ -104,6 +104,8 @@ def train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
         torch.set_num_threads(order.threads)
     inputs = {
         "recipe_sha256": recipe.sha256,
+        "prompt_sha256": recipe.prompt_sha256,
+        "schema_sha256": recipe.schema_sha256,
         "dataset_sha256": dataset.manifest.sha256,
         "base_digest": base_digest(order.base),
         "device": str(device),
@@ -305,10 +307,8 @@ def _record(
         "alpha": recipe.file.lora.alpha,
         "target_modules": sorted(trainer.model.peft_config["default"].target_modules),
         "prompt": recipe.prompt.name,
-        "prompt_sha256": sha256_of(prompt_definition(recipe.prompt)),
         "prompt_budget_tokens": recipe.file.prompt_budget_tokens,
         "schema": recipe.task,
-        "schema_sha256": sha256_of(recipe.schema),
         "parent": order.parent,
         "author": order.author,
         "planned_steps": trainer.state.max_steps,
