@@ -143,7 +143,9 @@ async def list_reviews(
     """Reviews of the window's turns, oldest first, in any state."""
     after: str | None = None
     while True:
-        page = (await client.get(f"/v1/reviews?{window.query(after=after, **more)}", asker=asker))["reviews"]
+        page = (
+            await client.get(f"/v1/reviews?{window.query(after=after, counts='false', **more)}", asker=asker)
+        )["reviews"]
         for row in page:
             yield row
         if len(page) < _PAGE:

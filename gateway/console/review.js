@@ -64,7 +64,7 @@ function tell(found) {
 
 async function fill() {
   const found = await readReviews({ ...filters(), state: mode(), unread: mode() !== "disputed", limit: BATCH, after: last });
-  tell(found);
+  if (found.progress) tell(found); // later pages come without: every reading asks anew
   waiting = found.reviews.map((review) => review.id);
   if (waiting.length) last = waiting.at(-1);
 }

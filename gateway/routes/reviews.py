@@ -53,9 +53,12 @@ async def list_reviews(
     unread: Annotated[bool, Query(description="Only those that this key has not read.")] = False,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[UUID | None, Query(description="Only later ones than this review.")] = None,
+    counts: Annotated[
+        bool | None, Query(description="Count them too; as a rule, with the first page only.")
+    ] = None,
 ) -> ReviewList:
-    """Reviews, oldest first, and how far all are that reason, label, cluster and time leave. `label` is that
-    of the reader, or before there is one, the automatic one."""
+    """Reviews, oldest first, and with the first page how far all are that reason, label, cluster and time
+    leave. `label` is that of the reader, or before there is one, the automatic one."""
     wanted = QueueFilter(
         reason=reason,
         label=label,
@@ -67,11 +70,11 @@ async def list_reviews(
         unread=unread,
     )
     rows = await state.reviews.queue(key, wanted, limit=limit, after=after)
-    return ReviewList(
-        reviews=[ReviewRow(**_row(row)) for row in rows],
-        progress=_progress(await state.reviews.progress(key, wanted)),
-        clusters=await state.reviews.clusters(key),
-    )
+    found = ReviewList(reviews=[ReviewRow(**_row(row)) for row in rows])
+    if counts or (counts is None and after is None):
+        found.progress = _progress(await state.reviews.progress(key, wanted))
+        found.clusters = await state.reviews.clusters(key)
+    return found
 
 
 @router.post("")

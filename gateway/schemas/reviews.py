@@ -139,8 +139,8 @@ class ReviewList(BaseModel):
     """Reviews, oldest first."""
 
     reviews: list[ReviewRow]
-    progress: Progress
-    clusters: list[str] = Field(description="Clusters that the queue knows.")
+    progress: Progress | None = Field(default=None, description="null where nothing was counted.")
+    clusters: list[str] | None = Field(default=None, description="Clusters that the queue knows.")
 
 
 class GapQuestion(BaseModel):

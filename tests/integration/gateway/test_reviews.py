@@ -110,6 +110,17 @@ async def test_what_fills_the_queue(gateway: Gateway) -> None:
     assert list(found) == sorted(found), "oldest first"
 
 
+async def test_the_queue_is_counted_once_and_where_asked_for(gateway: Gateway) -> None:
+    turns = [await disliked(gateway) for _ in range(3)]
+    first = await queue(gateway, "?limit=2")
+    assert (ids(first), first["progress"]["total"], first["clusters"]) == (turns[:2], 3, [])
+    later = f"?limit=2&after={turns[1]}"
+    second = await queue(gateway, later)
+    assert (ids(second), second["progress"], second["clusters"]) == (turns[2:], None, None)
+    assert (await queue(gateway, f"{later}&counts=true"))["progress"]["total"] == 3
+    assert (await queue(gateway, "?counts=false"))["progress"] is None
+
+
 async def test_pinned_turns_wait_for_nobody(gateway: Gateway) -> None:
     turn = await asked(gateway, "zebra quantum bagpipes", pin={"model": gateway.stable})
     assert (await gateway.turn(turn, key=gateway.keys.evaluation))["ticket"] is None
@@ -315,7 +326,7 @@ async def test_agreement_with_the_automatic_label(gateway: Gateway) -> None:
     assert ids(await queue(gateway, "?cluster=c1")) == [turns[1]]
     assert ids(await queue(gateway, "?label=missing_knowledge")) == [turns[0], turns[2]]
     assert ids(await queue(gateway, "?label=wrong_retrieval&state=closed")) == [turns[1]]
-    one = await queue(gateway, f"?limit=1&after={turns[0]}")
+    one = await queue(gateway, f"?limit=1&after={turns[0]}&counts=true")
     assert (ids(one), one["progress"]["total"]) == ([turns[1]], 3)
 
 
