@@ -45,7 +45,7 @@ def prepare(folders: ModelFolders, adapter: Path, form: Form) -> None:
         adapter_digest = digest_folder(adapter)
         _check(manifest, base.digest, adapter_digest, adapter)
         if form is Form.ADAPTER:
-            keep_adapter(adapter, folders.adapter(adapter_digest), on_step=_step)
+            keep_adapter(base.path, adapter, folders.adapter(adapter_digest), on_step=_step)
         else:
             merge_adapter(base.path, adapter, folders.merged(base.digest, adapter_digest), on_step=_step)
     _say(base_digest=base.digest, adapter_digest=adapter_digest, manifest=manifest)

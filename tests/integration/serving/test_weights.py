@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from serving.errors import WeightsError
+from serving.errors import AdapterFileError
 from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, digest_folder, keep_adapter
+from tests.fakes.adapter_folders import CONFIG, write_adapter, write_base
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_base(tmp_path / "base")
 
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    folder = tmp_path / "shipped"
-    folder.mkdir()
-    (folder / ADAPTER_CONFIG).write_text('{"peft_type": "LORA"}', encoding="utf-8")
-    (folder / ADAPTER_FILE).write_bytes(b"weights")
-    (folder / "manifest.json").write_text("{}", encoding="utf-8")
-    return folder
+    return write_adapter(tmp_path / "shipped", record={"losses": [1.0]})
 
 
-def test_a_copy_is_made_once_and_made_good_when_its_bytes_are_others(adapter: Path, tmp_path: Path) -> None:
+def test_a_copy_is_made_once_and_made_good_when_its_bytes_are_others(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
     target, steps = tmp_path / "models" / "adapter-1", list[str]()
-    digest = keep_adapter(adapter, target, on_step=steps.append)
+    (adapter / "README.md").write_text("not needed", encoding="utf-8")
+    digest = keep_adapter(base, adapter, target, on_step=steps.append)
     assert digest == digest_folder(adapter) == digest_folder(target)
-    assert sorted(file.name for file in target.iterdir()) == [ADAPTER_CONFIG, ADAPTER_FILE]
-    keep_adapter(adapter, target, on_step=steps.append)
+    assert {file.name for file in target.iterdir()} == {ADAPTER_CONFIG, ADAPTER_FILE, "manifest.json"}
+    keep_adapter(base, adapter, target, on_step=steps.append)
     assert len(steps) == 1
     for damaged in (ADAPTER_FILE, ADAPTER_CONFIG):
         (target / damaged).write_bytes(b"cut sho")
-        keep_adapter(adapter, target, on_step=steps.append)
+        keep_adapter(base, adapter, target, on_step=steps.append)
         assert (target / damaged).read_bytes() == (adapter / damaged).read_bytes()
     assert len(steps) == 3
 
 
-def test_what_could_run_code_is_not_copied(adapter: Path, tmp_path: Path) -> None:
+def test_what_is_refused_leaves_nothing_behind(base: Path, adapter: Path, tmp_path: Path) -> None:
     (adapter / "adapter_model.bin").write_bytes(b"pickle")
-    with pytest.raises(WeightsError, match="safetensors only"):
-        keep_adapter(adapter, tmp_path / "target")
-    assert not (tmp_path / "target").exists()
+    with pytest.raises(AdapterFileError, match="safetensors only"):
+        keep_adapter(base, adapter, tmp_path / "models" / "adapter-1")
+    (adapter / "adapter_model.bin").unlink()
+    (adapter / "manifest.json").write_text(json.dumps({"adapter_digest": "0" * 64}), encoding="utf-8")
+    with pytest.raises(AdapterFileError, match="adapter_digest"):
+        keep_adapter(base, adapter, tmp_path / "models" / "adapter-1")
+    assert not list((tmp_path / "models").iterdir())
+
+
+def test_the_same_weights_with_another_alpha_do_not_take_the_place_of_those_that_are_there(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "models" / "adapter-1"
+    keep_adapter(base, adapter, target)
+    louder = write_adapter(tmp_path / "louder", config={"lora_alpha": 400})
+    assert digest_folder(louder) == digest_folder(adapter)
+    with pytest.raises(AdapterFileError, match=r"holds the same weights with rank 2 and alpha 4,"):
+        keep_adapter(base, louder, target)
+    assert json.loads((target / ADAPTER_CONFIG).read_text(encoding="utf-8")) == CONFIG
+    quiet = write_adapter(tmp_path / "renamed", config={"base_model_name_or_path": "somebody/base"})
+    keep_adapter(base, quiet, target)
