@@ -1,7 +1,7 @@
 """Counts with intervals, and paired comparison of two arms on the same questions.
 
 Questions of one topic fail together, so differences are bootstrapped by topic. Intervals of a single rate are
-Wilson's and treat questions as independent: read differences, not overlaps.
+Wilson's and treat questions as independent, those of a `ClusteredRate` apart: read differences, not overlaps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import beta, fisher_exact
+from scipy.stats import t as student_t
 
 _Z95 = 1.959963984540054
 
@@ -49,6 +50,20 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusteredRate(Rate):
+    """k of n in clusters that move together, as turns of one conversation do."""
+
+    clusters: int
+    #: As many independent ones would say as much.
+    independent: float
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's of so many independent ones."""
+        return wilson(self.value * self.independent, self.independent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One question measured in two arms."""
 
@@ -67,7 +82,7 @@ class PairedTest:
     p: float
 
 
-def wilson(k: int, n: int) -> Interval:
+def wilson(k: float, n: float) -> Interval:
     """The score interval of k of n."""
     share = k / n
     spread = _Z95 * sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
@@ -129,6 +144,20 @@ def design_effect(pairs: Sequence[Pair]) -> float:
     for pair, difference in zip(pairs, differences - differences.mean(), strict=True):
         sums[pair.cluster] = sums.get(pair.cluster, 0.0) + float(difference)
     return max(1.0, sum(value**2 for value in sums.values()) / spread)
+
+
+def clustered_rate(passed: Sequence[tuple[Hashable, bool]]) -> ClusteredRate:
+    """The rate of scores that come with their cluster.
+
+    n is divided by the design effect and by what is not known of that one with few clusters (Korn and
+    Graubard, 1998). Where all scores are alike nothing is known of it: then a cluster counts once.
+    """
+    k, n, clusters = sum(each for _, each in passed), len(passed), len({cluster for cluster, _ in passed})
+    independent = float(clusters)
+    if 0 < k < n and clusters > 1:
+        effect = design_effect([Pair(cluster=cluster, first=0.0, second=each) for cluster, each in passed])
+        independent = n / effect * (_Z95 / float(student_t.ppf(0.975, clusters - 1))) ** 2
+    return ClusteredRate(k=k, n=n, clusters=clusters, independent=independent)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

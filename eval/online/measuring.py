@@ -16,7 +16,7 @@ from eval.metrics import METRICS, Metric
 from eval.online.recorded import LiveTurn, Recording, Window
 from eval.reviewed import BY_REVIEW
 from eval.scorers import NotApplicable, Outcome, Score, ScoreFailure, Scoring, Subject
-from eval.stats import Rate, fisher_p
+from eval.stats import ClusteredRate, Rate, clustered_rate, fisher_p
 
 ALL = "all"
 #: Metrics that a turn without an answer key would show one side of: only what is wrong, or whom it annoyed.
@@ -48,8 +48,8 @@ class Line:
 
     metric: Metric
     source: Source
-    #: None without a single score.
-    rate: Rate | None
+    #: Turns of one conversation move together. None without a single score.
+    rate: ClusteredRate | None
     not_applicable: int
     #: Reasons of missing scores: these are in neither k nor n.
     missing: Mapping[str, int]
@@ -75,6 +75,7 @@ class LiveGroup:
     knowledge: str
     model: str
     turns: int
+    conversations: int
     statuses: Mapping[str, int]
     erased: int
     sampled: int
@@ -159,9 +160,9 @@ def review_outcomes(turn: LiveTurn) -> dict[str, Outcome]:
 
 
 def _group(knowledge: str, model: str, turns: Sequence[LiveTurn], scoring: Scoring, floor: int) -> LiveGroup:
-    own = [turn_outcomes(turn, scoring) for turn in turns]
+    own = [(_conversation(turn), turn_outcomes(turn, scoring)) for turn in turns]
     sampled = [turn for turn in turns if turn.sampled]
-    read = [review_outcomes(turn) for turn in sampled if turn.review is not None]
+    read = [(_conversation(turn), review_outcomes(turn)) for turn in sampled if turn.review is not None]
     uneven = _uneven(sampled)
     lines = (
         line
@@ -173,6 +174,7 @@ def _group(knowledge: str, model: str, turns: Sequence[LiveTurn], scoring: Scori
         knowledge=knowledge,
         model=model,
         turns=len(turns),
+        conversations=len({_conversation(turn) for turn in turns}),
         statuses=Counter(turn.status for turn in turns),
         erased=sum(turn.erased for turn in turns),
         sampled=len(sampled),
@@ -182,6 +184,10 @@ def _group(knowledge: str, model: str, turns: Sequence[LiveTurn], scoring: Scori
         lines=tuple(lines),
         stages=tuple(_stages(turns)),
     )
+
+
+def _conversation(turn: LiveTurn) -> str:
+    return turn.conversation_id or turn.id
 
 
 def _uneven(sampled: Sequence[LiveTurn]) -> str:
@@ -201,12 +207,18 @@ def _uneven(sampled: Sequence[LiveTurn]) -> str:
 
 
 def _line(
-    metric: Metric, source: Source, turns: Sequence[Mapping[str, Outcome]], floor: int, *, unfair: str
+    metric: Metric,
+    source: Source,
+    turns: Sequence[tuple[str, Mapping[str, Outcome]]],
+    floor: int,
+    *,
+    unfair: str,
 ) -> Line | None:
-    """The metric over these turns; None where this source says nothing about it."""
-    outcomes = [scored[metric.name] for scored in turns if metric.name in scored]
-    scores = [outcome.value for outcome in outcomes if isinstance(outcome, Score)]
-    missing = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, ScoreFailure))
+    """The metric over these turns, each with its conversation; None where this source says nothing about
+    it."""
+    outcomes = [(talk, scored[metric.name]) for talk, scored in turns if metric.name in scored]
+    scores = [(talk, outcome.value > 0.5) for talk, outcome in outcomes if isinstance(outcome, Score)]
+    missing = Counter(outcome.reason for _, outcome in outcomes if isinstance(outcome, ScoreFailure))
     decides = metric.name in BY_REVIEW if source is Source.REVIEWS else bool(scores)
     if not decides:
         return None
@@ -216,13 +228,15 @@ def _line(
         thin = f"{len(scores)} of the {floor} that are needed"
     elif lost > len(scores):
         thin = f"{lost} could not be told, {len(scores)} could"
+    elif len(scores) > 1 and len({talk for talk, _ in scores}) == 1:
+        thin = "all of one conversation"
     elif unfair:
         thin = "what is reviewed is no fair part of the sample"
     return Line(
         metric=metric,
         source=source,
-        rate=Rate(k=sum(value > 0.5 for value in scores), n=len(scores)) if scores else None,
-        not_applicable=sum(isinstance(outcome, NotApplicable) for outcome in outcomes),
+        rate=clustered_rate(scores) if scores else None,
+        not_applicable=sum(isinstance(outcome, NotApplicable) for _, outcome in outcomes),
         missing=missing,
         thin=thin,
     )

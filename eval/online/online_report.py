@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from eval.online.measuring import GroupBy, Line, LiveGroup, Online, Source
 from eval.report import Table, as_text, bullets, counts, number, rate, rate_json
-from eval.stats import Rate
+from eval.stats import ClusteredRate
 
 #: The metric that is also told as a share of misses, as it is watched.
 _HIT, _MISS = "hit", "retrieval miss rate"
@@ -47,7 +48,7 @@ def _group_text(group: LiveGroup, online: Online) -> str:
     names = {"index version": group.knowledge, "model version": group.model}
     title = ", ".join(f"{name} {shown or 'none'}" for name, shown in names.items())
     facts = [
-        f"{group.turns} turns ({counts(group.statuses)})",
+        f"{group.turns} turns ({counts(group.statuses)}) of {group.conversations} conversations",
         f"random sample: {group.sampled}, of which {group.reviewed} reviewed",
     ]
     if group.uneven:
@@ -82,7 +83,7 @@ def _rows(line: Line) -> Iterator[tuple[str, str, str]]:
         yield (_MISS, _cell(line, _complement(line.rate)), line.source.value)
 
 
-def _cell(line: Line, shown: Rate | None) -> str:
+def _cell(line: Line, shown: ClusteredRate | None) -> str:
     missing = sum(line.missing.values())
     more = f" ({missing} missing)" if missing else ""
     if line.thin or shown is None:
@@ -90,8 +91,8 @@ def _cell(line: Line, shown: Rate | None) -> str:
     return rate(shown) + more
 
 
-def _complement(shown: Rate | None) -> Rate | None:
-    return None if shown is None else Rate(k=shown.n - shown.k, n=shown.n)
+def _complement(shown: ClusteredRate | None) -> ClusteredRate | None:
+    return None if shown is None else replace(shown, k=shown.n - shown.k)
 
 
 def _group_json(group: LiveGroup) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def _group_json(group: LiveGroup) -> dict[str, Any]:
         "knowledge": group.knowledge,
         "model": group.model,
         "turns": group.turns,
+        "conversations": group.conversations,
         "statuses": dict(group.statuses),
         "erased": group.erased,
         "sampled": group.sampled,
@@ -123,6 +125,7 @@ def _line_json(line: Line) -> dict[str, Any]:
         "higher_is_better": line.metric.higher_is_better,
         "source": line.source.name.lower(),
         **({"n": n} if line.thin else rate_json(line.rate)),
+        "conversations": line.rate.clusters if line.rate else 0,
         "not_enough_because": line.thin,
         "not_applicable": line.not_applicable,
         "missing": dict(line.missing),

@@ -11,6 +11,7 @@ from eval.stats import (
     Pair,
     Rate,
     cluster_interval,
+    clustered_rate,
     design_effect,
     exact_p,
     holm,
@@ -85,6 +86,38 @@ def test_more_questions_show_smaller_gains() -> None:
     assert smallest_visible_gain(5) is None or (smallest_visible_gain(5) or 0) > 0.5
     assert smallest_visible_gain(50) == 0.25
     assert smallest_visible_gain(100) == 0.15
+
+
+def test_a_rate_of_clusters_holds_the_true_share_where_wilsons_does_not() -> None:
+    """Conversations of one to eight turns, each with a share of its own (intraclass correlation 0.5)."""
+    chance = np.random.default_rng(7)
+    wilsons = ours = 0
+    for _ in range(400):
+        sizes = chance.integers(1, 9, size=40)
+        shares = chance.beta(0.7, 0.3, size=40)
+        passed = [
+            (talk, bool(each))
+            for talk, (size, share) in enumerate(zip(sizes, shares, strict=True))
+            for each in chance.random(size) < share
+        ]
+        found = clustered_rate(passed)
+        plain = wilson(found.k, found.n)
+        wilsons += plain.low <= 0.7 <= plain.high
+        ours += found.interval.low <= 0.7 <= found.interval.high
+    assert wilsons < 0.85 * 400
+    assert 0.93 * 400 <= ours <= 0.98 * 400
+
+
+def test_a_rate_of_clusters_of_one_is_wilsons_but_for_their_number() -> None:
+    found = clustered_rate([(number, number % 4 == 0) for number in range(400)])
+    assert (found.k, found.n, found.clusters) == (100, 400, 400)
+    assert found.interval.low == pytest.approx(wilson(100, 400).low, abs=1e-3)
+
+
+def test_where_all_scores_are_alike_a_cluster_counts_once() -> None:
+    found = clustered_rate([(number % 20, True) for number in range(200)])
+    assert found.interval == wilson(20, 20)
+    assert clustered_rate([("one", True), ("one", False)]).interval == wilson(0.5, 1)
 
 
 def test_no_data_is_no_rate() -> None:

@@ -28,11 +28,12 @@ def turn(
     document: str = "plus",
     rating: str | None = None,
     review: dict[str, Any] | None = None,
+    conversation: str | None = None,
 ) -> LiveTurn:
     text = "Sync Plus costs $9."
     row = {
         "id": f"{number:032x}",
-        "conversation_id": f"c-{number}",
+        "conversation_id": conversation or f"c-{number}",
         "question": "What does Sync Plus cost?",
         "created_at": "2026-03-02T09:00:00Z",
         "status": "answered" if answered else "failed",
@@ -135,6 +136,26 @@ def test_reviews_of_what_looks_bad_only_are_no_rate_of_the_sample() -> None:
 def test_without_a_closed_review_a_line_says_so() -> None:
     hit = lines([turn(1)], floor=30)[("hit", Source.REVIEWS)]
     assert (hit.rate, hit.thin) == (None, "0 of the 30 that are needed")
+
+
+def test_turns_of_one_conversation_are_no_independent_ones() -> None:
+    apart = lines([turn(number) for number in range(40)])["format_valid", Source.TURNS]
+    twice = [turn(number, conversation=f"c-{number // 2}") for number in range(40)]
+    together = lines(twice)["format_valid", Source.TURNS]
+    assert apart.rate is not None
+    assert together.rate is not None
+    assert (together.rate.n, together.rate.clusters) == (40, 20)
+    assert together.rate.interval.low < apart.rate.interval.low
+    online = measure_online(
+        Recording(turns=tuple(twice), cut=False), WINDOW, SCORING, by=GroupBy.PAIR, floor=1
+    )
+    assert "40 turns (answered 40) of 20 conversations" in online_text(online)
+    (group,) = online_json(online)["groups"]
+    assert group["conversations"] == 20
+    assert {line["conversations"] for line in group["metrics"] if line["source"] == "turns"} == {20}
+
+    alone = lines([turn(number, conversation="c") for number in range(40)])["format_valid", Source.TURNS]
+    assert alone.thin == "all of one conversation"
 
 
 def test_groups_and_times() -> None:
