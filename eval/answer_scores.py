@@ -19,14 +19,20 @@ class AnswerScorer:
 
     def score(self, seen: Observation) -> dict[str, Outcome]:
         """Every outcome by metric; empty for an answer that failed or whose arm is not of this run."""
+        subject = self.subject(seen)
+        if subject is None:
+            return {}
+        return {metric.name: metric.scorer(subject, self._scoring) for metric in METRICS}
+
+    def subject(self, seen: Observation) -> Subject | None:
+        """What scorers are asked about; None where there is nothing to score."""
         arm = self._arms.get(seen.arm)
         if seen.failed or arm is None:
-            return {}
+            return None
         knowledge = arm.pin.knowledge or next(iter(self._data.record.knowledge), "")
-        subject = Subject(
+        return Subject(
             case=self._cases[seen.case_id],
             seen=seen,
             ranking=self._data.rankings.get((seen.case_id, knowledge)),
             retrieves=arm.retrieves and self._cases[seen.case_id].passages != (),
         )
-        return {metric.name: metric.scorer(subject, self._scoring) for metric in METRICS}

@@ -357,6 +357,7 @@ def _case_of_row(row: TaskRow, *, split: str) -> Case:
         facts_known=bool(facts) or row.status == "abstained",
         task_type=row.task,
         asked_at=row.at[:10],
+        history=tuple((said.role, said.text) for said in row.history),
         fields=tuple(sorted(row.fields.items())),
         required=row.required,
         passages=tuple(

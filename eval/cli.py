@@ -42,6 +42,7 @@ from eval.sets.import_command import add_import, run_import
 from eval.sets.openings import Kind, Opening, OpeningLog, first_by_run, opens_holdout
 from eval.settings import EvalSettings
 from eval.summary import Comparison, Outcomes, Summary, compare, score_all, summarise
+from eval.tuning import command as tuning
 from eval.versions import add_versions, compare_found
 from eval.versions_report import versions_json, versions_text
 
@@ -163,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     watching.add_parser(commands).set_defaults(command=_awaited(watching.run))
     prompting.add_parser(commands).set_defaults(command=_awaited(prompting.run))
     exporting.add_parser(commands).set_defaults(command=_awaited(exporting.run))
+    tuning.add_parser(commands).set_defaults(command=_awaited(tuning.run))
     piloting.add_parser(commands).set_defaults(command=_awaited(piloting.run))
     return parser
 

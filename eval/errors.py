@@ -94,6 +94,10 @@ class PilotError(EvalError):
     """A day of the pilot cannot be done now: before its time, or on inputs that have changed."""
 
 
+class LeakError(EvalError):
+    """A question of an evaluation is one that the candidate was trained on."""
+
+
 class PromptGridError(EvalError):
     """A file of prompts to compare cannot be used."""
 

@@ -29,6 +29,13 @@ class _RowPassage(BaseModel):
     effective_from: str | None = None
 
 
+class _RowSaid(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    role: str
+    text: str
+
+
 class TaskRow(BaseModel):
     """One line of `train.jsonl`, `valid.jsonl` or `test.jsonl`."""
 
@@ -36,6 +43,8 @@ class TaskRow(BaseModel):
 
     id: str = ""
     question: str
+    #: What was said before, oldest first.
+    history: tuple[_RowSaid, ...] = ()
     passages: tuple[_RowPassage, ...]
     wanted: dict[str, Any]
     task: str = ""
@@ -50,8 +59,8 @@ class TaskRow(BaseModel):
 
     @property
     def topic(self) -> str:
-        """What it is a draw of: rows of one group fail together."""
-        return self.group or self.cluster or self.id
+        """What it is a draw of: rows about one thing fail together."""
+        return self.cluster or self.group or self.id
 
     @property
     def fields(self) -> Mapping[str, Any]:

@@ -45,14 +45,21 @@ class FakeGateway:
     answers: dict[str, Callable[[str], CannedAnswer]]
     #: How a pinned prompt makes a model answer a question, by its name; None: as without one.
     prompted: Callable[[str, str], CannedAnswer] | None = None
+    #: What a model writes where nothing holds it to the schema; None: as otherwise.
+    freely: Callable[[str, str], str] | None = None
+    #: Model versions beside the two that are live, with their manifests.
+    candidates: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: Index versions that are ready.
     indexes: tuple[str, ...] = (KNOWLEDGE,)
     #: Replies to give before the real ones: a status and headers each.
     faults: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)
     #: Drops every connection, as a process that is going down does.
     gone: bool = False
-    #: Questions to refuse with 422.
+    #: Goes down after so many requests.
+    gone_after: int | None = None
+    #: Questions to refuse with 422, of any model and of one.
     refused: frozenset[str] = frozenset()
+    refused_by: dict[str, frozenset[str]] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     #: How often a turn is not there yet when it is asked for.
     turn_lag: int = 0
@@ -107,6 +114,7 @@ class FakeGateway:
                 return _problem(401, "unknown key")
             body = await request.json() if request.can_read_body else {}
             self.requests.append((key, request.path, body))
+            self.gone = self.gone or (self.gone_after is not None and len(self.requests) > self.gone_after)
             if self.gone:
                 assert request.transport is not None
                 request.transport.abort()
@@ -137,10 +145,18 @@ class FakeGateway:
 
     async def _versions(self, request: web.Request) -> web.Response:
         rail = request.match_info["rail"]
-        ids = list(self.indexes) if rail == "knowledge" else [BASE, TUNED]
+        ids = list(self.indexes) if rail == "knowledge" else [BASE, TUNED, *self.candidates]
         state = "ready" if rail == "knowledge" else "releasable"
-        details = {} if rail == "knowledge" else {"prompt": "fake", "prompt_sha256": PROMPT_SHA256}
-        rows = [{"id": each, "name": each, "state": state, "details": details} for each in ids]
+        own = {"prompt": "fake", "prompt_sha256": PROMPT_SHA256, "task": "support_answer"}
+        rows = [
+            {
+                "id": each,
+                "name": each,
+                "state": state,
+                "details": {} if rail == "knowledge" else {**own, "manifest": self.candidates.get(each, {})},
+            }
+            for each in ids
+        ]
         return web.json_response({"rail": rail, "versions": rows})
 
     async def _search(self, request: web.Request) -> web.Response:
@@ -175,7 +191,7 @@ class FakeGateway:
         pin = body["pin"]
         if pin["model"] not in self.answers:
             return _problem(422, "unknown version", field="pin.model")
-        if body["question"] in self.refused:
+        if body["question"] in self.refused | self.refused_by.get(pin["model"], frozenset()):
             return _problem(422, "too long", field="question")
         canned = self.answers[pin["model"]](body["question"])
         prompt = (pin.get("prompt") or {"name": "fake"})["name"]
@@ -218,6 +234,8 @@ class FakeGateway:
             "trace_id": "0" * 32,
         }
         draft = canned.draft if canned.draft is not None else _draft(canned)
+        if self.freely is not None and pin.get("constrained") is False:
+            draft = self.freely(pin["model"], body["question"])
         self.turns[turn_id] = {
             **{name: answer[name] for name in ("id", "conversation_id", "status", "versions", "arms")},
             "degraded": [],

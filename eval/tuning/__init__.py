@@ -1,0 +1,1 @@
+"""Whether a tuned version has earned its place: against a strong prompt and the stable version."""
