@@ -2,7 +2,8 @@
 
 ServingError
 ├── TaskSchemaError, PromptFileError, PromptBudgetError, ExampleError, WordingError,
-│   UnknownRegionError, EntailmentError, ManifestError                                          bad input
+│   UnknownRegionError, EntailmentError, ManifestError, NotTrainableError, DatasetTooSmallError,
+│   DatasetLeakError                                                                            bad input
 ├── WeightsError: AdapterFileError
 ├── TrainingError: RecipeError, CheckpointError, TrainingStoppedError
 ├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, VersionRetiredError,
@@ -45,6 +46,18 @@ class PromptBudgetError(ServingError):
 
 class ExampleError(ServingError):
     """A training example is unusable."""
+
+
+class NotTrainableError(ServingError):
+    """Training does not mend the failure that the dataset is for."""
+
+
+class DatasetTooSmallError(ServingError):
+    """Too few rows, or too much alike, to train on and to judge by."""
+
+
+class DatasetLeakError(ServingError):
+    """Rows that are trained on give away what judges."""
 
 
 class WeightsError(ServingError):

@@ -122,25 +122,40 @@ def _no_number(word: str) -> Any:
 
 def check_row(row: Row, schema: Mapping[str, Any], *, fixed_wordings: Sequence[str] = ()) -> list[str]:
     """What is wrong with a row, in words; empty if it may be trained on."""
+    return [*check_fields(row, schema), *check_values(row, schema, fixed_wordings=fixed_wordings)]
+
+
+def check_fields(row: Row, schema: Mapping[str, Any]) -> list[str]:
+    """What of the wanted JSON is none of the task's, or cites a passage that is not there."""
     problems = [
         f"wanted.{'.'.join(map(str, error.absolute_path)) or '(whole)'}: {error.message}"
         for error in jsonschema.Draft202012Validator(schema).iter_errors(dict(row.wanted))
     ]
+    if problems:
+        return problems
     shown = {passage.n for passage in row.passages}
-    problems += [
+    return [
         f"wanted.citations: there is no passage {n}"
         for n in row.wanted.get("citations") or ()
         if n not in shown
     ]
+
+
+def check_values(row: Row, schema: Mapping[str, Any], *, fixed_wordings: Sequence[str] = ()) -> list[str]:
+    """Values of the wanted texts that the model could only make up."""
     sources = [f"{p.title}\n{p.text}\n{p.effective_from}" for p in row.passages]
-    for name, text in free_texts(row.wanted, schema).items():
-        for wording in fixed_wordings:
-            text = text.replace(wording, "")
-        problems += [
-            f"wanted.{name}: {value!r} stands in no passage"
-            for value in missing_values(text, [*sources, row.question])
-        ]
-    return problems
+    return [
+        f"wanted.{name}: {value!r} stands in no passage"
+        for name, text in free_texts(row.wanted, schema).items()
+        for value in missing_values(without_wordings(text, fixed_wordings), [*sources, row.question])
+    ]
+
+
+def without_wordings(text: str, fixed_wordings: Sequence[str]) -> str:
+    """A text without fixed wordings, which claim no facts."""
+    for wording in fixed_wordings:
+        text = text.replace(wording, "")
+    return text
 
 
 def free_texts(wanted: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, str]:
