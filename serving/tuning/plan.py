@@ -13,7 +13,7 @@ from pathlib import Path
 from serving.errors import ExampleError
 from serving.examples import IGNORED, ChatTokenizer, Example, Row, check_example, check_row, encode
 from serving.tuning.dataset_folder import Dataset
-from serving.tuning.recipe import Recipe
+from serving.tuning.recipe import Device, Recipe
 from serving.versions import canonical_json
 
 #: Refused rows that an error names; the count says how many there are.
@@ -51,13 +51,10 @@ def prepare(
     require_enough(dataset, folder, recipe)
     valid = sorted(dataset.valid, key=lambda row: row.id)
     random.Random(recipe.file.seed).shuffle(valid)
-    looked_at = _encoded(
-        valid[: recipe.file.validation.rows], f"{folder}/valid.jsonl", recipe, tokenizer, fixed_wordings
-    )
-    return Lessons(
-        train=_encoded(dataset.train, f"{folder}/train.jsonl", recipe, tokenizer, fixed_wordings),
-        valid=sorted(looked_at, key=lambda example: len(example.input_ids)),
-    )
+    valid = valid[: recipe.file.validation.rows]
+    train = _encoded(dataset.train, f"{folder}/train.jsonl", recipe, tokenizer, fixed_wordings)
+    looked_at = _encoded(valid, f"{folder}/valid.jsonl", recipe, tokenizer, fixed_wordings)
+    return Lessons(train=train, valid=sorted(looked_at, key=lambda example: len(example.input_ids)))
 
 
 def require_enough(dataset: Dataset, folder: Path, recipe: Recipe) -> None:
@@ -83,7 +80,7 @@ def require_enough(dataset: Dataset, folder: Path, recipe: Recipe) -> None:
 def steps_of(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
     """Steps -> rows by their places. Rows of alike length lie together in groups as wide as a micro-batch on
     CPU, where padding costs most; each row is seen once in a pass."""
-    training, width = recipe.file.training, recipe.file.devices.cpu.rows_at_once
+    training, width = recipe.file.training, recipe.shape(Device.CPU).rows_at_once
     dice = random.Random(recipe.file.seed)
     whole, part = divmod(training.epochs, 1)
     groups: list[list[int]] = []

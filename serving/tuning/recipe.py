@@ -79,7 +79,7 @@ class DeviceShape(_Block):
     """How the work is cut on a device."""
 
     dtype: Literal["float32", "bfloat16"]
-    #: Rows of a micro-batch; divides `rows_per_step`.
+    #: Rows of a micro-batch; divides `rows_per_step`, or is not less than it.
     rows_at_once: int = Field(ge=1)
     #: Compute activations twice instead of keeping them: less memory, a third more time.
     recompute: bool = False
@@ -113,7 +113,7 @@ class RecipeFile(_Block):
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> RecipeFile:
         for name, shape in (("cpu", self.devices.cpu), ("cuda", self.devices.cuda)):
-            if self.training.rows_per_step % shape.rows_at_once:
+            if self.training.rows_per_step % min(shape.rows_at_once, self.training.rows_per_step):
                 raise ValueError(
                     f"devices.{name}.rows_at_once: {shape.rows_at_once} does not divide "
                     f"training.rows_per_step {self.training.rows_per_step}; give a divisor of it"
@@ -157,7 +157,9 @@ class Recipe:
 
     def shape(self, device: Device) -> DeviceShape:
         """How the work is cut on that device."""
-        return self.file.devices.cpu if device is Device.CPU else self.file.devices.cuda
+        given = self.file.devices.cpu if device is Device.CPU else self.file.devices.cuda
+        at_once = min(given.rows_at_once, self.file.training.rows_per_step)
+        return given.model_copy(update={"rows_at_once": at_once})
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -206,7 +208,7 @@ def _faults(error: ValidationError) -> Iterator[str]:
         if fault["type"] == "extra_forbidden":
             *path, name = fault["loc"]
             known = _fields(path)
-            near = difflib.get_close_matches(str(name), known, n=1)
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)
             yield f"{where}: no such setting; " + (
                 f"meant {near[0]}?" if near else f"known: {', '.join(known)}"
             )

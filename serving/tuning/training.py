@@ -164,7 +164,8 @@ def train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
     try:
         save_adapter(trainer.model, lora, order.out)
         record = _record(order, dataset, lessons, inputs, trainer, best)
-        _write(order.out / MANIFEST, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        _write(order.out / MANIFEST, text + "\n")
     except Exception as exc:
         if no_room(exc):
             raise TrainingError(
@@ -179,7 +180,7 @@ def train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
         f"adapter {record['adapter_digest'][:8]} of step {best.step} in {order.out}, "
         f"{record['seconds']:.0f} s, validation loss {best.loss:.4f}"
     )
-    return record
+    return dict(json.loads(text))
 
 
 def default_device() -> Device:
