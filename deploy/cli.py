@@ -27,6 +27,7 @@ from deploy.commands import (
     rails,
     stack,
     tune,
+    tune_evaluate,
     versions,
 )
 from deploy.commands.context import CommandLine, Context, OneLineParser
@@ -94,8 +95,12 @@ PROGRAMS = {
     "advise": "Say what to fix, from the labels of a run (`advise --help`).",
     "pilot": "A guided week from real questions to a decision (`pilot --help`).",
 }
-#: Evaluation's own command, found where versions are: it compares them over HTTP as it does everything.
+#: Evaluation's own commands, found where versions and tuning are: they go over HTTP as all of it does.
 COMPARE = "compare"
+EVALUATIONS: dict[tuple[str, ...], str] = {
+    ("knowledge", COMPARE): "versions",
+    ("tune", tune_evaluate.EVALUATE): tune_evaluate.PROGRAM,
+}
 
 
 def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
@@ -105,8 +110,8 @@ def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
     try:
         if arguments and arguments[0] in PROGRAMS:
             return _forward(arguments[0], arguments[1:])
-        if arguments[:2] == ["knowledge", COMPARE]:
-            return _forward("eval", ["versions", *arguments[2:]])
+        if (program := EVALUATIONS.get(tuple(arguments[:2]))) is not None:
+            return _forward("eval", [program, *arguments[2:]])
         args = _parser().parse_args(arguments)
         out = Output(args.json, out.stdout, out.stderr)
         settings = load(DeploySettings)

@@ -8,57 +8,35 @@ are asked, and the verdict is stored beside the version.
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from eval.answer_scores import AnswerScorer
-from eval.arms import Arm
-from eval.cases import CaseSet, spread
 from eval.client import GatewayClient
 from eval.connecting import open_client
-from eval.errors import ArmError, EvalError, GatewayUnavailableError, RunError
+from eval.errors import EvalError, GatewayUnavailableError
 from eval.flips import Flips, count_flips
 from eval.gating.policies import policy_from_labels
-from eval.gating.rules import GateRules
 from eval.gating.sides import Side
 from eval.gating.verdicts import EXIT_CODES
-from eval.labelling.asking import add_documents
-from eval.labelling.corpus import CorpusFile
-from eval.labelling.counterfactuals import Reruns
 from eval.labelling.labels import LabelRecord
-from eval.labelling.records import LabelFile, label_run
 from eval.observations import Observation
 from eval.record import RunData, RunFolder
-from eval.run import measure, plan
 from eval.scorers import Scoring
-from eval.scoring import scoring_of
-from eval.sets.openings import Kind, Opening, OpeningLog, opens_holdout
 from eval.settings import EvalSettings
 from eval.summary import score_all
-from eval.tuning.content import Inputs, Report, Trained, report_of
-from eval.tuning.contest import CANDIDATE, Contest, Strong, arrange, freely
-from eval.tuning.deciding import Judged, judge, rules_for
+from eval.tuning.asking import ask, label, require_served
+from eval.tuning.content import Inputs, Report, report_of
+from eval.tuning.contest import CANDIDATE, freely
+from eval.tuning.deciding import Judged, judge
 from eval.tuning.figures import Sides
-from eval.tuning.questions import Asked, Sources, collect, unseen
+from eval.tuning.ordering import FREE, SERVED, Order, order_of, version_of
 from eval.tuning.report import markdown_report, page_report, text_report
-from serving.errors import ServingError
-from serving.examples import Row
-from serving.manifests import RUN_RECORD
-from serving.prompting import load_prompt
-from serving.tuning.dataset_folder import read_dataset
-from serving.versions import SCHEMAS
 
-SERVED, FREE = "served", "free"
 REPORT_JSON, REPORT_MD, REPORT_HTML = "report.json", "report.md", "report.html"
-_PROMPT_SUFFIXES = (".yaml", ".yml")
 _EXAMPLE = """examples:
   twinrail tune evaluate m-support-1a2b3c4d --dataset datasets/march --regression reviewed/march/regression
   twinrail tune evaluate runs/march --dataset datasets/march --strong searches/a/best.yaml --split holdout
@@ -73,6 +51,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """The parser of this command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "tuned",
+        prog="twinrail tune evaluate",
         help="has a tuned version earned its place? records the verdict that registration asks for",
         description=__doc__,
         epilog=_EXAMPLE,
@@ -129,42 +108,26 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What is to be measured."""
-
-    version: str
-    contest: Contest
-    asked: Asked
-    trained: Trained
-    scoring: Scoring
-    rules: GateRules
-    folder: Path
-    url: str
-    #: Questions of the run without constrained decoding.
-    free: CaseSet | None
-
-
 async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     """Ask, label, decide, write, record, and end with the verdict's exit code."""
-    version = _version(options.candidate)
+    version = version_of(options.candidate)
     url = options.url or settings.gateway_url
     concurrency = options.concurrency or settings.concurrency
     async with open_client(settings, url=url, concurrency=concurrency) as client:
-        order = await _order(version, options, settings, client, url)
+        order = await order_of(version, options, settings, client, url)
         if options.dry_run:
             return _say_plan(order, options.repeats)
         try:
-            await _require_served(order, client)
-            served = await _ask(
+            await require_served(order, client)
+            served = await ask(
                 order, SERVED, order.asked.cases, order.contest.arms, client, options, settings
             )
             free = None
             if order.free is not None:
-                free = await _ask(
+                free = await ask(
                     order, FREE, order.free, freely(order.contest.arms), client, options, settings
                 )
-            labels = await _label(order, served, client, concurrency)
+            labels = await label(order, served, client, concurrency)
         except GatewayUnavailableError as exc:
             raise GatewayUnavailableError(f"{exc}; then the same command goes on") from exc
         judged, report = _decide(order, served, free, labels, settings)
@@ -174,125 +137,7 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     return EXIT_CODES[judged.verdict]
 
 
-# ---- what is asked ---------------------------------------------------------------------------------
-
-
-def _version(named: str) -> str:
-    """The version itself, or the one that a training run was registered as."""
-    folder = Path(named)
-    if not folder.is_dir():
-        return named
-    file = folder / RUN_RECORD
-    try:
-        version = orjson.loads(file.read_bytes()).get("version")
-    except (OSError, ValueError, AttributeError) as exc:
-        raise RunError(f"{file}: not the record of a training run ({exc}); name a version's id") from exc
-    if not isinstance(version, str):
-        raise RunError(
-            f"{file}: names no version, so it is not registered yet; register it as a candidate first "
-            "(`twinrail tune register`)"
-        )
-    return version
-
-
-async def _order(
-    version: str, options: argparse.Namespace, settings: EvalSettings, client: GatewayClient, url: str
-) -> _Order:
-    known = {str(row["id"]): row.get("details") or {} for row in await client.versions("model")}
-    if version not in known:
-        raise ArmError(f"{version}: no such version on the model rail; register it as a candidate first")
-    scoring = scoring_of(settings, options.schema or _task_schema(known[version]))
-    trained, rows = _trained(version, known[version], options.dataset, scoring)
-    asked = collect(
-        Sources(
-            questions=options.questions or [settings.questions],
-            splits=options.split or (),
-            limit=options.limit,
-            regression=options.regression or (),
-            policy=options.policy or (),
-        ),
-        rows,
-        seed=settings.seed,
-    )
-    folder = options.out or settings.runs / f"tuned-{version}"
-    contest = arrange(version, _strong(options.strong), await client.pointers())
-    began = RunFolder(folder / SERVED)
-    if began.exists:
-        contest = _same(folder, began.read(), contest, asked, options.repeats)
-    sample = unseen(asked.cases.cases)
-    free = len(sample) if options.free is None else options.free
-    return _Order(
-        version=version,
-        contest=contest,
-        asked=asked,
-        trained=trained,
-        scoring=scoring,
-        rules=GateRules.load(options.rules) if options.rules else rules_for(scoring),
-        folder=folder,
-        url=url,
-        free=CaseSet.of(asked.cases.name, spread(list(sample), free, settings.seed)[:free])
-        if free > 0 and sample
-        else None,
-    )
-
-
-def _task_schema(details: Mapping[str, Any]) -> Path | None:
-    """The packaged schema of the version's task; the settings' where it is somebody's own."""
-    packaged = SCHEMAS / f"{details.get('task')}.json"
-    return packaged if packaged.is_file() else None
-
-
-def _strong(named: str | None) -> Strong:
-    if named is None:
-        return Strong()
-    if not named.endswith(_PROMPT_SUFFIXES):
-        return Strong(version=named)
-    try:
-        return Strong(prompt=load_prompt(Path(named)))
-    except ServingError as exc:
-        raise ArmError(f"--strong: {exc}") from exc
-
-
-def _trained(
-    version: str, details: Mapping[str, Any], folder: Path | None, scoring: Scoring
-) -> tuple[Trained, Sequence[Row]]:
-    """The rows that it learnt from and stopped by, if the dataset is the one that its manifest names."""
-    wanted = (details.get("manifest") or {}).get("dataset_sha256")
-    if folder is None:
-        return Trained(sha256=wanted), ()
-    try:
-        dataset = read_dataset(folder, scoring.schema)
-    except ServingError as exc:
-        raise RunError(f"--dataset: {exc}") from exc
-    if wanted is not None and dataset.manifest.sha256 != wanted:
-        raise RunError(
-            f"--dataset {folder}: is dataset {dataset.manifest.sha256[:12]}, and {version} was trained on "
-            f"{str(wanted)[:12]}; name the one that it was trained on"
-        )
-    rows = (*dataset.train, *dataset.valid)
-    return Trained(sha256=dataset.manifest.sha256, rows=len(rows)), rows
-
-
-def _same(folder: Path, data: RunData, contest: Contest, asked: Asked, repeats: int) -> Contest:
-    """The arms of the evaluation that began here: a rail that moved since changes nothing."""
-    record = data.record
-    if record.question_set_sha256 != asked.cases.sha256:
-        raise RunError(
-            f"--out {folder}: was begun with other questions; repeat its options, or name a new folder"
-        )
-    mine = {arm.name: arm for arm in record.arms}
-    for arm in contest.arms[:2]:
-        before = mine.get(arm.name)
-        if before is None or (before.pin.model, before.pin.prompt) != (arm.pin.model, arm.pin.prompt):
-            raise RunError(f"--out {folder}: was begun with another {arm.name}; name a new folder")
-    if record.repeats > repeats:
-        raise RunError(
-            f"--out {folder}: asks {record.repeats} times already; repeat --repeats {record.repeats}"
-        )
-    return replace(contest, arms=record.arms)
-
-
-def _say_plan(order: _Order, repeats: int) -> int:
+def _say_plan(order: Order, repeats: int) -> int:
     questions, free = len(order.asked.cases.cases), len(order.free.cases) if order.free else 0
     print(
         json.dumps(
@@ -311,104 +156,8 @@ def _say_plan(order: _Order, repeats: int) -> int:
     return 0
 
 
-# ---- asking and labelling --------------------------------------------------------------------------
-
-
-async def _require_served(order: _Order, client: GatewayClient) -> None:
-    """Each arm answers one question before the first is kept: a version that no engine serves would be
-    measured by the deployment's fixed wording."""
-    askable = [case for case in order.asked.cases.cases if case.asker in client.askers]
-    if not askable:
-        raise RunError("no question can be asked with these keys; set EVAL_STAFF_API_KEY")
-    for arm in order.contest.arms:
-        seen = await client.answer(askable[0], arm)
-        if "generation" in seen.degraded:
-            raise GatewayUnavailableError(
-                f"{arm.name}: no engine answers for {arm.pin.model}; have it served "
-                "(`twinrail model versions` shows who does)"
-            )
-
-
-async def _ask(
-    order: _Order,
-    name: str,
-    cases: CaseSet,
-    arms: Sequence[Arm],
-    client: GatewayClient,
-    options: argparse.Namespace,
-    settings: EvalSettings,
-) -> RunData:
-    """One run of the evaluation; what is there already is not asked again."""
-    folder = RunFolder(order.folder / name)
-    repeats = options.repeats if name == SERVED else 1
-    if not folder.exists:
-        knowledge = order.contest.candidate.pin.knowledge
-        record = plan(
-            run_id=f"{order.folder.name}-{name}",
-            gateway_url=order.url,
-            cases=cases,
-            selection={"splits": options.split, "limit": options.limit},
-            requested=arms,
-            arms=arms,
-            stable_knowledge=knowledge,
-            repeats=repeats,
-        )
-        if name == FREE:
-            # Retrieval is the same as in the other run, and only the form of the drafts is looked at.
-            record = replace(record, knowledge=())
-        _log_opening(order, options, settings, record.id)
-        folder.create(record, cases)
-    elif (record := folder.read().record).repeats < repeats:
-        folder.save(replace(record, repeats=repeats))
-    print(f"twinrail tune evaluate: {name} answers in {folder.path}", file=sys.stderr)
-    concurrency = options.concurrency or settings.concurrency
-    return await measure(folder, client, concurrency=concurrency, out=sys.stderr)
-
-
-def _log_opening(order: _Order, options: argparse.Namespace, settings: EvalSettings, run_id: str) -> None:
-    """Say who looks at the holdout, before anything of it is asked."""
-    if not opens_holdout(case.split for case in order.asked.cases.cases):
-        return
-    for path in options.questions or [settings.questions]:
-        OpeningLog(str(path), runs=settings.runs).add(
-            Opening(
-                kind=Kind.RUN,
-                at=datetime.now(UTC).isoformat(timespec="seconds"),
-                who=getpass.getuser(),
-                run=run_id,
-                versions=tuple(arm.pin.model for arm in order.contest.arms if arm.pin.model),
-                questions=str(path),
-                sha256=order.asked.cases.sha256,
-            )
-        )
-
-
-async def _label(
-    order: _Order, data: RunData, client: GatewayClient, at_once: int
-) -> tuple[LabelRecord, ...]:
-    """Why each answer failed; of a task without a text there is nothing that a label knows."""
-    if not order.scoring.writes_text:
-        return ()
-    folder = RunFolder(order.folder / SERVED)
-    await add_documents(folder, data, order.scoring, client, at_once=at_once)
-    file = LabelFile(folder.path)
-    records = label_run(
-        data,
-        order.scoring,
-        CorpusFile(folder.path).read(),
-        Reruns.of(data, ()),
-        before=file.read(),
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    file.write(records)
-    return records
-
-
-# ---- deciding and writing --------------------------------------------------------------------------
-
-
 def _decide(
-    order: _Order,
+    order: Order,
     served: RunData,
     free: RunData | None,
     labels: Sequence[LabelRecord],
@@ -474,7 +223,7 @@ def _sides(data: RunData, scoring: Scoring, *, run: Path) -> dict[str, Side]:
     }
 
 
-def _unchecked(order: _Order) -> str:
+def _unchecked(order: Order) -> str:
     """Who does not say what the candidate was trained on has not shown that anything is unseen."""
     if order.trained.rows is not None:
         return ""
