@@ -155,6 +155,17 @@ class Recipe:
         """Digest of the task schema."""
         return sha256_of(self.schema)
 
+    def definition(self) -> dict[str, Any]:
+        """What a version that is made of it is, beside its weights and its name: in full, so that a run can be
+        registered when the files that it was made from are gone."""
+        return {
+            "prompt": prompt_definition(self.prompt),
+            "task": self.task,
+            "schema": dict(self.schema),
+            "max_tokens": self.file.answer_tokens,
+            "prompt_budget_tokens": self.file.prompt_budget_tokens,
+        }
+
     def shape(self, device: Device) -> DeviceShape:
         """How the work is cut on that device."""
         given = self.file.devices.cpu if device is Device.CPU else self.file.devices.cuda

@@ -310,6 +310,7 @@ def _record(
         "prompt": recipe.prompt.name,
         "prompt_budget_tokens": recipe.file.prompt_budget_tokens,
         "schema": recipe.task,
+        "definition": recipe.definition(),
         "parent": order.parent,
         "author": order.author,
         "planned_steps": trainer.state.max_steps,
