@@ -17,6 +17,7 @@ import orjson
 
 from serving.errors import AdapterError, AdapterExistsError, AdapterNotFoundError, EngineUnavailableError
 
+_RUNNING = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)$", re.MULTILINE)
 #: What prometheus_client says of every process.
 _STARTED = re.compile(rb"^process_start_time_seconds (\S+)$", re.MULTILINE)
 
@@ -80,6 +81,17 @@ async def look_at(
         started=_start_time(metrics) if metrics_status == 200 else "",
         build=_build(version) if version_status == 200 else "",
     )
+
+
+async def running_requests(session: aiohttp.ClientSession, url: str, *, timeout_s: float = 5.0) -> float:
+    """How many generations run on an engine; raises EngineUnavailableError."""
+    root = url.rstrip("/").removesuffix("/v1")
+    try:
+        async with session.get(f"{root}/metrics", timeout=aiohttp.ClientTimeout(total=timeout_s)) as response:
+            found = _RUNNING.findall(await response.read())
+    except (aiohttp.ClientError, TimeoutError) as exc:
+        raise EngineUnavailableError(str(exc) or type(exc).__name__) from exc
+    return sum(float(value) for value in found)
 
 
 class AdapterLoader:

@@ -5,7 +5,10 @@ GenAI conventions as of commit 024a4f94 of open-telemetry/semantic-conventions-g
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Observation
 
 tracer = trace.get_tracer("twinrail.serving")
 meter = metrics.get_meter("twinrail.serving")
@@ -37,14 +40,22 @@ FINISH_REASON = "gen_ai.response.finish_reason"
 MODEL_VERSION = "twinrail.model.version"
 MODEL_ARM = "twinrail.rollout.model.arm"
 
+STATE = "twinrail.replica.state"
+STEP = "twinrail.reconcile.step"
+PASSED = "twinrail.probe.passed"
+
 # ---- values --------------------------------------------------------------------------------------
 CHAT = "chat"
 VLLM = "vllm"
+#: Any OpenAI-compatible endpoint, whoever runs it.
+OPENAI = "openai"
 #: `error.type` and finish reason of a generation whose reader went away.
 CANCELLED = "cancelled"
 
 # ---- instruments ---------------------------------------------------------------------------------
 _SECONDS = [0.01 * 2**n for n in range(14)]
+_TOKEN_SECONDS = [0.001 * 2**n for n in range(12)]
+_TOKENS = [4**n for n in range(14)]
 
 inference_duration = meter.create_histogram(
     "gen_ai.client.inference.duration",
@@ -57,6 +68,24 @@ time_to_first_chunk = meter.create_histogram(
     unit="s",
     description="Time until the first token of a generation.",
     explicit_bucket_boundaries_advisory=_SECONDS,
+)
+time_per_output_token = meter.create_histogram(
+    "twinrail.generation.time_per_output_token",
+    unit="s",
+    description="Mean time between two tokens of one generation, after the first.",
+    explicit_bucket_boundaries_advisory=_TOKEN_SECONDS,
+)
+prompt_size = meter.create_histogram(
+    "gen_ai.client.inference.operation.input_tokens",
+    unit="{token}",
+    description="Prompt tokens of one generation.",
+    explicit_bucket_boundaries_advisory=_TOKENS,
+)
+answer_size = meter.create_histogram(
+    "gen_ai.client.inference.operation.output_tokens",
+    unit="{token}",
+    description="Tokens that one generation wrote.",
+    explicit_bucket_boundaries_advisory=_TOKENS,
 )
 input_tokens = meter.create_counter(
     "gen_ai.client.inference.usage.input_tokens", unit="{token}", description="Prompt tokens used."
@@ -73,4 +102,49 @@ finishes = meter.create_counter(
     "twinrail.generation.finishes",
     unit="{generation}",
     description="Generations by how they ended: stop, length, cancelled or error.",
+)
+
+
+class Shown:
+    """What a gauge shows: all of its series at once, so that one that is gone is shown no longer."""
+
+    def __init__(self) -> None:
+        self._series: Sequence[Observation] = ()
+
+    def show(self, series: Sequence[tuple[float, Mapping[str, str]]]) -> None:
+        """From now on these, and no others."""
+        self._series = tuple(Observation(value, labels) for value, labels in series)
+
+    def __call__(self, _options: CallbackOptions) -> Sequence[Observation]:
+        """For the SDK, whenever it collects."""
+        return self._series
+
+
+# Shown by the one gateway that reconciles, and by no other.
+engines_live, replica_versions, unroutable = Shown(), Shown(), Shown()
+meter.create_observable_gauge(
+    "twinrail.model.replicas",
+    callbacks=[engines_live],
+    unit="{replica}",
+    description="Engines of the model rail that are live or down",
+)
+meter.create_observable_gauge(
+    "twinrail.model.replica.versions",
+    callbacks=[replica_versions],
+    unit="{replica}",
+    description="Live engines by how far a wanted version has come there: only `probed` takes traffic",
+)
+meter.create_observable_gauge(
+    "twinrail.model.unroutable",
+    callbacks=[unroutable],
+    unit="{version}",
+    description="1 for a wanted version that some live engine lacks or has not shown, else 0",
+)
+probes = meter.create_counter(
+    "twinrail.model.probes", unit="{probe}", description="Probes of a version on an engine, by outcome"
+)
+reconcile_failures = meter.create_counter(
+    "twinrail.model.reconcile.failures",
+    unit="{step}",
+    description="Steps of the reconciler that failed and are tried again",
 )

@@ -140,16 +140,13 @@ class ReplicaStore:
     def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
         self._pool = pool
 
-    async def announce(
-        self, urls: Sequence[str], *, by: str, takes_adapters: bool | None = None, others_too: bool = False
-    ) -> None:
-        """Say that these engines exist; those that the same announcer named before are gone, unless
-        `others_too`."""
+    async def announce(self, urls: Mapping[str, bool | None], *, by: str, others_too: bool = False) -> None:
+        """Say that these engines exist, and whether they take adapters; those that the same announcer named
+        before are gone, unless `others_too`."""
         async with self._cursor() as cursor:
-            for url in urls:
-                await cursor.execute(
-                    QUERIES["announce"], {"url": url, "by": by, "takes_adapters": takes_adapters}
-                )
+            # In one order, so that two who announce the same engines do not wait for each other.
+            for url in sorted(urls):
+                await cursor.execute(QUERIES["announce"], {"url": url, "by": by, "takes_adapters": urls[url]})
             if not others_too:
                 await cursor.execute(QUERIES["withdraw"], {"by": by, "kept": list(urls)})
 

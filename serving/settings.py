@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,8 +35,30 @@ class ServingSettings(BaseSettings):
     engine_api_key: SecretStr | None = None
     #: Seconds for which an engine's list of models is believed.
     models_ttl_s: float = Field(default=5.0, gt=0)
+    #: Folder of `adapter-<digest8>` folders that engines see under the same path: a gateway loads wanted
+    #: adapters from there; unset, it loads none and only watches and probes.
+    adapters_dir: Path | None = None
+    #: Seconds between two looks at every engine.
+    reconcile_s: float = Field(default=1.0, gt=0)
+    #: Seconds for which an adapter stays loaded after the last move away from it.
+    evict_after_s: float = Field(default=60.0, ge=0)
+    #: vLLM processes that this machine runs at most at a time.
+    max_engines: int = Field(default=4, ge=1)
     #: Seconds for a TCP connection to an engine.
     connect_timeout_s: float = Field(default=1.0, gt=0)
+    #: Base URL of an OpenAI-compatible endpoint that is asked when no version of ours gave an answer; empty
+    #: means that nothing leaves the house.
+    endpoint_url: str = ""
+    #: Name of the model there.
+    endpoint_model: str = ""
+    #: Bearer token for it.
+    endpoint_api_key: SecretStr | None = None
+    #: Longest time of a draft of its.
+    endpoint_timeout_s: float = Field(default=10.0, gt=0)
+    #: Tokens, in and out, that one gateway process may use there in any hour.
+    endpoint_tokens_an_hour: int = Field(default=200_000, ge=0)
+    #: Whether it is held to the task schema; false for one that knows no `json_schema`.
+    endpoint_constrained: bool = True
     #: How a local engine serves tuned versions.
     tuned_as: Form = Form.MERGED
     #: Memory in GiB for the KV cache of a local engine.
@@ -56,6 +78,20 @@ class ServingSettings(BaseSettings):
     #: Folder of an entailment model that decides what words and values cannot, or `packaged`; without one
     #: they decide alone.
     entailment_model: Path | None = None
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _endpoint_is_a_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} is not an http(s) URL; write e.g. https://models.example/v1")
+        return value
+
+    @field_validator("endpoint_model")
+    @classmethod
+    def _endpoint_has_a_model(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("endpoint_url") and not value:
+            raise ValueError("SERVING_ENDPOINT_URL is set: name the model to ask for there")
+        return value
 
     @field_validator("engines")
     @classmethod

@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from serving.adapter_checks import BaseFacts, check_adapter, check_files
 from serving.errors import AdapterError, AdapterNotFoundError, WeightsError
 from serving.versions import ModelVersion
 from serving.weights import digest_folder
 
 
-class AdapterShelf:
-    """A folder of `adapter-<digest8>` folders, which engines see under the same path."""
+def inspect(folder: Path, *, base: Path) -> str:
+    """Digest of an adapter that may be loaded; raises WeightsError. Without the base on this disk its shapes
+    are not compared: the engine that has the base does that."""
+    if base.is_dir():
+        return check_adapter(folder, base=BaseFacts.of(base)).digest
+    check_files(folder)
+    return digest_folder(folder)
 
-    def __init__(self, root: Path, *, digest_of: Callable[[Path], str] = digest_folder) -> None:
+
+class AdapterShelf:
+    """A folder of `adapter-<digest8>` folders, which engines see under the same path; `base`, where it is
+    there too, is what they are checked against."""
+
+    def __init__(self, root: Path, *, digest_of: Callable[[Path], str] | None = None) -> None:
         self._root = root
-        self._digest_of = digest_of
+        self._digest_of = digest_of or partial(inspect, base=root / "base")
 
     def folder(self, version: ModelVersion) -> Path:
         """Where the version's adapter lies, if it is here."""

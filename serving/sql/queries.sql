@@ -60,6 +60,8 @@ FROM (
     UNION
     SELECT each.version, 'undo'
     FROM serving.before_last_move g, LATERAL (VALUES (g.stable), (g.canary)) AS each (version)
+    UNION
+    SELECT version, 'staged' FROM serving.staged
 ) AS needed
 WHERE version IS NOT NULL AND (%(id)s::text IS NULL OR version = %(id)s)
 ORDER BY version, role;
