@@ -2,7 +2,7 @@
 
     assign an arm per rail -> retrieve -> too little confidence? abstain, or ask which article is meant
       -> prompt -> model writes, sentences are checked -> verify the whole -> cite
-      -> fails? one repair, then the fallback model, then fixed wording and a review ticket
+      -> fails? one repair, then those that stand in, then fixed wording and a review ticket
 
 Retrieval and generation fail apart: without retrieval there is no uncited answer but the abstain wording,
 without generation the fixed wording with what was found. A draft of which something was shown is never taken
@@ -21,7 +21,6 @@ from gateway import instruments as names
 from gateway.assembling import Assembler, Context
 from gateway.citations import CitationDesk
 from gateway.clarifying import choices_for, clarifying_text
-from gateway.drafting import Drafter
 from gateway.errors import InvalidFieldError
 from gateway.events import Completed, Deadline, Delta, complete
 from gateway.generating import Generating
@@ -29,11 +28,13 @@ from gateway.rails import KnowledgeRail, Searcher, SentenceCheck
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
 from gateway.schemas.answers import Status
+from gateway.standins import Chain
 from gateway.turn import Question, TurnDraft
 from gateway.verifying import Verifier
 from retrieval.errors import NoStableVersionError, RetrievalError, UnknownVersionError
 from retrieval.errors import RequestError as BadSearchError
 from retrieval.hits import Said, SearchRequest, SearchResult
+from serving.circuit import Circuits
 from serving.errors import UnknownModelVersionError
 from serving.versions import RegisteredVersion
 from serving.wording import Wording
@@ -60,7 +61,8 @@ class Answering:
         live: LiveRails,
         searcher: Searcher,
         knowledge: KnowledgeRail,
-        drafter: Drafter,
+        chain: Chain,
+        circuits: Circuits,
         check_sentence: SentenceCheck,
         slow_checks: bool,
         count_tokens: Callable[[str], int],
@@ -72,8 +74,9 @@ class Answering:
         self._assembler = Assembler(count_tokens=count_tokens, history_messages=limits.history_messages)
         self._generating = Generating(
             live=live,
+            chain=chain,
+            circuits=circuits,
             assembler=self._assembler,
-            drafter=drafter,
             verifier=Verifier(
                 desk=CitationDesk(knowledge), check_sentence=check_sentence, slow_checks=slow_checks
             ),
@@ -246,7 +249,8 @@ class Answering:
                 }
             )
             if question.pin is None:
-                names.context_tokens.record(context.tokens, {names.MODEL_VERSION: version.id})
+                labels = {names.MODEL_VERSION: version.id, names.MODEL_ARM: turn.model.arm.value}
+                names.context_tokens.record(context.tokens, labels)
         return context
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from gateway.access import KeyRing, KeyStore
 from gateway.answering import Answering, AnsweringLimits
+from gateway.circuits import open_circuits
 from gateway.database import Database
 from gateway.drafting import Drafter
 from gateway.evaluations import EvaluationEvents
@@ -31,10 +32,12 @@ from gateway.rollouts.live import LiveRails
 from gateway.searching import Searching
 from gateway.settings import GatewaySettings
 from gateway.shadowing import ShadowedSearcher
+from gateway.standins import Chain
 from gateway.state import GatewayState
 from gateway.turns import TurnStore
 from retrieval.jobs import JobStore
 from retrieval.stored import DocumentStore
+from serving.endpoint import Endpoint
 from serving.wording import Wording
 
 
@@ -56,6 +59,8 @@ class Parts:
     models: ModelRail
     engines: EngineRoster
     chat: ChatModel
+    #: Somebody else's model, asked when no version of ours gave an answer.
+    endpoint: Endpoint | None = None
     check_sentence: SentenceCheck
     #: Whether a sentence's check asks a model.
     slow_checks: bool = False
@@ -71,17 +76,25 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
     searcher = ShadowedSearcher(
         parts.searcher, live, share=settings.shadow_share, timeout_s=settings.retrieval_timeout_s
     )
+    drafter_of = partial(
+        Drafter,
+        check_sentence=parts.check_sentence,
+        check_tone=parts.check_tone,
+        slow_checks=parts.slow_checks,
+    )
     keys = KeyRing(KeyStore(parts.database), max_age_s=settings.key_max_age_s, grace_s=settings.key_grace_s)
     answering = Answering(
         live=live,
         searcher=searcher,
         knowledge=parts.knowledge,
-        drafter=Drafter(
-            chat=parts.chat,
-            check_sentence=parts.check_sentence,
-            check_tone=parts.check_tone,
-            slow_checks=parts.slow_checks,
+        chain=Chain(
+            live=live,
+            engines=parts.engines,
+            drafter=drafter_of(chat=parts.chat),
+            endpoint=parts.endpoint,
+            endpoint_drafter=drafter_of(chat=parts.endpoint.chat) if parts.endpoint else None,
         ),
+        circuits=open_circuits(open_s=settings.circuit_open_s),
         check_sentence=parts.check_sentence,
         slow_checks=parts.slow_checks,
         # The head of a prompt and popular passages come again and again; counting their tokens is not cheap.

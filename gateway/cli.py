@@ -44,6 +44,7 @@ from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore
 from serving.checker import GroundingChecker
 from serving.client import ChatClient
+from serving.endpoint import open_endpoint
 from serving.errors import ServingError
 from serving.pool import EnginePool
 from serving.prompting import token_counter
@@ -152,6 +153,7 @@ async def _run(
                 models=registry,
                 engines=engines,
                 chat=chat,
+                endpoint=open_endpoint(models, session),
                 check_sentence=checker,
                 slow_checks=checker.is_slow,
                 check_tone=check_tone,

@@ -33,6 +33,7 @@ class Deadline:
     """A moment on the loop's clock that is passed down, so that each layer knows what is left."""
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self._at = time.monotonic() + seconds
 
     @property
@@ -68,6 +69,7 @@ def complete(
         versions=turn.versions,
         arms=turn.arms,
         degraded=list(turn.degraded),
+        fallback=turn.fallback,
         usage=turn.usage,
         timings_ms={name: round(value, 2) for name, value in timings.items()},
         trace_id=turn.trace_id,

@@ -18,6 +18,7 @@ from gateway import instruments as names
 from gateway.access import ApiKey
 from gateway.identifiers import new_trace_id
 from gateway.problems import Problem
+from gateway.schemas.answers import Step
 from gateway.turn import Question, TurnDraft
 from gateway.wire import EventStream, Receive, Scope, Send, header
 
@@ -169,9 +170,16 @@ def _count(turn: TurnDraft, where: context.Context) -> None:
         names.degraded.add(1, {names.REASON: part})
     if turn.answer is None:
         return
+    model: dict[str, AttributeValue] = {name: rails[name] for name in (names.MODEL_ARM, names.MODEL_VERSION)}
+    if (fallback := turn.fallback) is not None:
+        by = {names.STEP: fallback.step.value, names.REASON: fallback.because.value}
+        names.fallbacks.add(1, {**model, names.MODEL_VERSION: fallback.tried[0].version, **by})
     if turn.status in ("abstained", "escalated", "clarify"):
-        names.refusals.add(1, {names.REASON: turn.status, names.MODEL_VERSION: turn.model.version or "none"})
-    names.citations.record(len(turn.answer.citations), {names.MODEL_VERSION: turn.model.version or "none"})
+        names.refusals.add(1, {**model, names.REASON: turn.status})
+    cited = {citation.n for citation in turn.answer.citations}
+    names.citations.record(len(turn.answer.citations), model)
+    if cited and turn.passages and turn.step is not Step.FIXED:
+        names.context_used.record(min(1.0, len(cited) / len(turn.passages)), model)
     if "total" in turn.timings_ms:
         _record(names.workflow_duration, turn.timings_ms["total"] / 1000, rails, where)
         _record(names.overhead, turn.timings_ms["overhead"] / 1000, {}, where)

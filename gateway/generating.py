@@ -1,7 +1,10 @@
 """From a prompt to the answer: drafts, their verification, and what happens when one does not hold.
 
-One repair, then the fallback model, then fixed wording and a review ticket. As soon as something was shown,
-the draft stands: then only the fixed wording can follow.
+    assigned version -> previous one -> base with its strong prompt -> endpoint -> fixed wording and a ticket
+
+A step is left by an error, a missed deadline, an open circuit, or a draft that does not hold; the first
+writer whose draft does not hold repairs it once. As soon as something was shown, the draft stands: then only
+the fixed wording can follow.
 """
 
 from __future__ import annotations
@@ -9,30 +12,71 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Final
+from dataclasses import dataclass, field
 
 from jsonschema.protocols import Validator
 
 from gateway.assembling import Assembler, Context
 from gateway.citations import Cited
-from gateway.drafting import Drafter, DraftOrder, DraftResult
+from gateway.drafting import DraftOrder, DraftResult
 from gateway.events import Completed, Deadline, Delta, complete
 from gateway.outcome import status_of, text_field, text_of, validator_of
+from gateway.pacing import LEAST_DRAFT_S, Pace, Share, share_out
 from gateway.rollouts.assignment import Assignment
 from gateway.rollouts.live import LiveRails
-from gateway.schemas.answers import Status
+from gateway.schemas.answers import Cause, Status, Step, Tried
+from gateway.standins import Chain, Writer
 from gateway.turn import Question, TurnDraft
-from gateway.verifying import Verifier
+from gateway.verifying import Accepted, Attempt, Refused, Verifier
+from serving.circuit import Circuits, Outcome, Permit
 from serving.client import ChatRequest
-from serving.errors import ModelNotServedError, PromptBudgetError, UnknownModelVersionError
+from serving.errors import (
+    EngineError,
+    EngineRejectedError,
+    EngineTimeoutError,
+    ModelNotServedError,
+    NoEngineError,
+    PromptBudgetError,
+)
 from serving.prompting import Message
 from serving.versions import RegisteredVersion
 from serving.wording import Wording
 
-#: Share of the time left that stays for the fallback model while the first model writes.
-_FALLBACK_SHARE: Final = 0.35
-#: Without so much time left, another draft is not begun.
-_LEAST_DRAFT_S: Final = 0.25
+#: What is left of the time when each has what it needs.
+_WEIGHTS = {Step.ASSIGNED: 4.0, Step.PREVIOUS: 1.0, Step.BASE: 2.0, Step.ENDPOINT: 2.0}
+#: A version that had less of the turn's time than this and did not finish has not failed.
+_FAIR_SHARE = 0.25
+#: Statuses with which an endpoint says that it will not have us, whatever we ask.
+_NOT_WELCOME = (401, 403)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Making:
+    """An answer in the making."""
+
+    question: Question
+    turn: TurnDraft
+    deadline: Deadline
+    #: What the last draft may use.
+    context: Context
+    shown: list[str] = field(default_factory=list)
+    began: float
+    repaired: bool = False
+    accepted: Accepted | None = None
+
+    def leave(self, writer: Writer, because: Cause, failure: str | None = None) -> None:
+        """The writer gave no answer."""
+        self.turn.tried.append(
+            Tried(step=writer.step, version=writer.version.id, because=because, failure=failure)
+        )
+        if writer.step is Step.ASSIGNED and because is not Cause.INVALID:
+            self.turn.degrade("generation")
+
+    def stamp(self, writer: Writer) -> None:
+        """What is shown now is the writer's."""
+        self.turn.step = writer.step
+        self.turn.model = Assignment(arm=self.turn.model.arm, version=writer.version.id)
+        self.turn.prompt_name = self.question.prompt_of(writer.version).name
 
 
 class Generating:
@@ -42,18 +86,21 @@ class Generating:
         self,
         *,
         live: LiveRails,
+        chain: Chain,
+        circuits: Circuits,
         assembler: Assembler,
-        drafter: Drafter,
         verifier: Verifier,
         wording: Wording,
         first_token_timeout_s: float,
     ) -> None:
         self._live = live
+        self._chain = chain
+        self._circuits = circuits
         self._assembler = assembler
-        self._drafter = drafter
         self._verifier = verifier
         self._wording = wording
         self._first_token_timeout_s = first_token_timeout_s
+        self._pace = Pace()
         self._validators: dict[str, Validator] = {}
 
     async def run(
@@ -66,117 +113,131 @@ class Generating:
         began: float,
     ) -> AsyncGenerator[Delta | Completed]:
         """Delta for what is shown, then Completed."""
-        shown: list[str] = []
-        failed: DraftResult | None = None
-        used = context
-        stand_in = None if question.pin and question.pin.model else await self._stand_in(version)
-        for attempt in ("first", "repair", "fallback"):
-            if attempt == "repair" and (failed is None or failed.failure == "engine"):
-                continue
-            if attempt == "fallback":
-                if stand_in is None:
-                    break
-                version = stand_in
-                try:
-                    used = self._assembler.assemble(question, version, turn.hits)
-                except PromptBudgetError:
-                    break  # its longer prompt leaves no room for this question
-            if deadline.left_s < _LEAST_DRAFT_S:
-                break
-            order = self._order(
-                question,
-                turn,
-                version,
-                used,
-                deadline,
-                keep_for_fallback=attempt != "fallback" and stand_in is not None,
-                failed=failed if attempt == "repair" else None,
-            )
-            turn.prompt = order.request.messages
-            if used is not context:
-                turn.passages = used.rows()
-            result: DraftResult | None = None
-            async with aclosing(self._drafter.write(order)) as pieces:
-                async for piece in pieces:
-                    if isinstance(piece, DraftResult):
-                        result = piece
-                    elif question.stream and order.field is not None:
-                        turn.timings_ms.setdefault("first_sentence", (time.perf_counter() - began) * 1000)
-                        shown.append(piece.text)
-                        yield Delta(piece.text)
-            if result is None:
-                break
-            accepted = await self._verifier.verify(question, turn, used, order, result, attempt)
-            if isinstance(result.error, ModelNotServedError):
-                self._live.forget()
-            if accepted is not None:
-                cited = accepted.citations.cited
-                status = status_of(accepted.parsed, cited=bool(cited)) or Status.ANSWERED
-                text = text_of(accepted.parsed, status, self._wording)
-                if tail := text[len("".join(shown)) :]:
-                    yield Delta(tail)
-                if attempt == "fallback":
-                    turn.model = Assignment(arm=turn.model.arm, version=version.id)
-                    turn.prompt_name = question.prompt_of(version).name
-                    if status is Status.ANSWERED:
-                        status = Status.FALLBACK
-                yield complete(
-                    turn,
-                    status,
-                    text,
-                    fields=accepted.parsed.fields,
-                    cited=cited,
-                    began=began,
-                )
+        making = _Making(question=question, turn=turn, deadline=deadline, context=context, began=began)
+        writers = [self._chain.assigned(version), *await self._chain.stand_ins(question, turn.model, version)]
+        for n, writer in enumerate(writers):
+            async with aclosing(self._step(making, writer, writers[n + 1 :])) as deltas:
+                async for delta in deltas:
+                    yield delta
+            if making.accepted is not None:
+                for event in self._accept(making, writer, making.accepted):
+                    yield event
                 return
-            failed = result
-            if shown:
+            if making.shown:
                 break
-        async for event in self._give_up(question, turn, used, shown, failed, began):
+        async for event in self._give_up(making):
             yield event
 
-    async def _stand_in(self, version: RegisteredVersion) -> RegisteredVersion | None:
-        fallback = await self._live.fallback()
-        if fallback is None or fallback == version.id:
-            return None
+    # ---- one step ----
+
+    async def _step(
+        self, making: _Making, writer: Writer, followers: Sequence[Writer]
+    ) -> AsyncGenerator[Delta]:
+        """The drafts of one writer: one is accepted, or the turn says why the step was left."""
+        question, version = making.question, writer.version
+        seconds = self._seconds(making.deadline, writer, followers)
+        if seconds < LEAST_DRAFT_S:
+            making.leave(writer, Cause.DEADLINE)
+            return
+        if writer.step is not Step.ASSIGNED and not self._assembled(making, writer):
+            making.leave(writer, Cause.BUDGET)
+            return
+        # Evaluations say nothing about the traffic, and ask whatever the traffic has come to.
+        permit = self._circuits.admit(version.id) if question.pin is None else Permit()
+        if permit is None:
+            making.leave(writer, Cause.CIRCUIT)
+            return
+        until = Deadline(seconds)
+        refused: Refused | None = None
+        draft = ""
+        with permit:
+            while True:
+                attempt: Attempt = "first" if refused is None else "repair"
+                order = self._order(making, writer, until, refused, draft)
+                making.turn.prompt = order.request.messages
+                result: DraftResult | None = None
+                async with aclosing(writer.drafter.write(order)) as pieces:
+                    async for piece in pieces:
+                        if isinstance(piece, DraftResult):
+                            result = piece
+                        elif question.stream and order.field is not None:
+                            making.turn.timings_ms.setdefault(
+                                "first_sentence", (time.perf_counter() - making.began) * 1000
+                            )
+                            making.stamp(writer)
+                            making.shown.append(piece.text)
+                            yield Delta(piece.text)
+                assert result is not None  # a draft ends with its result
+                self._note(making, writer, result)
+                verdict = await self._verifier.verify(
+                    question, making.turn, making.context, order, result, step=writer.step, attempt=attempt
+                )
+                if isinstance(verdict, Accepted):
+                    making.accepted = verdict
+                    permit.say(Outcome.GOOD)
+                    return
+                if result.error is not None:
+                    self._failed(making, writer, result.error, permit, seconds)
+                    return
+                refused, draft = verdict, result.text
+                if making.shown or making.repaired or until.left_s < self._pace.least_s(version.id):
+                    break
+                making.repaired = True
+            permit.say(Outcome.INVALID)
+        making.leave(writer, Cause.INVALID, refused.failure)
+
+    def _seconds(self, deadline: Deadline, writer: Writer, followers: Sequence[Writer]) -> float:
+        """What the writer may take of the time that is left; 0: it could not finish."""
+        left = deadline.left_s
+        own = self._share(writer)
+        if writer.step is Step.ASSIGNED and own.least_s > left >= LEAST_DRAFT_S:
+            own = Share(weight=own.weight, least_s=left)
+        later = [self._share(other) for other in followers if self._circuits.admits(other.version.id)]
+        return share_out(left, [own, *later])[0]
+
+    def _share(self, writer: Writer) -> Share:
+        least = self._pace.least_s(writer.version.id)
+        if writer.endpoint is None:
+            return Share(weight=_WEIGHTS[writer.step], least_s=least)
+        return Share(weight=_WEIGHTS[writer.step], least_s=least, most_s=writer.endpoint.timeout_s)
+
+    def _assembled(self, making: _Making, writer: Writer) -> bool:
+        """Whether the writer's own prompt has room for the question, and may be paid for."""
         try:
-            return await self._live.model_version(fallback)
-        except UnknownModelVersionError:
-            return None
+            context = self._assembler.assemble(making.question, writer.version, making.turn.hits)
+        except PromptBudgetError:
+            return False
+        if writer.endpoint is not None and not writer.endpoint.affords(context.tokens):
+            return False
+        making.context = context
+        making.turn.passages = context.rows()
+        return True
 
     def _order(
-        self,
-        question: Question,
-        turn: TurnDraft,
-        version: RegisteredVersion,
-        context: Context,
-        deadline: Deadline,
-        *,
-        keep_for_fallback: bool,
-        failed: DraftResult | None,
+        self, making: _Making, writer: Writer, until: Deadline, refused: Refused | None, draft: str
     ) -> DraftOrder:
-        messages = list(context.messages)
-        if failed is not None:
-            messages += [Message("assistant", failed.text), Message("user", _repair_words(failed))]
-        left = deadline.left_s
-        share = 1 - _FALLBACK_SHARE if keep_for_fallback else 1.0
-        timeout_s = left if question.stream else left * share
+        question, version = making.question, writer.version
+        messages = list(making.context.messages)
+        if refused is not None:
+            messages += [Message("assistant", draft), Message("user", _repair_words(refused))]
         registered = version.version
+        left = until.left_s
         return DraftOrder(
             request=ChatRequest(
                 served_name=version.served_name,
                 messages=messages,
                 schema=registered.schema,
                 decoding=question.decoding_of(version),
-                timeout_s=timeout_s,
-                first_token_timeout_s=min(self._first_token_timeout_s, left * share),
-                cache_salt=question.key.tenant,
+                # What is shown cannot be taken back, so nothing is kept for others once it has begun.
+                timeout_s=making.deadline.left_s if question.stream else left,
+                first_token_timeout_s=min(self._first_token_timeout_s, left),
+                cache_salt=question.key.tenant if writer.endpoint is None else None,
                 version=version.id,
-                arm=turn.model.arm.value,
+                arm=making.turn.model.arm.value,
                 prompt_name=question.prompt_of(version).name,
             ),
             question=question.text,
-            passages=context.passages,
+            passages=making.context.passages,
             validator=self._validator(version),
             field=text_field(registered.schema),
             enforce=not (question.pin and question.pin.prompt_only),
@@ -188,41 +249,86 @@ class Generating:
             self._validators[version.id] = validator_of(version.version.schema)
         return self._validators[version.id]
 
-    async def _give_up(
-        self,
-        question: Question,
-        turn: TurnDraft,
-        context: Context,
-        shown: Sequence[str],
-        failed: DraftResult | None,
-        began: float,
-    ) -> AsyncGenerator[Delta | Completed]:
+    def _note(self, making: _Making, writer: Writer, result: DraftResult) -> None:
+        """What a draft took and cost."""
+        if making.question.pin is None and result.error is None and result.finish_reason:
+            self._pace.note(writer.version.id, result.generation_s + result.checking_s)
+        if writer.endpoint is not None:
+            spent = result.usage.input_tokens + result.usage.output_tokens
+            writer.endpoint.spend(spent or making.context.tokens)
+
+    def _failed(
+        self, making: _Making, writer: Writer, error: EngineError, permit: Permit, seconds: float
+    ) -> None:
+        """No draft came to its end."""
+        late = isinstance(error, EngineTimeoutError)
+        making.leave(writer, Cause.DEADLINE if late else Cause.ERROR, "engine")
+        if isinstance(error, ModelNotServedError):
+            self._live.forget()
+        if late and seconds < _FAIR_SHARE * making.deadline.seconds:
+            return
+        if (outcome := _outcome(error, ours=writer.endpoint is None)) is not None:
+            permit.say(outcome)
+
+    # ---- the end ----
+
+    def _accept(self, making: _Making, writer: Writer, accepted: Accepted) -> tuple[Delta | Completed, ...]:
+        making.stamp(writer)
+        cited = accepted.citations.cited
+        status = status_of(accepted.parsed, cited=bool(cited)) or Status.ANSWERED
+        text = text_of(accepted.parsed, status, self._wording)
+        tail = text[len("".join(making.shown)) :]
+        if writer.step is not Step.ASSIGNED and status is Status.ANSWERED:
+            status = Status.FALLBACK
+        done = complete(
+            making.turn,
+            status,
+            text,
+            fields=accepted.parsed.fields,
+            cited=cited,
+            began=making.began,
+        )
+        return (Delta(tail), done) if tail else (done,)
+
+    async def _give_up(self, making: _Making) -> AsyncGenerator[Delta | Completed]:
         """Fixed wording, what was found, and a person who looks at it."""
+        turn = making.turn
+        turn.step = Step.FIXED
         wording = self._wording.failed
-        tail = f"\n\n{wording}" if shown else wording
+        tail = f"\n\n{wording}" if making.shown else wording
         yield Delta(tail)
         cited: tuple[Cited, ...] = ()
-        if failed is None or failed.failure == "engine":
-            turn.degrade("generation")
-            cited = await self._verifier.found(question, turn, context)
-        turn.ticket = failed.failure if failed and failed.failure else "deadline"
-        yield complete(turn, Status.FALLBACK, "".join(shown) + tail, cited=cited, began=began)
+        refused = next((tried.failure for tried in turn.tried if tried.because is Cause.INVALID), None)
+        if refused is None:  # nothing was written that a person could judge
+            cited = await self._verifier.found(making.question, turn, making.context)
+        turn.ticket = refused or turn.tried[0].failure or turn.tried[0].because.value
+        text = "".join(making.shown) + tail
+        yield complete(turn, Status.FALLBACK, text, cited=cited, began=making.began)
 
 
-def _repair_words(failed: DraftResult) -> str:
+def _outcome(error: EngineError, *, ours: bool) -> Outcome | None:
+    """What an error says about the version; None: nothing, or nothing that the pool does not know."""
+    if ours and isinstance(error, NoEngineError | ModelNotServedError):
+        return None
+    if isinstance(error, EngineRejectedError) and error.status not in _NOT_WELCOME:
+        return Outcome.INVALID  # this question; only if it refuses nearly all of them is it the version
+    return Outcome.ERROR
+
+
+def _repair_words(refused: Refused) -> str:
     """What the model is told when its draft did not pass; short, because the prompt is nearly full."""
-    if failed.failure == "unsupported":
+    if refused.failure == "unsupported":
         return (
-            f'The passages do not say this: "{failed.detail[:300]}". '
+            f'The passages do not say this: "{refused.detail[:300]}". '
             "Write the JSON again with only what the passages say."
         )
-    if failed.failure == "uncited":
+    if refused.failure == "uncited":
         return (
             "No passage supports that answer. "
             "Write the JSON again with only what the passages say, and cite them."
         )
-    if failed.failure == "truncated":
+    if refused.failure == "truncated":
         return "That was too long. Write the JSON again, shorter."
-    if failed.failure == "repetitive":
+    if refused.failure == "repetitive":
         return "That repeats itself. Write the JSON again, shorter, each thing once."
     return "That was not the JSON asked for. Write it again, exactly in the form asked for."

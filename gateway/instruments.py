@@ -50,6 +50,9 @@ GROUNDED = "twinrail.answer.grounded"
 CONTEXT_DOCUMENTS = "twinrail.context.documents"
 CONTEXT_TOKENS = "twinrail.context.tokens"
 CONTEXT_TRUNCATED = "twinrail.context.truncated"
+STEP = "twinrail.fallback.step"
+ATTEMPT = "twinrail.draft.attempt"
+OUTCOME = "twinrail.draft.outcome"
 REASON = "reason"
 REVIEW_ENDING = "twinrail.review.ending"
 RAIL = "twinrail.rail"
@@ -125,6 +128,32 @@ context_tokens = meter.create_histogram(
     unit="{token}",
     description="Tokens of the rendered prompt.",
     explicit_bucket_boundaries_advisory=[64, 128, 256, 384, 512, 640, 768, 1024, 2048, 4096],
+)
+context_used = meter.create_histogram(
+    "twinrail.context.used_ratio",
+    unit="1",
+    description="Share of the prompt's passages that the answer cites.",
+    explicit_bucket_boundaries_advisory=[step / 10 for step in range(11)],
+)
+drafts = meter.create_counter(
+    "twinrail.generation.drafts",
+    unit="{draft}",
+    description="Drafts by what became of them: accepted, or what they failed by.",
+)
+fallbacks = meter.create_counter(
+    "twinrail.answer.fallbacks",
+    unit="{answer}",
+    description="Answers that the assigned version did not write, by who did and why.",
+)
+circuit = meter.create_gauge(
+    "twinrail.model.circuit",
+    unit="{state}",
+    description="Circuit of a model version in this gateway: 0 closed, 1 on trial, 2 open.",
+)
+circuit_openings = meter.create_counter(
+    "twinrail.model.circuit.openings",
+    unit="{opening}",
+    description="Circuits that opened, by what opened them.",
 )
 shadow_overlap = meter.create_histogram(
     "twinrail.retrieval.shadow.overlap",

@@ -51,6 +51,7 @@ _OTHER_TICKETS: Final = {
     "escalated": Reason.ESCALATED,
     "engine": Reason.NO_ANSWER,
     "deadline": Reason.NO_ANSWER,
+    "circuit": Reason.NO_ANSWER,
 }
 
 

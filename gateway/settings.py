@@ -46,6 +46,12 @@ class GatewaySettings(BaseSettings):
     first_token_timeout_s: float = Field(
         default=12.0, gt=0, description="Time for the first token of an answer."
     )
+    circuit_open_s: float = Field(
+        default=15.0,
+        ge=0,
+        le=120,
+        description="Time for which a model version that keeps failing is not asked; 0: it is always asked.",
+    )
     hits: int = Field(default=8, ge=1, le=8, description="Hits asked of retrieval for an answer.")
     history_messages: int = Field(
         default=6, ge=0, le=40, description="Earlier messages that a prompt may hold."

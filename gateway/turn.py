@@ -18,7 +18,7 @@ from uuid import UUID
 from gateway.access import ApiKey
 from gateway.reviewing import reasons_of
 from gateway.rollouts.assignment import Arm, Assignment
-from gateway.schemas.answers import AnswerBody, Arms, Usage, Versions
+from gateway.schemas.answers import AnswerBody, Arms, Fallback, Step, Tried, Usage, Versions
 from retrieval.hits import Hit
 from serving.prompting import Message, PromptTemplate
 from serving.versions import Decoding, RegisteredVersion, prompt_definition, sha256_of
@@ -141,6 +141,10 @@ class TurnDraft:
     #: What was dropped or noticed: `citation 7 out of range`, `tone: exclamation`.
     flags: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+    #: Steps of the chain that gave no answer, in order.
+    tried: list[Tried] = field(default_factory=list)
+    #: Who wrote what is shown, where it is not the assigned version.
+    step: Step = Step.ASSIGNED
     usage: Usage = field(default_factory=Usage)
     timings_ms: dict[str, float] = field(default_factory=dict)
     ticket: str | None = None
@@ -156,6 +160,13 @@ class TurnDraft:
         if self.ending is not None:
             return self.ending.value
         return self.answer.status.value if self.answer is not None else Ending.FAILED.value
+
+    @property
+    def fallback(self) -> Fallback | None:
+        """Who answered in place of the assigned version; None where it did, or nobody was asked."""
+        if self.step is Step.ASSIGNED or not self.tried:
+            return None
+        return Fallback(step=self.step, because=self.tried[0].because, tried=list(self.tried))
 
     def degrade(self, part: str) -> None:
         """Say in the answer that a part did not work."""
@@ -242,6 +253,7 @@ class TurnDraft:
             "drafts": [self._draft_row(draft) for draft in self.drafts],
             "checks": self.checks,
             "flags": self.flags,
+            "tried": [tried.model_dump(mode="json") for tried in self.tried],
             "usage": self.usage.model_dump(),
             "timings_ms": {name: round(value, 2) for name, value in self.timings_ms.items()},
             "problem": dict(self.problem) if self.problem else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from gateway import instruments as names
 from gateway.assembling import Context
@@ -12,8 +13,11 @@ from gateway.citations import CitationDesk, Citations, Cited, gather_evidence, w
 from gateway.drafting import DraftOrder, DraftResult, check_rows
 from gateway.outcome import Parsed, status_of
 from gateway.rails import SentenceCheck
-from gateway.schemas.answers import Status, Usage
+from gateway.schemas.answers import Status, Step, Usage
 from gateway.turn import Question, TurnDraft
+
+#: A writer's own draft, or its second one, after it was told what the first failed by.
+Attempt = Literal["first", "repair"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,14 @@ class Accepted:
 
     parsed: Parsed
     citations: Citations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A draft that did not, and what it failed by."""
+
+    failure: str
+    detail: str
 
 
 class Verifier:
@@ -41,11 +53,14 @@ class Verifier:
         context: Context,
         order: DraftOrder,
         result: DraftResult,
-        attempt: str,
-    ) -> Accepted | None:
-        """The accepted answer if the draft holds, else None."""
+        *,
+        step: Step,
+        attempt: Attempt,
+    ) -> Accepted | Refused:
+        """The accepted answer if the draft holds, else what it fails by."""
         _record_generation(turn, result)
-        failure, detail, accepted = result.failure, result.detail, None
+        accepted: Accepted | None = None
+        refused = None if result.failure is None else Refused(failure=result.failure, detail=result.detail)
         with names.tracer.start_as_current_span(names.VERIFY_SPAN) as span, turn.timed("verify"):
             turn.checks.extend(check_rows(result.sentences))
             broken = dict.fromkeys(rule for sentence in result.sentences for rule in sentence.tone)
@@ -58,25 +73,37 @@ class Verifier:
                 )
             turn.flags.extend(result.flags)
             if result.parsed is not None:
-                accepted = await self._cite(question, turn, context, result, result.parsed)
+                accepted = await self._cite(question, turn, context, order, result, result.parsed)
                 if order.enforce and _lacks_citation(result, accepted):
-                    failure, detail, accepted = "uncited", "no claim could be tied to a stored document", None
-            if failure:
-                span.set_attribute(names.ERROR_TYPE, failure)
-            if failure == "engine":
-                turn.degrade("generation")
+                    refused = Refused(failure="uncited", detail="no claim could be tied to a stored document")
+            if refused is not None:
+                span.set_attribute(names.ERROR_TYPE, refused.failure)
         turn.drafts.append(
             {
+                "step": step.value,
                 "attempt": attempt,
                 "model": order.request.version,
                 "text": result.text,
                 "finish_reason": result.finish_reason,
-                "failure": failure,
-                "detail": detail,
+                "failure": refused.failure if refused else None,
+                "detail": refused.detail if refused else "",
                 "prompt": turn.prompt,
                 "passages": turn.passages,
             }
         )
+        if question.pin is None:
+            names.drafts.add(
+                1,
+                {
+                    names.STEP: step.value,
+                    names.ATTEMPT: attempt,
+                    names.OUTCOME: refused.failure if refused else "accepted",
+                    names.MODEL_VERSION: order.request.version,
+                    names.MODEL_ARM: order.request.arm,
+                },
+            )
+        if refused is not None or accepted is None:
+            return refused or Refused(failure="empty", detail="nothing was written")
         return accepted
 
     async def found(self, question: Question, turn: TurnDraft, context: Context) -> tuple[Cited, ...]:
@@ -91,7 +118,13 @@ class Verifier:
         return citations.cited
 
     async def _cite(
-        self, question: Question, turn: TurnDraft, context: Context, result: DraftResult, parsed: Parsed
+        self,
+        question: Question,
+        turn: TurnDraft,
+        context: Context,
+        order: DraftOrder,
+        result: DraftResult,
+        parsed: Parsed,
     ) -> Accepted:
         gather = partial(
             gather_evidence,
@@ -109,7 +142,8 @@ class Verifier:
         _note(turn, citations)
         invalid = len(flags) + citations.invalid
         if invalid and question.pin is None:
-            names.citations_invalid.add(invalid, {names.MODEL_VERSION: turn.model.version or ""})
+            labels = {names.MODEL_VERSION: order.request.version, names.MODEL_ARM: order.request.arm}
+            names.citations_invalid.add(invalid, labels)
         return Accepted(parsed=parsed, citations=citations)
 
 

@@ -10,10 +10,10 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, Protocol, assert_never
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -30,7 +30,6 @@ from serving.errors import (
     ModelNotServedError,
 )
 from serving.generation import Generation, Usage
-from serving.pool import EnginePool
 from serving.prompting import Message
 from serving.sse import EventParser
 from serving.versions import Decoding
@@ -74,14 +73,36 @@ class ChatDelta:
     usage: Usage | None = None
 
 
+class Engines(Protocol):
+    """Where a generation can be had: a pool of our engines, or the one address of somebody else's."""
+
+    headers: Mapping[str, str]
+
+    async def choose(self, served_name: str, *, avoid: frozenset[str] = frozenset()) -> str: ...
+    def lease(self, url: str) -> AbstractContextManager[None]: ...
+    def mark_down(self, url: str, reason: str) -> None: ...
+    def forget(self, url: str) -> None: ...
+
+
 class ChatClient:
-    """Streams generations from whichever engine of the pool serves the model."""
+    """Streams generations from whichever engine serves the model.
+
+    `traced=False` keeps our trace ids to ourselves, where the engine is not ours.
+    """
 
     def __init__(
-        self, *, session: aiohttp.ClientSession, engines: EnginePool, connect_timeout_s: float = 1.0
+        self,
+        *,
+        session: aiohttp.ClientSession,
+        engines: Engines,
+        connect_timeout_s: float = 1.0,
+        provider: str = names.VLLM,
+        traced: bool = True,
     ) -> None:
         self._session = session
         self._engines = engines
+        self._provider = provider
+        self._traced = traced
         # Our own deadlines bound the rest: aiohttp's would hide which of them was missed.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
 
@@ -89,6 +110,7 @@ class ChatClient:
         """Generate. An engine that cannot be reached is left out and the next one tried, as nothing was
         sent yet."""
         generation = Generation.begin(
+            provider=self._provider,
             served_name=request.served_name,
             version=request.version or request.served_name,
             arm=request.arm,
@@ -119,7 +141,8 @@ class ChatClient:
         clock = _Clock(request)
         body = orjson.dumps(_body(request))
         headers = {"content-type": "application/json", **self._engines.headers, **request.headers}
-        propagate.inject(headers, context=trace.set_span_in_context(generation.span))
+        if self._traced:
+            propagate.inject(headers, context=trace.set_span_in_context(generation.span))
         avoid: frozenset[str] = frozenset()
         dropped: frozenset[str] = frozenset()
         while True:

@@ -38,6 +38,7 @@ class Generation:
     began_at: float = field(default_factory=time.perf_counter)
     #: Whether a token has come.
     started: bool = False
+    _first_at: float = 0.0
     _finish_reason: str | None = None
     _named: bool = False
 
@@ -45,6 +46,7 @@ class Generation:
     def begin(
         cls,
         *,
+        provider: str = names.VLLM,
         served_name: str,
         version: str,
         arm: str,
@@ -55,7 +57,7 @@ class Generation:
         """Open the span, as a child of the current one."""
         labels: dict[str, AttributeValue] = {
             names.OPERATION: names.CHAT,
-            names.PROVIDER: names.VLLM,
+            names.PROVIDER: provider,
             names.REQUEST_MODEL: served_name,
             names.MODEL_VERSION: version,
             names.MODEL_ARM: arm,
@@ -92,7 +94,8 @@ class Generation:
         """A token has come."""
         if not self.started:
             self.started = True
-            waited_s = time.perf_counter() - self.began_at
+            self._first_at = time.perf_counter()
+            waited_s = self._first_at - self.began_at
             self.span.set_attribute(names.RESPONSE_TIME_TO_FIRST_CHUNK, waited_s)
             names.time_to_first_chunk.record(waited_s, self.labels, self._context())
 
@@ -110,6 +113,12 @@ class Generation:
         names.output_tokens.add(usage.output_tokens, labels)
         if usage.cached_tokens:
             names.cache_read_tokens.add(usage.cached_tokens, labels)
+        where = self._context()
+        names.prompt_size.record(usage.input_tokens, self.labels, where)
+        names.answer_size.record(usage.output_tokens, self.labels, where)
+        if self.started and usage.output_tokens > 1:
+            between_s = (time.perf_counter() - self._first_at) / (usage.output_tokens - 1)
+            names.time_per_output_token.record(between_s, self.labels, where)
 
     def end(self, *, error: str | None = None, message: str = "") -> None:
         """Close the span; a reader that leaves after the last token cancels nothing."""

@@ -6,26 +6,22 @@ Metric names are those of docs/telemetry.md in their Prometheus form: dots becom
 
 from __future__ import annotations
 
-from deploy.dashboards import knowledge_panels
+from deploy.dashboards import knowledge_panels, model_panels
 from deploy.dashboards.layout import (
-    ANSWERED_BY,
     ANSWERS,
     ASKING,
     ASKING_FAILED,
     DATABASE,
-    FIRST_CHUNK,
     HTTP,
     INFERENCE,
-    MODEL,
     RETRIEVAL,
     WORKFLOW,
     Panel,
     Row,
-    Series,
     one,
     quantiles,
 )
-from deploy.dashboards.promql import mean, quantile, rate, share
+from deploy.dashboards.promql import quantile, rate, share
 
 
 def rows() -> tuple[Row, ...]:
@@ -34,7 +30,7 @@ def rows() -> tuple[Row, ...]:
         _golden_path(),
         knowledge_panels.retrieval(),
         knowledge_panels.jobs(),
-        _generation(),
+        model_panels.generation(),
         _versions(),
         knowledge_panels.shadow(),
         _overhead(),
@@ -108,84 +104,6 @@ def _golden_path() -> Row:
                 about="Requests refused before any work: rate limit, overload.",
                 unit="reqps",
                 series=one(rate("twinrail_requests_rejected_total", by="reason"), "{{reason}}"),
-                width=6,
-            ),
-        ),
-    )
-
-
-def _generation() -> Row:
-    usage = "gen_ai_client_inference_usage"
-    return Row(
-        title="Generation (model rail)",
-        panels=(
-            Panel(
-                title="Generation time",
-                about="One call of the model, from request to last token or disconnect.",
-                unit="s",
-                series=quantiles(INFERENCE, where=MODEL),
-            ),
-            Panel(
-                title="Time to first chunk",
-                about="Until the model's first token. Grows first when an engine is short of room.",
-                unit="s",
-                series=quantiles(FIRST_CHUNK, where=MODEL),
-            ),
-            Panel(
-                title="Tokens",
-                about="Tokens a second into and out of the model; cached: held by the prefix cache.",
-                unit="short",
-                series=(
-                    Series(expr=rate(f"{usage}_input_tokens_total", where=MODEL), legend="in"),
-                    Series(expr=rate(f"{usage}_output_tokens_total", where=MODEL), legend="out"),
-                    Series(
-                        expr=rate(f"{usage}_cache_read_input_tokens_total", where=MODEL), legend="in, cached"
-                    ),
-                ),
-            ),
-            Panel(
-                title="Finishes",
-                about="How generations end. `length` cuts answers; `cancelled` is a client that left.",
-                unit="reqps",
-                series=one(
-                    rate(
-                        "twinrail_generation_finishes_total", by="gen_ai_response_finish_reason", where=MODEL
-                    ),
-                    "{{gen_ai_response_finish_reason}}",
-                ),
-            ),
-            Panel(
-                title="Refusals",
-                about="Answers in which the model declined.",
-                unit="reqps",
-                series=one(
-                    rate("twinrail_answer_refusals_total", by="twinrail_model_version", where=ANSWERED_BY),
-                    "{{twinrail_model_version}}",
-                ),
-                width=4,
-            ),
-            Panel(
-                title="Citations an answer, mean",
-                about="Verified citations only.",
-                unit="short",
-                series=one(
-                    mean("twinrail_answer_citations", by="twinrail_model_version", where=ANSWERED_BY),
-                    "{{twinrail_model_version}}",
-                ),
-                width=6,
-            ),
-            Panel(
-                title="Invalid citations",
-                about="Numbers out of range and quotes that the stored document lacks; all were dropped.",
-                unit="reqps",
-                series=one(
-                    rate(
-                        "twinrail_answer_citations_invalid_total",
-                        by="twinrail_model_version",
-                        where=ANSWERED_BY,
-                    ),
-                    "{{twinrail_model_version}}",
-                ),
                 width=6,
             ),
         ),

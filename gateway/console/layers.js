@@ -16,7 +16,7 @@ export function rowsOf(body) {
     ...row, citations: [], said: "",
     used: {
       confidence: row.confidence.retrieval, grounded: row.confidence.grounded, usage: row.usage,
-      timings_ms: row.timings_ms, drafts: row.drafts, problem: row.problem && { title: row.problem },
+      timings_ms: row.timings_ms, drafts: row.drafts, problem: row.problem && { title: row.problem }, tried: row.tried,
     },
     hitCount: row.hits,
   }));
@@ -29,6 +29,7 @@ export function turnOf(turn) {
     conversation: turn.conversation_id,
     citations: (turn.answer?.citations || []).map((citation, place) => ({ ...citation, now: turn.cited?.[place] })),
     said: turn.answer?.answer || "",
+    fallback: turn.answer?.fallback,
     hitCount: (turn.used.hits || []).length,
   };
 }
@@ -97,6 +98,8 @@ function generation(turn) {
     grounded: typeof grounded === "number" ? `${Math.round(grounded * 100)} % of the claims` : null,
     skipped: ran ? "" : turn.status === "rejected" ? REFUSED : turn.status === "abstained" ? "Not asked: retrieval gave too little to answer from." : "The model was not asked.",
     prompt: turn.used.prompt || [], drafts,
+    tried: (turn.used.tried || []).map((left) => `${left.step}: ${left.because}${left.failure && left.failure !== "engine" ? ` (${left.failure})` : ""}`),
+    wroteIt: turn.fallback ? turn.fallback.step : null,
     checks: checks(turn),
     errors: [
       ...(problemLayer(turn) === "generation" ? [problemText(turn)] : []),

@@ -72,6 +72,8 @@ function generationCard(layer) {
       ["Version", layer.version ? el("code", {}, layer.version) : null],
       ["Arm", layer.arm ? pill(layer.arm, layer.arm === "canary" ? "canary" : "plain") : null],
       ["Status", layer.status ? pill(layer.status, TONES[layer.status] || "plain") : null],
+      ["Left", layer.tried.length ? layer.tried.join(", ") : null],
+      ["Answered by", layer.wroteIt ? pill(layer.wroteIt, layer.wroteIt === "fixed" ? "bad" : "warn") : null],
       ["Tokens", layer.tokens],
       ["Grounded", layer.grounded],
       ["Time", layer.total_ms === undefined ? null : ms(layer.total_ms)],
@@ -81,7 +83,7 @@ function generationCard(layer) {
       el("li", { class: check.ok ? "good" : "bad" }, el("span", { "aria-hidden": "true" }, check.ok ? "✓ " : "✕ "),
         el("span", { class: "sr" }, check.ok ? "passed: " : "failed: "), check.text))) : null,
     layer.drafts.some((draft) => draft.failure) ? inner("Drafts", layer.drafts.map((draft) => [
-      el("p", { class: "muted" }, `${draft.attempt} · ${draft.model} · `, draft.failure ? pill(draft.failure, "bad") : pill("used", "good"), draft.detail ? ` ${draft.detail}` : ""),
+      el("p", { class: "muted" }, `${draft.step} · ${draft.attempt} · ${draft.model} · `, draft.failure ? pill(draft.failure, "bad") : pill("used", "good"), draft.detail ? ` ${draft.detail}` : ""),
       el("pre", {}, draft.text || "(nothing)")])) : null,
     layer.prompt.length ? inner("Prompt as it was sent", layer.prompt.map((message) => [
       el("p", { class: "muted" }, message.role), el("pre", {}, message.content)])) : null);

@@ -122,10 +122,6 @@ class LiveRails:
         """The unit's arm of the model rail."""
         return choose_arm(await self.model_pointer.get(), rail=Rail.MODEL, unit=unit)
 
-    async def fallback(self) -> str | None:
-        """The version that stands in when another one fails."""
-        return (await self.model_pointer.get()).fallback
-
     async def knowledge_version(self, version_id: str) -> KnowledgeVersion:
         """The version of that id; raises UnknownVersionError."""
         if version_id not in self._knowledge_versions:

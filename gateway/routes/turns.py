@@ -132,10 +132,16 @@ def _row(row: Mapping[str, Any]) -> TurnRow:
         confidence=Confidence(retrieval=used.get("confidence"), grounded=used.get("grounded")),
         hits=len(used.get("hits", ())),
         drafts=[
-            DraftRow(attempt=draft["attempt"], model=draft["model"], failure=draft["failure"])
+            DraftRow(
+                step=draft["step"],
+                attempt=draft["attempt"],
+                model=draft["model"],
+                failure=draft["failure"],
+            )
             for draft in used.get("drafts", ())
         ],
         degraded=row["degraded"],
+        tried=used.get("tried", []),
         problem=(used.get("problem") or {}).get("title"),
         usage=Usage.model_validate(used.get("usage", {})),
         timings_ms=used.get("timings_ms", {}),

@@ -22,6 +22,27 @@ class Status(StrEnum):
     FALLBACK = "fallback"
 
 
+class Step(StrEnum):
+    """Who writes an answer, in the order in which they are asked."""
+
+    ASSIGNED = "assigned"
+    PREVIOUS = "previous"
+    BASE = "base"
+    ENDPOINT = "endpoint"
+    FIXED = "fixed"
+
+
+class Cause(StrEnum):
+    """Why a step was left."""
+
+    ERROR = "error"
+    DEADLINE = "deadline"
+    CIRCUIT = "circuit"
+    INVALID = "invalid"
+    #: Its prompt leaves no room for the question, or the endpoint's tokens of the hour are used up.
+    BUDGET = "budget"
+
+
 class HistoryMessage(Body):
     """An earlier message of the conversation."""
 
@@ -167,7 +188,9 @@ class Versions(BaseModel):
     """The stamp: exactly one version of each rail."""
 
     knowledge: str | None = Field(description="`k-<name>-<sha8>@<snapshot>`")
-    model: str | None = Field(description="`m-<name>-<sha8>`")
+    model: str | None = Field(
+        description="`m-<name>-<sha8>`: who wrote what is shown; where nobody did, who should have."
+    )
     prompt: str | None
 
 
@@ -186,6 +209,25 @@ class Usage(BaseModel):
     cached_tokens: int = Field(
         default=0, description="Prompt tokens that the engine had computed before, where it says so."
     )
+
+
+class Tried(BaseModel):
+    """A step that gave no answer."""
+
+    step: Step
+    version: str = Field(description="`m-<name>-<sha8>`")
+    because: Cause
+    failure: str | None = Field(
+        description="What its last draft failed by, as in the turn's `drafts`; null: it wrote none."
+    )
+
+
+class Fallback(BaseModel):
+    """Who answered in place of the assigned version, and why."""
+
+    step: Step = Field(description="`previous`, `base`, `endpoint`: whose answer it is; `fixed`: nobody's.")
+    because: Cause = Field(description="Why the assigned version did not answer.")
+    tried: list[Tried] = Field(description="Every step that was left, in order; the first is the assigned.")
 
 
 class AnswerBody(BaseModel):
@@ -226,6 +268,7 @@ class AnswerBody(BaseModel):
                     },
                     "arms": {"knowledge": "stable", "model": "stable"},
                     "degraded": [],
+                    "fallback": None,
                     "usage": {"prompt_tokens": 512, "completion_tokens": 61},
                     "timings_ms": {"retrieval": 9.1, "generation": 2140.5, "total": 2155.0},
                     "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
@@ -245,6 +288,9 @@ class AnswerBody(BaseModel):
     arms: Arms
     degraded: list[str] = Field(
         description="What did not work fully: retrieval, generation, citations; rerank, rewrite (harmless)."
+    )
+    fallback: Fallback | None = Field(
+        default=None, description="Set where another than the assigned version answered, or none did."
     )
     usage: Usage
     timings_ms: dict[str, float]

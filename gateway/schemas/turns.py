@@ -8,14 +8,15 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from gateway.schemas.answers import Arms, Confidence, Usage, Versions
+from gateway.schemas.answers import Arms, Confidence, Tried, Usage, Versions
 from gateway.schemas.feedback import FeedbackView
 
 
 class DraftRow(BaseModel):
     """A generation of a turn, without its text."""
 
-    attempt: str = Field(description="first, repair or fallback")
+    step: str = Field(description="assigned, previous, base or endpoint")
+    attempt: str = Field(description="first or repair")
     model: str
     failure: str | None = Field(description="Why it was not used, if it was not.")
 
@@ -34,6 +35,7 @@ class TurnRow(BaseModel):
     hits: int = Field(description="How many retrieval found.")
     drafts: list[DraftRow]
     degraded: list[str]
+    tried: list[Tried] = Field(description="Steps of the model rail that gave no answer, in order.")
     problem: str | None = Field(description="Title of the problem that the caller got, if any.")
     usage: Usage
     timings_ms: dict[str, float]

@@ -82,7 +82,11 @@ async def test_what_cannot_be_repaired_goes_to_the_fallback_model(gateway: Gatew
     assert body["versions"]["prompt"] == "strong_prompt"
     used = (await gateway.turn(body["id"]))["used"]
     sent = [request["messages"] for request in gateway.vllm.requests]
-    assert [draft["attempt"] for draft in used["drafts"]] == ["first", "repair", "fallback"]
+    assert [(draft["step"], draft["attempt"]) for draft in used["drafts"]] == [
+        ("assigned", "first"),
+        ("assigned", "repair"),
+        ("base", "first"),
+    ]
     assert [draft["prompt"] or used["prompt"] for draft in used["drafts"]] == sent
     assert used["prompt"] == sent[-1]
     assert used["drafts"][-1]["prompt"] is None

@@ -81,7 +81,7 @@ async def test_the_list_is_slim_and_the_same_before_and_after_the_turn_is_writte
     }
     assert (row["hits"], row["drafts"]) == (
         3,
-        [{"attempt": "first", "model": gateway.stable, "failure": None}],
+        [{"step": "assigned", "attempt": "first", "model": gateway.stable, "failure": None}],
     )
     assert row["question"] == long["question"][:200]
     assert not row.keys() & {"answer", "used", "feedback"}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.integration.telemetry.running_gateway import (
+    CIRCUIT_OPEN_S,
     INVENTED,
     MISCITED,
     OFF_TOPIC,
@@ -24,6 +27,7 @@ async def every_outcome(gateway: RunningGateway) -> None:
     assert (await gateway.ask(INVENTED))["status"] == "fallback"
     await without_retrieval(gateway)
     await without_engine(gateway)
+    await until_a_circuit_opens(gateway)
     assert (await gateway.stream(REFUND))[-1] == "answer.completed"
     await leave_in_mid_stream(gateway)
     await search_without_hits(gateway)
@@ -56,6 +60,21 @@ async def without_engine(gateway: RunningGateway) -> None:
     finally:
         gateway.vllm.models.update(before)
     assert answer["degraded"] == ["generation"]
+
+
+async def until_a_circuit_opens(gateway: RunningGateway) -> None:
+    """The stable version fails until it is not asked any more, then works again; the base stands in."""
+    before = gateway.vllm.models[gateway.stable]
+    gateway.vllm.program(gateway.stable, status=500)
+    because = ""
+    try:
+        async with asyncio.timeout(30):
+            while because != "circuit":
+                because = (await gateway.ask(REFUND))["fallback"]["because"]
+    finally:
+        gateway.vllm.models[gateway.stable] = before
+    await asyncio.sleep(2 * CIRCUIT_OPEN_S)  # it may have been tried, and opened again, meanwhile
+    assert (await gateway.ask(REFUND))["status"] == "answered"
 
 
 async def leave_in_mid_stream(gateway: RunningGateway) -> None:

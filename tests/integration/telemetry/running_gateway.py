@@ -41,6 +41,8 @@ from tests.fakes.vllm_server import Behaviour, FakeVllm
 
 ROOT = Path(__file__).resolve().parents[3]
 TENANT = "acme"
+#: Short, so that a circuit that was opened on purpose is closed again soon.
+CIRCUIT_OPEN_S = 0.2
 EMBEDDINGS_MODEL = "words"
 ARTICLES = {
     "refunds": "# Refunds\n\nA full refund is possible within 30 days of a yearly renewal.",
@@ -206,6 +208,7 @@ async def running_gateway(
             "RETRIEVAL_EMBEDDINGS_MODEL": EMBEDDINGS_MODEL,
             "RETRIEVAL_EMBEDDINGS_DIMS": str(embeddings.embedder.dims),
             "GATEWAY_PORT": str(port),
+            "GATEWAY_CIRCUIT_OPEN_S": str(CIRCUIT_OPEN_S),
             "GATEWAY_SPOOL_DIR": str(folder / "spool"),
             **(environ or {}),
         }

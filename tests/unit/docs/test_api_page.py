@@ -10,7 +10,7 @@ from gateway.access import Scope
 from gateway.errors import UnsupportedParameterError
 from gateway.openai_api import IGNORED, MODEL, parse_chat
 from gateway.problems import INTERNAL, KINDS, METHOD_NOT_ALLOWED, NOT_FOUND
-from gateway.schemas.answers import AnswerBody, AnswerRequest, Pin, Status
+from gateway.schemas.answers import AnswerBody, AnswerRequest, Cause, Pin, Status, Step
 from gateway.schemas.feedback import Label
 from gateway.schemas.turns import DraftRow, TurnRow, TurnView
 from retrieval import reordering, rewriting
@@ -62,6 +62,11 @@ def test_everything_that_can_be_degraded() -> None:
     ):
         (line,) = (line for line in text if {"citations", "rewrite"} <= set(re.findall(r"\w+", line)))
         assert there <= set(re.findall(r"\w+", line))
+
+
+def test_steps_and_causes_of_a_fallback() -> None:
+    assert first_cells("Fallbacks", "`step`") == [str(step) for step in Step if step is not Step.ASSIGNED]
+    assert first_cells("Fallbacks", "`because`") == [str(cause) for cause in Cause]
 
 
 def test_labels_and_parts_of_a_turn() -> None:

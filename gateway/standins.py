@@ -1,0 +1,111 @@
+"""Who may write an answer, in order: the assigned version, and those that stand in for it.
+
+    assigned -> previous -> base -> endpoint
+
+`previous` is what the assigned version took over from: the stable one for a canary, the pointer's previous
+one for the stable. It has to be another model or prompt for the same task, and served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.drafting import Drafter
+from gateway.rails import EngineRoster
+from gateway.rollouts.assignment import Arm, Assignment
+from gateway.rollouts.live import LiveRails
+from gateway.schemas.answers import Step
+from gateway.turn import Question
+from serving.endpoint import Endpoint
+from serving.errors import UnknownModelVersionError
+from serving.versions import Pointer, RegisteredVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """A version at its step of the chain, and what writes with it."""
+
+    step: Step
+    version: RegisteredVersion
+    drafter: Drafter
+    #: Set where it writes outside the house.
+    endpoint: Endpoint | None = None
+
+
+class Chain:
+    """Finds the writers of a turn."""
+
+    def __init__(
+        self,
+        *,
+        live: LiveRails,
+        engines: EngineRoster,
+        drafter: Drafter,
+        endpoint: Endpoint | None = None,
+        endpoint_drafter: Drafter | None = None,
+    ) -> None:
+        self._live = live
+        self._engines = engines
+        self._drafter = drafter
+        self._endpoint = endpoint
+        self._endpoint_drafter = endpoint_drafter
+
+    def assigned(self, version: RegisteredVersion) -> Writer:
+        """The first writer."""
+        return Writer(step=Step.ASSIGNED, version=version, drafter=self._drafter)
+
+    async def stand_ins(
+        self, question: Question, assigned: Assignment, version: RegisteredVersion
+    ) -> Sequence[Writer]:
+        """Those that follow, in order. A pinned version stands for itself alone, and no evaluation leaves the
+        house."""
+        if assigned.arm is Arm.PINNED:
+            return ()
+        pointer = await self._live.model_pointer.get()
+        base = await self._base(pointer, version)
+        found: list[Writer] = []
+        if (previous := await self._previous(pointer, assigned.arm, version)) is not None:
+            found.append(Writer(step=Step.PREVIOUS, version=previous, drafter=self._drafter))
+        if base is not None:
+            found.append(Writer(step=Step.BASE, version=base, drafter=self._drafter))
+        if self._endpoint is not None and self._endpoint_drafter is not None and question.pin is None:
+            found.append(
+                Writer(
+                    step=Step.ENDPOINT,
+                    version=self._endpoint.version_like(base or version),
+                    drafter=self._endpoint_drafter,
+                    endpoint=self._endpoint,
+                )
+            )
+        return found
+
+    async def _previous(
+        self, pointer: Pointer, arm: Arm, assigned: RegisteredVersion
+    ) -> RegisteredVersion | None:
+        wanted = pointer.stable if arm is Arm.CANARY else pointer.previous
+        if wanted is None or wanted in (assigned.id, pointer.fallback):
+            return None
+        version = await self._known(wanted)
+        if version is None or not version.releasable or not _differs(version, assigned):
+            return None
+        if version.version.task != assigned.version.task:
+            return None
+        return version if version.served_name in self._engines.served() else None
+
+    async def _base(self, pointer: Pointer, assigned: RegisteredVersion) -> RegisteredVersion | None:
+        if pointer.fallback is None or pointer.fallback == assigned.id:
+            return None
+        return await self._known(pointer.fallback)
+
+    async def _known(self, version_id: str) -> RegisteredVersion | None:
+        try:
+            return await self._live.model_version(version_id)
+        except UnknownModelVersionError:
+            return None
+
+
+def _differs(one: RegisteredVersion, other: RegisteredVersion) -> bool:
+    """Whether it could write something else: other weights, or another prompt."""
+    a, b = one.version, other.version
+    return (a.base_digest, a.adapter_digest, a.prompt) != (b.base_digest, b.adapter_digest, b.prompt)
