@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 from serving.examples import Row
-from serving.similarity import near_duplicates
 from serving.tuning.dataset_folder import SPLITS
-from serving.tuning.likeness import Task, texts_of
+from serving.tuning.likeness import Task, near_texts, texts_of
 from serving.tuning.splitting import ASKED, shared
 
 _QUOTED = 80
@@ -64,7 +63,7 @@ def find_repeats(rows: Sequence[Row], questions: Mapping[str, str]) -> list[tupl
     bound = len(mine.texts)
     found = {
         (pair.first, pair.second - bound): pair.score
-        for pair in near_duplicates(texts)
+        for pair in near_texts(texts)
         if pair.first < bound <= pair.second
     }
     return [

@@ -22,6 +22,8 @@ _DENIES = re.compile(r"\b(?:not|no|never|without|cannot)\b|n['\u2019]t\b", re.IG
 _TYPO = 0.8
 #: A single content word is no question.
 _FEWEST_STEMS = 2
+#: Letters from which a word with another letter in it is the same word with a typo.
+_LONG = 5
 #: Rows with the very same question and passages that one row is compared with.
 _COMPARED = 50
 
@@ -55,17 +57,20 @@ class Texts:
     rows: tuple[tuple[int, ...], ...]
 
     def near(self) -> list[Pair]:
-        """Pairs of texts that are nearly the same: by their letters, or by their words in any order."""
-        pairs = {(pair.first, pair.second): pair for pair in near_duplicates(self.texts)}
-        same: dict[tuple[str, ...], int] = {}
-        for at, text in enumerate(self.texts):
-            words = _stems(text)
-            if len(words) < _FEWEST_STEMS:
-                continue
-            first = same.setdefault(words, at)
+        """Pairs of texts that are nearly the same."""
+        return near_texts(self.texts)
+
+
+def near_texts(texts: Sequence[str]) -> list[Pair]:
+    """Pairs that are nearly the same: by their letters, or by their words in any order, but for a typo."""
+    pairs = {(pair.first, pair.second): pair for pair in near_duplicates(texts)}
+    first_of: dict[tuple[str, ...], int] = {}
+    for at, text in enumerate(texts):
+        for key in _spellings(_stems(text)):
+            first = first_of.setdefault(key, at)
             if first != at:
                 pairs.setdefault((first, at), Pair(first, at, 1.0))
-        return sorted(pairs.values(), key=lambda pair: (-pair.score, pair.first, pair.second))
+    return sorted(pairs.values(), key=lambda pair: (-pair.score, pair.first, pair.second))
 
 
 def texts_of(rows: Sequence[Row]) -> Texts:
@@ -132,6 +137,19 @@ def same_question(one: str, other: str) -> bool:
 def values_of(text: str) -> frozenset[tuple[str, str]]:
     """What the values of a text mean."""
     return frozenset(value.key for value in find_values(text))
+
+
+def _spellings(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The words, and the words with a letter of a long one left out: two that differ by one typo share one of
+    these. A short question has too few letters for a typo to be few of them."""
+    if len(words) < _FEWEST_STEMS:
+        return
+    yield words
+    for at, word in enumerate(words):
+        if len(word) >= _LONG:
+            others = (*words[:at], *words[at + 1 :])
+            yield from ((word[:cut] + word[cut + 1 :], "", *others) for cut in range(len(word)))
+            yield (word, "", *others)
 
 
 @lru_cache(maxsize=1 << 15)

@@ -7,37 +7,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-THINGS = (
-    *("kettle", "ladder", "window", "garden", "bicycle", "carpet", "mirror", "pillow", "candle", "basket"),
-    *(
-        "hammer",
-        "blanket",
-        "curtain",
-        "drawer",
-        "engine",
-        "freezer",
-        "guitar",
-        "heater",
-        "jacket",
-        "keyboard",
-    ),
-    *("lantern", "mattress", "needle", "oven", "piano", "quilt", "radio", "scooter", "teapot", "umbrella"),
-)
-DOINGS = (
-    *(
-        "borrow",
-        "exchange",
-        "polish",
-        "insure",
-        "repaint",
-        "donate",
-        "assemble",
-        "inspect",
-        "shorten",
-        "lend",
-    ),
-    *("recycle", "stitch", "varnish", "weigh", "wrap", "deliver", "measure", "collect", "sharpen", "resell"),
-)
+_THINGS = """
+    kettle ladder window garden bicycle carpet mirror pillow candle basket
+    hammer blanket curtain drawer engine freezer guitar heater jacket keyboard
+    lantern mattress needle oven piano quilt radio scooter teapot umbrella
+"""
+_DOINGS = """
+    borrow exchange polish admire repaint donate assemble inspect shorten lend
+    recycle stitch photograph weigh wrap deliver measure collect sharpen resell
+"""
+THINGS, DOINGS = _THINGS.split(), _DOINGS.split()
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
