@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ from serving.prompting import PROMPTS, load_prompt, token_counter
 
 ARTICLES = QUESTIONS.parent / "articles"
 HITS = 40
+#: Passages that a sentence that is asked for may stand beside.
+_BESIDE = 6
 
 
 async def build(arguments: argparse.Namespace, database_url: str) -> int:
@@ -46,7 +50,6 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
         seed=arguments.seed,
     )
     questions = [*read_questions(QUESTIONS, "train"), *read_questions(WRITTEN, "train")]
-    written = 0
     await migrate(database_url)
     embedder = OnnxEmbedder(arguments.embedder)
     async with AsyncConnectionPool(database_url, min_size=1, max_size=2, open=False) as pool:
@@ -54,14 +57,43 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
         await ingest(store, embedder, ARTICLES, tenant="demo", on_progress=lambda _: None)
         retriever = Retriever(store=store, embedders={embedder.id: embedder})
         version = first_version(embedder).id
-        with arguments.out.open("w", encoding="utf-8") as out:
-            for done, question in enumerate(questions, 1):
-                for row in builder.rows(question, await _hits(retriever, version, question)):
-                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    written += 1
-                if done % 50 == 0 or done == len(questions):
-                    print(f"{done}/{len(questions)} questions, {written} rows", file=sys.stderr, flush=True)
-    return written
+        seen: dict[tuple[str, int], Hit] = {}
+        rows: list[dict[str, Any]] = []
+        for done, question in enumerate(questions, 1):
+            hits = await _hits(retriever, version, question)
+            seen |= {(hit.document_id, hit.start): hit for hit in hits}
+            rows += builder.rows(question, hits)
+            if done % 50 == 0 or done == len(questions):
+                print(f"{done}/{len(questions)} questions, {len(rows)} rows", file=sys.stderr, flush=True)
+        rows += lookups(builder, questions, [seen[key] for key in sorted(seen)], each=arguments.lookups)
+    with arguments.out.open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return len(rows)
+
+
+def lookups(
+    builder: RowBuilder, questions: Sequence[Mapping[str, Any]], passages: Sequence[Hit], *, each: int
+) -> list[dict[str, Any]]:
+    """Rows that ask for single sentences of the articles that training questions are about."""
+    intents: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    topics: dict[str, str] = {}
+    for question in questions:
+        if len(question["gold"]) == 1:
+            (document,) = question["gold"]
+            intents[document][question["intent"]] += 1
+            topics[document] = question["topic"]
+    known = [hit for hit in passages if hit.document_id in intents]
+    return [
+        row
+        for hit in known
+        for row in builder.lookups(
+            hit,
+            random.Random(hit.start).sample(known, min(_BESIDE, len(known))),
+            intent=intents[hit.document_id].most_common(1)[0][0],
+            topic=topics[hit.document_id],
+            most=each,
+        )
+    ]
 
 
 async def _hits(retriever: Retriever, version: str, question: dict[str, Any]) -> Sequence[Hit]:
@@ -87,6 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--database-url", default="", help="an empty database; an embedded one if not given")
     parser.add_argument(
         "--budget-tokens", type=int, default=560, help="whole prompt; smaller trains and answers faster"
+    )
+    parser.add_argument(
+        "--lookups", type=int, default=2, help="rows a passage that ask for one of its sentences by its words"
     )
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args(argv)

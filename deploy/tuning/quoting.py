@@ -82,6 +82,11 @@ def around(
     return units[first].start, units[last].end
 
 
+def units_of(text: str) -> list[str]:
+    """The sentences and table rows of a text, as an answer says them."""
+    return [unit.text for unit in _units(0, text)]
+
+
 def holds_any(facts: Facts, text: str) -> bool:
     """Whether a text has at least one of the facts."""
     return len(missing_facts(text, facts)) < len(facts)

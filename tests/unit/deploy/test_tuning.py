@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.tuning import QUESTIONS, WRITTEN, read_questions
+from deploy.tuning.__main__ import lookups
 from deploy.tuning.disguise import Disguise
 from deploy.tuning.quoting import around, quote
 from deploy.tuning.rows import RowBuilder, Shares
@@ -187,6 +188,29 @@ def test_a_removed_row_shows_no_fact_and_abstains() -> None:
     assert row["wanted"]["answer"] == load_wording().not_in_help_centre
     assert row["wanted"]["escalation_reason"] == "not_in_help_centre"
     assert row["wanted"]["citations"] == []
+
+
+def test_a_sentence_that_is_asked_for_by_its_words_is_the_answer() -> None:
+    rows = builder().lookups(hits()[0], [hits()[1]], intent="billing", topic="plans", most=5)
+    assert [row["wanted"]["answer"] for row in rows] == [
+        "You can have a refund within 30 days.",
+        "It arrives in 5 to 10 working days.",
+    ]
+    for row in rows:
+        assert any(word in row["question"] for word in ("refund", "arrives", "working", "days"))
+        assert row["wanted"]["answer"] in shown(row)[row["wanted"]["citations"][0]]
+
+
+def test_only_articles_of_training_questions_are_asked_for_by_words() -> None:
+    rows = lookups(builder(), [question()], hits(), each=3)
+    assert rows
+    assert all("30 days" not in row["wanted"]["answer"] for row in rows)
+    assert {row["group"] for row in rows} == {"plans"}
+
+
+def test_an_off_topic_question_gets_the_fixed_wording_of_the_help_centre() -> None:
+    (row,) = builder().rows(question(gold=[], facts=[], kind="off_topic", status="abstained"), hits())
+    assert row["wanted"]["answer"] == load_wording().off_topic
 
 
 def test_the_rows_of_a_question_depend_on_the_seed_alone() -> None:

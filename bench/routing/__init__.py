@@ -1,0 +1,1 @@
+"""Tickets, queues and models of the routing benchmark."""
