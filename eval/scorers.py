@@ -75,6 +75,11 @@ class Scoring:
         """Whether the task has such a field; a schema that names none leaves all open."""
         return field in self.schema.get("properties", (field,))
 
+    def is_free(self, field: str) -> bool:
+        """Whether a field is in the model's own words, so that another wording is no other value."""
+        kind = self.schema.get("properties", {}).get(field, {})
+        return kind.get("type") == "string" and not {"enum", "const", "pattern", "format"} & kind.keys()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
@@ -215,7 +220,8 @@ def score_field(subject: Subject, name: str) -> Outcome:
 
 def score_fields(subject: Subject, scoring: Scoring) -> Outcome:
     """Whether everything that the task asks for is right: each known field, and the text if there is one."""
-    each = {name: score_field(subject, name) for name in subject.case.wanted_fields}
+    wanted = [name for name in subject.case.wanted_fields if not scoring.is_free(name)]
+    each = {name: score_field(subject, name) for name in wanted}
     if scoring.writes_text:
         each["answer"] = score_answer_vital(subject, scoring)
     scored = {name: outcome for name, outcome in each.items() if isinstance(outcome, Score)}

@@ -45,8 +45,17 @@ class Contest:
         return self.arms[1:]
 
 
-def arrange(candidate: str, strong: Strong, pointers: Mapping[str, Mapping[str, str | None]]) -> Contest:
-    """The arms of an evaluation; a comparator that is another arm already is left out and said so."""
+def arrange(
+    candidate: str,
+    strong: Strong,
+    pointers: Mapping[str, Mapping[str, str | None]],
+    tasks: Mapping[str, str],
+) -> Contest:
+    """The arms of an evaluation; a comparator that is another arm already, or does another task, is left out
+    and said so.
+
+    `tasks` is the task of each version.
+    """
     model = pointers.get("model", {})
     base = strong.version or model.get(_FALLBACK)
     if base is None:
@@ -58,6 +67,15 @@ def arrange(candidate: str, strong: Strong, pointers: Mapping[str, Mapping[str, 
         raise ArmError(
             f"--strong: {candidate} is the candidate itself; name the version of the base model with a "
             "strong prompt, or a prompt file to try on it"
+        )
+    if base not in tasks:
+        raise ArmError(
+            f"--strong: {base}: no such version on the model rail; `twinrail model versions` lists them"
+        )
+    if tasks[base] != tasks[candidate]:
+        raise ArmError(
+            f"--strong: {base} does the task {tasks[base]}, and {candidate} {tasks[candidate]}; name the "
+            "version of the base model with a strong prompt for it"
         )
     arms = [
         _arm(CANDIDATE, candidate, ArmKind.HYBRID),
@@ -71,6 +89,8 @@ def arrange(candidate: str, strong: Strong, pointers: Mapping[str, Mapping[str, 
         notes = (f"{candidate} is the stable version itself",)
     elif stable == base and strong.prompt is None:
         notes = (f"the stable version is the base model with the strong prompt ({base})",)
+    elif tasks[stable] != tasks[candidate]:
+        notes = (f"the stable version ({stable}) does another task, {tasks[stable]}",)
     else:
         arms.append(_arm(STABLE, stable, ArmKind.HYBRID))
     return Contest(arms=resolve_arms(arms, pointers), notes=notes)

@@ -44,6 +44,8 @@ _METRICS: Final = (
     *("abstained_when_due", "abstained_wrongly", "escalation_recall", "escalation_precision"),
     *("refused_when_due", "policy_broken"),
 )
+#: Of a task whose JSON only programs read.
+_WITHOUT_TEXT: Final = ("fields_right", "format_valid")
 _OF_POLICY: Final = frozenset({"refused_when_due", "policy_broken", "wording_kept"})
 #: Metrics that only say that the form is right.
 FORM: Final = frozenset({FREE_FORMAT, "format_valid"})
@@ -78,7 +80,7 @@ def metric_rows(sides: Sides) -> list[dict[str, Any]]:
     with_policy = [case for case in sides.cases if case in sample or case.split == POLICY]
     if sides.free:
         tables.append((FREE_FORMAT, _FREE_TITLE, METRIC["format_valid"], sides.free, sample))
-    for name in _METRICS:
+    for name in _METRICS if sides.scoring.writes_text else _WITHOUT_TEXT:
         asked = with_policy if name in _OF_POLICY else sample
         tables.append((name, METRIC[name].title, METRIC[name], sides.served, asked))
     rows: list[dict[str, Any]] = [
@@ -151,7 +153,8 @@ def _says(found: Mapping[str, Any]) -> str:
 def field_rows(sides: Sides) -> list[dict[str, Any]]:
     """Each field of the task by itself; of a field with few values, each value that was wanted too."""
     sample = unseen(sides.cases)
-    names = list(dict.fromkeys(name for case in sample for name in case.wanted_fields))
+    known = dict.fromkeys(name for case in sample for name in case.wanted_fields)
+    names = [name for name in known if not sides.scoring.is_free(name)]
     rows = []
     for name in names:
         rows.append({"field": name, "value": None, "arms": _field_rates(sides, name, sample)})

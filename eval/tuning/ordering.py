@@ -88,7 +88,8 @@ async def order_of(
         seed=settings.seed,
     )
     folder = options.out or settings.runs / f"tuned-{version}"
-    contest = arrange(version, _strong(options.strong), await client.pointers())
+    tasks = {other: str(details.get("task", "")) for other, details in known.items()}
+    contest = arrange(version, _strong(options.strong), await client.pointers(), tasks)
     began = RunFolder(folder / SERVED)
     if began.exists:
         contest = _same(folder, began.read(), contest, asked, options.repeats)

@@ -328,9 +328,11 @@ def test_every_field_of_the_task() -> None:
 
 
 def test_a_task_without_a_text_is_judged_by_its_fields_alone() -> None:
-    scoring = replace(SCORING, schema={"type": "object", "properties": {"queue": {"enum": ["a", "b"]}}})
-    case = replace(CASE, intent=None, facts=(), facts_known=False, fields=(("queue", "a"),), passages=())
-    seen = subject(case=case, fields={"queue": "a"}, answer='{"queue":"a"} $7!', packed=(), retrieves=False)
+    fields = {"queue": {"type": "string", "enum": ["a", "b"]}, "reason": {"type": "string"}}
+    scoring = replace(SCORING, schema={"type": "object", "properties": fields})
+    wanted = (("queue", "a"), ("reason", "in other words"))
+    case = replace(CASE, intent=None, facts=(), facts_known=False, fields=wanted, passages=())
+    seen = subject(case=case, fields={"queue": "a", "reason": "so"}, answer='{"queue":"a"} $7!', packed=(), retrieves=False)
     assert value(scorers.score_fields(seen, scoring)) == 1
     for scorer in (
         scorers.score_tone,
