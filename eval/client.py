@@ -218,11 +218,21 @@ class GatewayClient:
         await self._call("PUT", path, asker=asker, body={"scores": list(scores)}, may_lag=True)
 
     async def put_report(
-        self, name: str, *, kind: str, content: Mapping[str, Any], asker: str = "customer"
+        self,
+        name: str,
+        *,
+        kind: str,
+        content: Mapping[str, Any],
+        html: str = "",
+        markdown: str = "",
+        asker: str = "customer",
     ) -> str:
         """Store a report of a kind (`run`, `gate`, `advice`, `pilot`, `online`); its digest, by which a
-        verdict names it."""
-        path, body = f"/v1/reports/{quote(name, safe='')}", {"kind": kind, "content": content}
+        verdict names it. `html` or `markdown` is the same for people, as the console shows it."""
+        path = f"/v1/reports/{quote(name, safe='')}"
+        body: dict[str, Any] = {"kind": kind, "content": content}
+        if text := html or markdown:
+            body["page"] = {"type": "text/html" if html else "text/markdown", "text": text}
         return str((await self._call("PUT", path, asker=asker, body=body))["sha256"])
 
     async def put_verdict(

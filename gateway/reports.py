@@ -7,6 +7,7 @@ are everybody's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
@@ -21,6 +22,14 @@ Row = Mapping[str, Any]
 QUERIES: Final = load_queries("reports.sql")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A report as people read it; `type` is `text/html` or `text/markdown`."""
+
+    type: str
+    text: str
+
+
 def digest_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of a report's content: UTF-8 JSON with sorted keys and no spaces."""
     return sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -33,7 +42,14 @@ class ReportStore:
         self._database = database
 
     async def put(
-        self, tenant: str, name: str, *, kind: str, content: Mapping[str, Any], written_by: str
+        self,
+        tenant: str,
+        name: str,
+        *,
+        kind: str,
+        content: Mapping[str, Any],
+        written_by: str,
+        page: Page | None = None,
     ) -> Row:
         """Store a report under its name."""
         return await self._one(
@@ -45,6 +61,8 @@ class ReportStore:
                 "sha256": digest_of(content),
                 "kind": kind,
                 "content": orjson.dumps(content).decode(),
+                "page_type": page.type if page else None,
+                "page": page.text if page else None,
                 "written_by": written_by,
             },
         )

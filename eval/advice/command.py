@@ -60,17 +60,18 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
     text = json.dumps(plain, indent=2, ensure_ascii=False)
     if not options.dry_run:
         folder.write(JSON_FILE, text + "\n")
-        page = folder.write(PAGE_FILE, advice_page(plain))
+        shown = advice_page(plain)
+        page = folder.write(PAGE_FILE, shown)
         sys.stderr.write(f"twinrail advise: {page}\n")
         if options.send:
-            await _send(f"advice-{advice.run}", plain, options.url or settings.gateway_url, settings)
+            await _send(f"advice-{advice.run}", plain, shown, options.url or settings.gateway_url, settings)
     sys.stdout.write((text if options.json else advice_text(advice)) + "\n")
     return THIN if advice.verdict is Verdict.NOT_ENOUGH else DONE
 
 
-async def _send(name: str, content: Mapping[str, Any], url: str, settings: EvalSettings) -> None:
+async def _send(name: str, content: Mapping[str, Any], page: str, url: str, settings: EvalSettings) -> None:
     async with open_client(settings, url=url, concurrency=1) as client:
-        await client.put_report(name[:_LONGEST_NAME], kind="advice", content=content)
+        await client.put_report(name[:_LONGEST_NAME], kind="advice", content=content, html=page)
     sys.stderr.write(f"twinrail advise: stored at {url} as {name[:_LONGEST_NAME]}\n")
 
 

@@ -25,7 +25,9 @@ _LONGEST_NAME = 120
 class Recorder(Protocol):
     """What recording needs of a gateway."""
 
-    async def put_report(self, name: str, *, kind: str, content: Mapping[str, Any]) -> str:
+    async def put_report(
+        self, name: str, *, kind: str, content: Mapping[str, Any], markdown: str = ""
+    ) -> str:
         """Store a report under a name; its digest."""
         ...
 
@@ -61,7 +63,9 @@ class GateReport:
 
     async def record(self, recorder: Recorder, decision: Decision) -> None:
         """The report first: a verdict never points to one that is not there."""
-        sha256 = await recorder.put_report(self.name, kind="gate", content=self.content)
+        sha256 = await recorder.put_report(
+            self.name, kind="gate", content=self.content, markdown=self.markdown
+        )
         await recorder.put_verdict(
             decision.subject.rail,
             decision.subject.version,

@@ -97,9 +97,11 @@ async def run(options: argparse.Namespace, settings: EvalSettings) -> int:
             labels.write(records)
             report = folder.path / "report.md"
             earlier = report.read_text(encoding="utf-8") if report.exists() else ""
-            folder.write("report.md", with_section(earlier, markdown_labels(counted)))
+            told = markdown_labels(counted)
+            folder.write("report.md", with_section(earlier, told))
             if options.send and client is not None:
-                await send(client, data, scoring, records, json_labels(counted), at_once=at_once)
+                plain = json_labels(counted)
+                await send(client, data, scoring, records, plain, markdown=told, at_once=at_once)
     print(json.dumps(json_labels(counted), indent=2) if options.json else text_labels(counted), end="\n")
     print(f"twinrail eval: labels {labels.path}", file=sys.stderr)
     judged = max((arm.judged for arm in counted.arms), default=0)

@@ -28,6 +28,7 @@ async def send(
     records: Sequence[LabelRecord],
     report: Mapping[str, Any],
     *,
+    markdown: str,
     at_once: int,
 ) -> None:
     """The rules' labels and the metrics of every turn that was judged; people's own are there already."""
@@ -48,7 +49,7 @@ async def send(
     ]
     await asyncio.gather(*(put(record) for record in judged))
     name = _ODD.sub("-", f"labels-{data.record.id}")[:_LONGEST_NAME]
-    await client.put_report(name, kind="run", content=report)
+    await client.put_report(name, kind="run", content=report, markdown=markdown)
 
 
 def score_rows(outcomes: Mapping[str, Scored], version: str) -> list[dict[str, Any]]:

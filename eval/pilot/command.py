@@ -16,7 +16,7 @@ from eval.client import GatewayClient
 from eval.connecting import open_client
 from eval.errors import PilotError
 from eval.pilot.days import Plan
-from eval.pilot.guide import PAGE, Guide, next_day, views
+from eval.pilot.guide import PAGE, Guide, next_day, page_of, views
 from eval.pilot.measuring import Workbench
 from eval.pilot.questions_day import Source
 from eval.pilot.reports import text_day
@@ -173,7 +173,7 @@ def _say_plan(folder: PilotFolder, state: PilotState, said: Mapping[str, Any], a
 
 async def _send(client: GatewayClient, folder: PilotFolder, state: PilotState, url: str) -> None:
     name = _ODD.sub("-", f"pilot-{folder.path.resolve().name}")[:_LONGEST_NAME]
-    await client.put_report(name, kind="pilot", content=state.as_json())
+    await client.put_report(name, kind="pilot", content=state.as_json(), html=page_of(folder, state))
     _say(f"stored at {url} as {name}")
 
 

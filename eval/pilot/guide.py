@@ -124,9 +124,13 @@ class Guide:
         return state
 
     def _show(self, state: PilotState) -> None:
-        style = (files("eval.advice") / "page.css").read_text(encoding="utf-8")
-        page = pilot_page(self.folder.path.resolve().name, views(state), style=style)
-        self.folder.write(PAGE, page.encode())
+        self.folder.write(PAGE, page_of(self.folder, state).encode())
+
+
+def page_of(folder: PilotFolder, state: PilotState) -> str:
+    """All days on one page."""
+    style = (files("eval.advice") / "page.css").read_text(encoding="utf-8")
+    return pilot_page(folder.path.resolve().name, views(state), style=style)
 
 
 def views(state: PilotState) -> list[DayView]:

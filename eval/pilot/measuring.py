@@ -119,9 +119,16 @@ class Workbench:
         if not LabelFile(folder.path).exists:
             return
         records = LabelFile(folder.path).read()
-        counted = json_labels(count_labels(records, changes(records, records)))
-        at_once = self.settings.concurrency
-        await send(client, folder.read(), self.scoring, records, counted, at_once=at_once)
+        counted = count_labels(records, changes(records, records))
+        await send(
+            client,
+            folder.read(),
+            self.scoring,
+            records,
+            json_labels(counted),
+            markdown=markdown_labels(counted),
+            at_once=self.settings.concurrency,
+        )
 
     async def _with_arms(
         self,

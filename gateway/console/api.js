@@ -58,6 +58,9 @@ export const readLabels = (id) => get(`/v1/turns/${encodeURIComponent(id)}/label
 export const giveReading = (id, body) => call(`/v1/reviews/${encodeURIComponent(id)}`, { method: "POST", body });
 export const undoReading = (id) => call(`/v1/reviews/${encodeURIComponent(id)}:undo`, { method: "POST", body: {} });
 
+export const readReports = (filters) => get(`/v1/reports?${given(filters)}`);
+export const readReport = (name) => get(`/v1/reports/${encodeURIComponent(name)}`);
+
 export async function readExport(filters) {
   const response = await ask(`/v1/reviews/export?${given(filters)}`);
   if (!response.ok) throw new Refused(response.status, await response.json().catch(() => ({})));

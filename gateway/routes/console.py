@@ -40,6 +40,12 @@ async def review() -> FileResponse:
     return _file("review.html")
 
 
+@router.get("/reports")
+async def reports() -> FileResponse:
+    """The page that shows what evaluation has reported."""
+    return _file("reports.html")
+
+
 @router.get("/{name}")
 async def asset(name: str) -> FileResponse:
     """A file beside the page."""

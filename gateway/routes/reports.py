@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 
 from gateway.access import ApiKey, Scope
 from gateway.errors import NotFoundError
+from gateway.reports import Page
 from gateway.schemas.reports import (
     ReportBody,
     ReportKind,
@@ -29,7 +30,12 @@ Evaluator = Annotated[ApiKey, Depends(Caller(Scope.EVAL))]
 async def put_report(name: ReportName, body: ReportBody, key: Evaluator, state: State) -> ReportRow:
     """Store a report under a name. An earlier content of the name can still be read by its digest."""
     row = await state.reports.put(
-        key.tenant, name, kind=body.kind.value, content=body.content, written_by=key.name
+        key.tenant,
+        name,
+        kind=body.kind.value,
+        content=body.content,
+        written_by=key.name,
+        page=Page(type=body.page.type.value, text=body.page.text) if body.page else None,
     )
     return ReportRow.model_validate(row)
 

@@ -24,11 +24,33 @@ class ReportKind(StrEnum):
     ONLINE = "online"
 
 
+class PageType(StrEnum):
+    """What a page is written in."""
+
+    HTML = "text/html"
+    MARKDOWN = "text/markdown"
+
+
+class ReportPage(Body):
+    """A report as people read it. The console shows HTML in a frame that runs no script."""
+
+    type: PageType
+    text: Annotated[str, StringConstraints(min_length=1)]
+
+    @field_validator("text")
+    @classmethod
+    def _can_be_stored(cls, text: str) -> str:
+        if "\x00" in text:
+            raise ValueError("holds a NUL character; remove it")
+        return text
+
+
 class ReportBody(Body):
     """A report. The name keeps every content that it ever had; the last one is shown."""
 
     kind: ReportKind
     content: dict[str, Any]
+    page: ReportPage | None = Field(default=None, description="No part of the digest.")
 
     @field_validator("content")
     @classmethod
@@ -46,12 +68,14 @@ class ReportRow(BaseModel):
     sha256: str = Field(description="Of the content as UTF-8 JSON with sorted keys and no spaces.")
     written_by: str = Field(description="Name of the key.")
     written_at: datetime
+    page_type: PageType | None = Field(description="null where there is its content only.")
 
 
 class ReportView(ReportRow):
     """A report."""
 
     content: dict[str, Any]
+    page: str | None
 
 
 class ReportList(BaseModel):

@@ -1,20 +1,21 @@
 -- name: put_report: the same content again makes it the newest
-INSERT INTO gateway.report (tenant, name, sha256, kind, content, written_by)
-VALUES (%(tenant)s, %(name)s, %(sha256)s, %(kind)s, %(content)s::jsonb, %(written_by)s)
+INSERT INTO gateway.report (tenant, name, sha256, kind, content, page_type, page, written_by)
+VALUES (%(tenant)s, %(name)s, %(sha256)s, %(kind)s, %(content)s::jsonb, %(page_type)s, %(page)s, %(written_by)s)
 ON CONFLICT (tenant, name, sha256) DO UPDATE SET
-    kind = EXCLUDED.kind, written_by = EXCLUDED.written_by, written_at = EXCLUDED.written_at
-RETURNING name, kind, sha256, written_by, written_at;
+    kind = EXCLUDED.kind, page_type = EXCLUDED.page_type, page = EXCLUDED.page,
+    written_by = EXCLUDED.written_by, written_at = EXCLUDED.written_at
+RETURNING name, kind, sha256, written_by, written_at, page_type;
 
 -- name: reports: the newest content of each name, newest first
-SELECT name, kind, sha256, written_by, written_at FROM (
-    SELECT DISTINCT ON (name) name, kind, sha256, written_by, written_at
+SELECT name, kind, sha256, written_by, written_at, page_type FROM (
+    SELECT DISTINCT ON (name) name, kind, sha256, written_by, written_at, page_type
     FROM gateway.report ORDER BY name, written_at DESC
 ) newest
 WHERE %(kind)s::text IS NULL OR kind = %(kind)s
 ORDER BY written_at DESC, name LIMIT %(limit)s;
 
 -- name: report
-SELECT name, kind, sha256, written_by, written_at, content FROM gateway.report
+SELECT name, kind, sha256, written_by, written_at, content, page_type, page FROM gateway.report
 WHERE name = %(name)s AND (%(sha256)s::text IS NULL OR sha256 = %(sha256)s)
 ORDER BY written_at DESC LIMIT 1;
 

@@ -320,6 +320,8 @@ class FakeGateway:
         name = request.match_info["name"]
         digest = sha256(orjson.dumps(body["content"], option=orjson.OPT_SORT_KEYS)).hexdigest()
         self.reports[name] = {"kind": body["kind"], "sha256": digest, "content": body["content"]}
+        if page := body.get("page"):
+            self.reports[name]["page"] = page
         written = {"written_by": "evaluation", "written_at": "2026-03-01T12:00:00+00:00"}
         return web.json_response({"name": name, "kind": body["kind"], "sha256": digest, **written})
 

@@ -62,6 +62,9 @@ CREATE TABLE gateway.report (
     sha256     text NOT NULL,
     kind       text NOT NULL,
     content    jsonb NOT NULL,
+    -- The same for people: text/html, text/markdown. Null: there is the content only.
+    page_type  text,
+    page       text,
     written_by text NOT NULL,
     written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant, name, sha256)

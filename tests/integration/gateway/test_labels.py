@@ -199,8 +199,14 @@ async def test_a_report_keeps_every_content_of_its_name(gateway: Gateway) -> Non
     assert newest["content"] == {"verdict": "tune"}
     _, first = await gateway.get(f"/v1/reports/advice-1?sha256={digest}", key=gateway.keys.staff)
     assert (first["content"], first["written_by"]) == (content, "eval")
+    assert (newest["page_type"], newest["page"]) == (None, None)
     # The same content again is the newest, and no second one.
-    assert await client.put_report("advice-1", kind="advice", content=content) == digest
+    html = "<!doctype html><p>Tune.</p>"
+    assert await client.put_report("advice-1", kind="advice", content=content, html=html) == digest
+    _, shown = await gateway.get("/v1/reports/advice-1", key=gateway.keys.staff)
+    assert (shown["page_type"], shown["page"]) == ("text/html", html)
+    _, listed = await gateway.get("/v1/reports?kind=advice", key=gateway.keys.staff)
+    assert [(row["page_type"], "page" in row) for row in listed["reports"]] == [("text/html", False)]
     assert (await gateway.get("/v1/reports/advice-1", key=gateway.keys.staff))[1]["sha256"] == digest
 
 
@@ -212,6 +218,9 @@ async def test_reports_belong_to_a_tenant_and_to_those_who_may_read_them(gateway
     body = {"kind": "run", "content": {}}
     assert (await put(gateway, "/v1/reports/run-1", body, key=gateway.keys.staff))[0] == 403
     assert (await put(gateway, "/v1/reports/-x", body))[0] == 422
+    for page in ({"type": "text/plain", "text": "x"}, {"type": "text/html", "text": "a\x00b"}):
+        status, problem = await put(gateway, "/v1/reports/x", {**body, "page": page})
+        assert (status, problem["field"].startswith("page.")) == (422, True), problem
     status, problem = await put(gateway, "/v1/reports/x", {"kind": "run", "content": {"a": [{"b": "\x00"}]}})
     assert (status, problem["field"]) == (422, "content")
     big = {"kind": "run", "content": {"text": "x" * 400_000}}
