@@ -5,7 +5,7 @@ ServingError
 │   UnknownRegionError, EntailmentError, ManifestError, NotTrainableError, DatasetTooSmallError,
 │   DatasetLeakError                                                                            bad input
 ├── WeightsError: AdapterFileError
-├── TrainingError: RecipeError, CheckpointError, TrainingStoppedError
+├── TrainingError: RecipeError, CheckpointError, TrainingStoppedError, VerdictError
 ├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, VersionRetiredError,
 │                  VersionInReachError, NothingToUndoError, WeightError, CanaryError, PointerMovedError,
 │                  VersionConflictError, RegistryUnavailableError
@@ -88,6 +88,10 @@ class TrainingStoppedError(TrainingError):
     """A person or the machine stopped the training; it can go on."""
 
     retryable: ClassVar[bool] = True
+
+
+class VerdictError(TrainingError):
+    """No verdict lets the version take traffic."""
 
 
 class WordingError(ServingError):

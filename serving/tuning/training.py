@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -235,7 +236,13 @@ def _unlooked(newest: Path | None, recipe: Recipe, steps: int) -> bool:
 
 @contextmanager
 def stopped_by_signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM let the step end and leave a checkpoint; the second one ends at once."""
+    """SIGINT and SIGTERM let the step end and leave a checkpoint; the second one ends at once.
+
+    Signals are the main thread's: in another one this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def ask(number: int, _frame: FrameType | None) -> None:
         if stop.asked:

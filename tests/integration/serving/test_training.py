@@ -7,13 +7,12 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -25,18 +24,16 @@ from trl import SFTTrainer  # noqa: E402
 
 from serving.adapter_checks import check_adapter  # noqa: E402
 from serving.errors import CheckpointError, ExampleError, TrainingError, TrainingStoppedError  # noqa: E402
-from serving.examples import Row, parse_row  # noqa: E402
+from serving.examples import Row  # noqa: E402
 from serving.prompting import PROMPTS, load_prompt, render  # noqa: E402
-from serving.tuning.dataset_folder import Manifest, fingerprint, write_dataset  # noqa: E402
 from serving.tuning.recipe import load_recipe  # noqa: E402
 from serving.tuning.trainer import CompletionTrainer, summed_loss  # noqa: E402
 from serving.tuning.training import CHECKPOINTS, MANIFEST, TrainingOrder, train  # noqa: E402
-from serving.versions import SCHEMAS, load_task_schema, sha256_of  # noqa: E402
+from serving.versions import sha256_of  # noqa: E402
 from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, base_digest, digest_folder, merge_adapter  # noqa: E402
+from tests.fakes.tiny_dataset import ROWS, SCHEMA, row, write_tiny_dataset, write_tiny_recipe  # noqa: E402
 from tests.fakes.tiny_model import write_tiny_model  # noqa: E402
 
-SCHEMA = load_task_schema(SCHEMAS / "support_answer.json")
-VALUES = ("$9", "$14", "14 days", "20", "30 days", "$99", "3", "12 months", "50 GB", "2")
 LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 
@@ -53,62 +50,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def row(n: int, value: str, **wanted: Any) -> Row:
-    fields = {"answer": f"It is {value}.", "citations": [1], "intent": "limits", "escalate": False}
-    fields |= {"escalation_reason": "none", "follow_up": "", **wanted}
-    passage = {"n": 1, "title": "Plans", "text": f"The value is {value}."}
-    raw = {"id": f"r{n}", "question": f"What is value {n}?", "passages": [passage], "wanted": fields}
-    return parse_row(raw, "here", SCHEMA)
-
-
-ROWS = tuple(row(n, value) for n, value in enumerate(VALUES))
-
-
-def write(folder: Path, train_rows: tuple[Row, ...] = ROWS[:8], valid: tuple[Row, ...] = ROWS[8:]) -> Path:
-    splits = {"train": train_rows, "valid": valid, "test": ()}
-    manifest = Manifest(
-        name="values",
-        task="support_answer",
-        sha256=fingerprint(splits),
-        schema_sha256=sha256_of(SCHEMA),
-        rows={name: len(rows) for name, rows in splits.items()},
-        rejected=0,
-        sources={"values.jsonl": 10},
-        seed=0,
-        mends=("bad_format",),
-        settings={},
-        held_out={},
-    )
-    write_dataset(folder, splits, [], manifest, {}, "")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("data") / "values")
-
-
-KNOBS: Mapping[str, Any] = {
-    "name": "values",
-    "schema": "support_answer",
-    "prompt": "prompt.yaml",
-    "prompt_budget_tokens": 700,
-    "lora": {"rank": 4, "alpha": 8},
-    "training": {"epochs": 3.0, "rows_per_step": 4, "max_row_tokens": 2000},
-    "validation": {"every_steps": 3, "patience": 5},
-    "devices": {"cpu": {"dtype": "float32", "rows_at_once": 2}},
-    "checkpoint_every_steps": 2,
-}
+    return write_tiny_dataset(tmp_path_factory.mktemp("data") / "values")
 
 
 def order(tmp_path: Path, base: Path, dataset: Path, out: str = "out", **blocks: Any) -> TrainingOrder:
-    knobs = {
-        name: {**value, **blocks.get(name, {})} if isinstance(value, dict) else value
-        for name, value in KNOBS.items()
-    }
-    (tmp_path / "prompt.yaml").write_text("name: short\nsystem: Answer as JSON.\n")
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(knobs))
-    recipe = load_recipe(tmp_path / "recipe.yaml")
+    recipe = load_recipe(write_tiny_recipe(tmp_path, **blocks))
     return TrainingOrder(recipe=recipe, dataset=dataset, base=base, out=tmp_path / out, author="a test")
 
 
@@ -291,7 +239,7 @@ def test_rows_that_teach_nothing_or_facts_of_their_own_are_refused(
     tmp_path: Path, base: Path, rows: tuple[Row, ...], valid: tuple[Row, ...], message: str
 ) -> None:
     with pytest.raises(ExampleError, match=message):
-        train(order(tmp_path, base, write(tmp_path / "data", rows, valid)), silent)
+        train(order(tmp_path, base, write_tiny_dataset(tmp_path / "data", rows, valid)), silent)
     assert not (tmp_path / "out").exists()
 
 
