@@ -104,6 +104,8 @@ def test_format_that_survives_the_gold_documents_is_to_be_trained(served: Served
     )
     stored = served.gateway.reports["advice-run"]
     assert (stored["kind"], stored["content"]) == ("advice", advice)
+    assert stored["page"]["type"] == "text/html"
+    assert advice["sentence"] in stored["page"]["text"]
 
 
 def test_three_questions_are_never_a_number(served: Served, tmp_path: Path) -> None:

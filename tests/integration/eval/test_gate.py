@@ -146,6 +146,8 @@ def test_a_better_version_passes_and_the_registry_knows(
     assert (verdict["gate"], verdict["verdict"]) == ("promotion", "pass")
     stored = served.gateway.reports[verdict["report"]]
     assert (stored["kind"], stored["content"]["verdict"]) == ("gate", "pass")
+    assert stored["page"]["type"] == "text/markdown"
+    assert stored["page"]["text"] in (folder / "report.md").read_text()
     content = json.loads((folder / f"{verdict['report']}.json").read_text())
     assert content == stored["content"]
     assert sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest() == verdict["sha256"]

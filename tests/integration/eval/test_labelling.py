@@ -213,6 +213,8 @@ def test_labels_are_sent_for_turns_that_were_judged(
     assert "corrected" not in scores[by_label[None]], "what does not apply is no score"
     report = served.gateway.reports[f"labels-{folder.name}"]
     assert report["content"]["arms"]["rag_tuned"]["judged"] == 7
+    assert report["page"]["type"] == "text/markdown"
+    assert report["page"]["text"] in (folder / "report.md").read_text()
 
 
 def test_reviews_stand_beside_the_rules_and_agreement_is_told(

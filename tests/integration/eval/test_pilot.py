@@ -146,7 +146,8 @@ async def test_the_whole_week_with_one_command(
     assert all(each["threshold"] is None for each in metrics if each["unit"] == "share"), "four answers"
     assert {"pilot.html", "advice.html", "advice.json"} <= {path.name for path in folder.iterdir()}
     _, stored = await gateway.get("/v1/reports/pilot-pilot", key=gateway.keys.evaluation)
-    assert stored["kind"] == "pilot"
+    assert (stored["kind"], stored["page_type"]) == ("pilot", "text/html")
+    assert stored["page"] == (folder / "pilot.html").read_text()
     turn = run.observations["q0", "prompt_only"].turn_id
     _, found = await gateway.get(f"/v1/turns/{turn}/labels", key=gateway.keys.evaluation)
     assert [label["label"] for label in found["labels"]] == ["missing_knowledge"]
