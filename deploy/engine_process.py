@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 
 from deploy.child import Child
-from deploy.errors import DeployError
 from deploy.guard import Guard
 from deploy.placement import Placement
-from serving.adapters import AdapterLoader
+from serving.adapters import running_requests
 from serving.engines import engine_command, engine_environment, traces_endpoint
-from serving.errors import AdapterError, AdapterExistsError, EngineUnavailableError
+from serving.errors import EngineError
 from serving.settings import ServingSettings
 
 
@@ -31,7 +30,7 @@ def vllm_process(
     """The process that serves a placement on a port."""
     command = engine_command(
         model=placed.weights,
-        served_names=placed.served,
+        served_names=placed.served or (placed.weights.name,),
         port=port,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
@@ -46,85 +45,37 @@ def vllm_process(
         f"engine on port {port}",
         command,
         environment=environment,
-        log=logs / f"engine-{placed.weights.name}.log",
+        log=logs / f"engine-{placed.weights.name}{'-adapters' if placed.adapters else ''}.log",
         guard=guard,
         say=say,
     )
-    url = f"http://127.0.0.1:{port}"
-    return EngineChild(
-        child,
-        url,
-        session,
-        adapters=placed.adapters,
-        needed=placed.needed,
-        loader=AdapterLoader(url, session),
-        say=say,
-        timeout_s=settings.start_timeout_s,
-    )
+    return EngineChild(child, f"http://127.0.0.1:{port}", session, timeout_s=settings.start_timeout_s)
 
 
 class EngineChild:
-    """A child process that is ready when it answers and was given every adapter of its placement.
+    """A child process that is ready when it answers. Its adapters are the reconciler's business, after each
+    start anew."""
 
-    Adapters are loaded at run time, so a process that was started again has none until they are given back.
-    Only the needed one has to be taken: a damaged one is no reason to take the others' engine away.
-    """
-
-    def __init__(
-        self,
-        child: Child,
-        url: str,
-        session: aiohttp.ClientSession,
-        *,
-        adapters: Mapping[str, Path],
-        needed: str,
-        loader: AdapterLoader,
-        say: Callable[[str], None],
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, child: Child, url: str, session: aiohttp.ClientSession, *, timeout_s: float) -> None:
         self._child = child
         self._url = url
         self._session = session
-        self._adapters = adapters
-        self._needed = needed
-        self._loader = loader
-        self._say = say
-        self._said: set[str] = set()
         self._timeout_s = timeout_s
 
     async def start(self) -> None:
         """Return when it is ready."""
-        await self._child.start(self._ready, timeout_s=self._timeout_s)
+        await self._child.start(self._answers, timeout_s=self._timeout_s)
+
+    async def is_idle(self) -> bool:
+        """Whether nothing runs on it; true also when it does not answer."""
+        try:
+            return await running_requests(self._session, self._url) == 0
+        except EngineError:
+            return True
 
     async def stop(self) -> None:
         """End it."""
         await self._child.stop()
-
-    async def _ready(self) -> bool:
-        """Whether it answers, and has its adapters: one that has just begun to answer is given them."""
-        if not await self._answers():
-            return False
-        missing: AdapterError | None = None
-        for version_id, folder in self._adapters.items():
-            try:
-                await self._loader.load(version_id, folder)
-            except AdapterExistsError:
-                continue
-            except EngineUnavailableError:
-                return False
-            except AdapterError as exc:
-                if version_id == self._needed:
-                    missing = exc
-                else:
-                    self._say_once(f"adapter {folder}: not loaded ({exc}); the others are served")
-        if missing:
-            raise DeployError(f"adapter {self._adapters[self._needed]}: not loaded ({missing})") from missing
-        return True
-
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._say(text)
 
     async def _answers(self) -> bool:
         try:

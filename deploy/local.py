@@ -44,6 +44,7 @@ from gateway.database import Database
 from gateway.settings import GatewaySettings
 from retrieval.settings import RetrievalSettings
 from serving.registry import ModelRegistry
+from serving.replicas import ReplicaStore
 from serving.settings import ServingSettings
 
 STEPS = ("folder", "database", "schema", "models", "versions", "engine", "articles", "gateway")
@@ -153,7 +154,7 @@ class LocalStack:
         connections = await self._resources.enter_async_context(pool(url))
         session = await self._resources.enter_async_context(aiohttp.ClientSession())
 
-        engines = self._engines(models, session)
+        engines = self._engines(models, session, ReplicaStore(connections))
         self._resources.push_async_callback(engines.stop)
         with self._progress.step("versions") as step:
             step.detail = await engines.release(ModelRegistry(connections))
@@ -168,8 +169,7 @@ class LocalStack:
         else:
             await self._wait_until_ready(GatewayApi(session, url=self._state.gateway_url, key=None))
         self._tell(ready=True)
-        if self._options.fallback:
-            engines.start_others()
+        engines.keep_wanted(spares=self._options.fallback)
         text = welcome(
             url=self._state.gateway_url,
             keys=keys if self._context.out.is_private else None,
@@ -209,7 +209,7 @@ class LocalStack:
         with self._progress.step("models") as step:
             step.detail = str((await preparation.embedder()).parent)
 
-    def _engines(self, models: LocalModels, session: aiohttp.ClientSession) -> Engines:
+    def _engines(self, models: LocalModels, session: aiohttp.ClientSession, store: ReplicaStore) -> Engines:
         if self._serving.engine_urls:
             return GivenEngines(self._serving, session)
         return OwnEngines(
@@ -222,8 +222,12 @@ class LocalStack:
                 guard=self._guard,
                 say=self._context.out.note,
             ),
+            store,
             first_port=self._context.settings.engine_port,
+            most=self._serving.max_engines,
+            name=f"up {self._context.home.root}",
             say=self._context.out.note,
+            on_change=lambda addresses: self._tell(engines=addresses),
         )
 
     async def _start_engine(self, engines: Engines) -> None:
@@ -286,7 +290,8 @@ class LocalStack:
         return {
             **os.environ,
             "DATABASE_URL": url,
-            "SERVING_ENGINES": ",".join(engines.addresses().values()),
+            "SERVING_ENGINES": self._serving.engines,
+            "SERVING_ADAPTERS_DIR": str(self._serving.adapters_dir or models.folders.root),
             "GATEWAY_HOST": self._gateway.host,
             "GATEWAY_PORT": str(self._gateway.port),
             "GATEWAY_SPOOL_DIR": str(self._context.home.spool),

@@ -1,12 +1,16 @@
-"""Which engine processes this machine needs: decided from registry, pointer and the weights at hand."""
+"""Which engine processes this machine needs: decided from what is wanted and the weights at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from serving.versions import ModelVersion, Pointer, RegisteredVersion
+from serving.replicas import Wanted
+from serving.versions import ModelVersion, RegisteredVersion
+
+#: Roles that take no traffic by themselves.
+SPARES = frozenset({"fallback", "previous", "shadow", "undo"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,67 +30,75 @@ class Placement:
     """One engine process: its weights, and every version id under which it answers."""
 
     weights: Path
-    #: Ids of the versions that are the weights themselves.
+    #: Ids of the versions that are the weights themselves: it answers to them from the start.
     served: tuple[str, ...]
-    #: Id -> adapter of the versions that are an adapter on these weights.
-    adapters: Mapping[str, Path] = field(default_factory=dict)
-    #: The arms that it serves, such as ("stable",) or ("previous", "fallback").
+    #: Ids of the wanted versions that are adapters on these weights: the reconciler loads them into it.
+    adapters: tuple[str, ...] = ()
+    #: What the wanted versions on it are wanted as, such as ("stable",) or ("fallback", "previous").
     arms: tuple[str, ...]
-    #: Id of the first arm's version: without it the process is of no use. Any other may be missing.
-    needed: str
+    #: Those of `served` that are wanted; any other may be missing.
+    needed: tuple[str, ...] = ()
 
     @property
     def answers_as(self) -> tuple[str, ...]:
         """Every id that it lists once it is ready."""
         return (*self.served, *self.adapters)
 
+    def does(self, other: Placement) -> bool:
+        """Whether a process of this placement can do what the other is for."""
+        return (
+            self.weights == other.weights
+            and set(other.needed) <= set(self.served)
+            and (bool(self.adapters) or not other.adapters)
+        )
+
 
 def place(
-    pointer: Pointer,
+    wanted: Sequence[Wanted],
     versions: Sequence[RegisteredVersion],
     weights_of: Callable[[ModelVersion], EngineWeights | None],
     *,
-    shipped: str,
+    shipped: str = "",
 ) -> list[Placement]:
-    """The processes to run, the stable one first. Versions on the same weights share a process.
+    """The processes to run, the most important one first. Versions on the same weights share a process.
 
-    Previous is placed too: an undo must find it served. An arm whose weights this machine does not have is
-    left out. If that is stable, the shipped version goes first, so that there is one to promote.
+    Whatever an undo leads to is placed too: it must find it served. What this machine has no weights of is
+    left out. If that is stable, the `shipped` version goes first, so that there is one to promote.
     """
     by_id = {version.id: version for version in versions}
-
-    def weights(version_id: str | None) -> EngineWeights | None:
-        registered = by_id.get(version_id) if version_id else None
-        return weights_of(registered.version) if registered else None
-
-    arms = {
-        "stable": pointer.stable,
-        "shipped": None if weights(pointer.stable) else shipped,
-        "canary": pointer.canary,
-        "fallback": pointer.fallback,
-        "previous": pointer.previous,
-    }
-    by_model: dict[Path, dict[str, str]] = {}
-    for arm, version_id in arms.items():
-        found = weights(version_id)
-        if version_id and found:
-            by_model.setdefault(found.model, {})[arm] = version_id
-    servable = {
+    weights = {
         version.id: found
         for version in versions
-        if version.releasable and version.served_name == version.id and (found := weights(version.id))
+        if version.served_name == version.id and (found := weights_of(version.version))
     }
-    return [
-        Placement(
-            weights=model,
-            arms=tuple(ids),
-            needed=next(iter(ids.values())),
-            served=tuple(name for name, found in servable.items() if found == EngineWeights(model)),
-            adapters={
-                name: found.adapter
-                for name, found in servable.items()
-                if found.model == model and found.adapter
-            },
-        )
-        for model, ids in by_model.items()
+    roles = {each.version: each.roles for each in wanted if each.version in weights}
+    if shipped in weights and not any("stable" in each for each in roles.values()):
+        roles = {shipped: ("shipped",), **{key: own for key, own in roles.items() if key != shipped}}
+    servable = [
+        version_id
+        for version_id in weights
+        if version_id in roles or (by_id[version_id].releasable and by_id[version_id].retired_at is None)
     ]
+    return [
+        _placement(model, roles, servable, weights)
+        for model in dict.fromkeys(weights[version_id].model for version_id in roles)
+    ]
+
+
+def _placement(
+    model: Path,
+    roles: dict[str, tuple[str, ...]],
+    servable: Sequence[str],
+    weights: dict[str, EngineWeights],
+) -> Placement:
+    here = [version_id for version_id in roles if weights[version_id].model == model]
+    arms = dict.fromkeys(role for version_id in here for role in roles[version_id])
+    if len(arms) > 1:
+        arms.pop("undo", None)  # says nothing that another arm does not
+    return Placement(
+        weights=model,
+        arms=tuple(arms),
+        served=tuple(name for name in servable if weights[name] == EngineWeights(model)),
+        adapters=tuple(name for name in here if weights[name].adapter),
+        needed=tuple(name for name in here if weights[name].adapter is None),
+    )

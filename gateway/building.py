@@ -20,6 +20,7 @@ from gateway.rails import (
     EngineRoster,
     KnowledgeRail,
     ModelRail,
+    ReplicaRoster,
     Searcher,
     SentenceCheck,
     ToneCheck,
@@ -58,6 +59,7 @@ class Parts:
     rewriters: frozenset[str] = frozenset()
     models: ModelRail
     engines: EngineRoster
+    replicas: ReplicaRoster
     chat: ChatModel
     #: Somebody else's model, asked when no version of ours gave an answer.
     endpoint: Endpoint | None = None
@@ -135,6 +137,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         knowledge=parts.knowledge,
         models=parts.models,
         engines=parts.engines,
+        replicas=parts.replicas,
         embedders=parts.embedders,
         rerankers=parts.rerankers,
         rewriters=parts.rewriters,

@@ -47,9 +47,14 @@ from serving.client import ChatClient
 from serving.endpoint import open_endpoint
 from serving.errors import ServingError
 from serving.pool import EnginePool
+from serving.prober import Prober
 from serving.prompting import token_counter
+from serving.reconciling import Reconciler, ReconcilerLimits
 from serving.registry import ModelRegistry
+from serving.replicas import ReplicaStore
+from serving.roster import Roster
 from serving.settings import ServingSettings
+from serving.shelf import AdapterShelf
 from serving.tone import check_tone
 from serving.wording import DEFAULT_WORDING, load_wording
 
@@ -113,6 +118,8 @@ async def _run(
         embedders = open_embedders(knowledge, settings.embedder_dir, session)
         rerankers = open_rerankers(knowledge, session)
         engines = _engines(models, session)
+        registry = ModelRegistry(records)
+        replicas = await _replicas(stack, models, records, registry, session, engines)
         recorder = await stack.enter_async_context(
             TurnRecorder(
                 TurnStore(database),
@@ -121,7 +128,6 @@ async def _run(
                 flush_s=settings.turn_flush_s,
             )
         )
-        registry = ModelRegistry(records)
         chat = ChatClient(session=session, engines=engines, connect_timeout_s=models.connect_timeout_s)
         model_rewriter = ModelRewriter(chat=chat, models=registry)
         rewriters: dict[str, Rewriter] = {LastTurns.id: LastTurns(), model_rewriter.id: model_rewriter}
@@ -152,6 +158,7 @@ async def _run(
                 rewriters=frozenset(rewriters),
                 models=registry,
                 engines=engines,
+                replicas=replicas,
                 chat=chat,
                 endpoint=open_endpoint(models, session),
                 check_sentence=checker,
@@ -228,19 +235,42 @@ def _spool(settings: GatewaySettings) -> Spool:
 
 
 def _engines(models: ServingSettings, session: aiohttp.ClientSession) -> EnginePool:
-    if not models.engine_urls:
+    return EnginePool((), session, api_key=_engine_key(models), ttl_s=models.models_ttl_s)
+
+
+async def _replicas(
+    stack: AsyncExitStack,
+    models: ServingSettings,
+    records: Pool,
+    registry: ModelRegistry,
+    session: aiohttp.ClientSession,
+    engines: EnginePool,
+) -> Roster:
+    """The engines that settings or `twinrail up` name, kept as the registry wants them while we run."""
+    store = ReplicaStore(records)
+    if not models.engine_urls and not (await store.fleet()).replicas:
         raise SettingsError(
             "no engine is named",
             field="SERVING_ENGINES",
             fix="set one or more base URLs, e.g. http://127.0.0.1:8000/v1",
         )
-    key = models.engine_api_key
-    return EnginePool(
-        models.engine_urls,
+    reconciler = Reconciler(
+        store,
+        registry,
         session,
-        api_key=key.get_secret_value() if key else None,
-        ttl_s=models.models_ttl_s,
+        shelf=AdapterShelf(models.adapters_dir) if models.adapters_dir else None,
+        headers=engines.headers,
+        limits=ReconcilerLimits(every_s=models.reconcile_s, evict_after_s=models.evict_after_s),
     )
+    prober = Prober(store, session, headers=engines.headers)
+    roster = Roster(store, registry, engines, prober, given=models.engine_urls, wake=reconciler.wake)
+    await stack.enter_async_context(roster.running())
+    await stack.enter_async_context(reconciler.running())
+    return roster
+
+
+def _engine_key(models: ServingSettings) -> str | None:
+    return models.engine_api_key.get_secret_value() if models.engine_api_key else None
 
 
 def _load(kind: type[Settings], **given: Any) -> Settings:

@@ -12,7 +12,7 @@ from gateway.access import ApiKey, KeyRing, Scope
 from gateway.evaluations import EvaluationEvents
 from gateway.hotpath import HotPath
 from gateway.labels import LabelStore
-from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
+from gateway.rails import EngineRoster, KnowledgeRail, ModelRail, ReplicaRoster
 from gateway.readiness import Readiness
 from gateway.recorder import TurnRecorder
 from gateway.reports import ReportStore
@@ -36,6 +36,7 @@ class GatewayState:
     knowledge: KnowledgeRail
     models: ModelRail
     engines: EngineRoster
+    replicas: ReplicaRoster
     #: Embedders that searches have at hand: id -> dimensions.
     embedders: Mapping[str, int]
     #: Ids of the rerankers and rewriters that they have.

@@ -48,6 +48,7 @@ from serving.tone import check_tone
 from serving.versions import SCHEMAS, Decoding, ModelVersion, load_task_schema
 from serving.wording import load_wording
 from tests.fakes.responder import Writing
+from tests.fakes.roster import ListedRoster
 from tests.fakes.vllm_server import FakeVllm
 
 #: The source of each world's articles.
@@ -206,6 +207,7 @@ async def running_stack(
                     rewriters=frozenset({rewriter.id}),
                     models=registry,
                     engines=engines,
+                    replicas=ListedRoster(engines),
                     chat=ChatClient(session=session, engines=engines),
                     check_sentence=partial(check_sentence, fixed=wording.all()),
                     check_tone=check_tone,

@@ -3,54 +3,57 @@
 from __future__ import annotations
 
 import argparse
-import json
+import asyncio
+import getpass
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from deploy.commands import model_versions, rails, staging
 from deploy.commands.context import CommandLine, Context
 from deploy.database import database, pool
 from deploy.errors import UsageError
 from deploy.migrate import migrate
-from deploy.models import SHIPPED_ADAPTER, ModelFolders
-from deploy.release import digest_of_name
+from deploy.models import ModelFolders
+from deploy.release import OUTSIDE, digest_of_name
 from deploy.settings import load
+from deploy.stored_turns import unfit_turns
+from deploy.version_weights import BASE, TUNED, Weights, own_adapter, own_weights, take_in
 from gateway.outcome import Unfit, parse_draft, text_field, validator_of
 from serving.errors import EngineUnavailableError, UnknownModelVersionError
+from serving.manifests import Manifest, identity_of, write_manifest
 from serving.pool import EngineHealth, EnginePool
 from serving.prompting import MESSAGE_OVERHEAD_TOKENS, PROMPTS, load_prompt, render, token_counter
 from serving.registry import ModelRegistry
 from serving.settings import ServingSettings
-from serving.versions import SCHEMAS, Decoding, ModelVersion, RegisteredVersion, load_task_schema
+from serving.versions import (
+    SCHEMAS,
+    Decoding,
+    ModelVersion,
+    RegisteredVersion,
+    VersionState,
+    load_task_schema,
+)
 
 AUTHOR = "twinrail model register"
 PACKAGED_SCHEMAS = ("support_answer", "ticket_routing")
 PACKAGED_PROMPTS = ("support_short", "support_strong", "ticket_routing")
-BASE, TUNED = "base", "tuned"
 #: What a prompt may take on a small machine before its first token takes too long.
 PROMPT_BUDGET_TOKENS = 700
 #: Part of an id, of a URL and of a shell word.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """The weights that a version stands on."""
-
-    base_digest: str
-    adapter_digest: str | None
-    #: What a person calls them: `base`, `tuned`, or the name that an engine serves.
-    name: str
-    #: The name under which engines list them; None: each version under its own id.
-    served_name: str | None = None
-
-
 def add(commands: CommandLine) -> None:
     """Declare the commands."""
-    models = commands.group("model", "Versions of the model rail: register your own.")
+    models = commands.group("model", "Versions of the model rail: list, register, compare, move, retire.")
+    model_versions.add(models)
+    rails.add_model(models)
+    staging.add(models)
     register = models.command(
         "register",
         _register,
@@ -72,9 +75,23 @@ def add(commands: CommandLine) -> None:
         metavar="FILE",
         help=f"YAML file with name, system and shots, or a packaged one: {', '.join(PACKAGED_PROMPTS)}",
     )
-    register.add_argument(
+    weights = register.add_mutually_exclusive_group()
+    weights.add_argument(
         "--weights", choices=(BASE, TUNED), help="which of this release's weights (default: base)"
     )
+    weights.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="DIR",
+        help="your own adapter: adapter_model.safetensors, adapter_config.json and, if there is one, the "
+        "manifest.json of its run; it is copied",
+    )
+    register.add_argument(
+        "--force",
+        action="store_true",
+        help="let the version of an --adapter take traffic although no gate has passed it; needs --reason",
+    )
+    register.add_argument("--reason", default="", metavar="TEXT", help="kept with who forced it")
     register.add_argument(
         "--budget-tokens",
         type=int,
@@ -116,53 +133,116 @@ async def _register(args: argparse.Namespace, context: Context) -> int:
     )
     _check_shots(version)
     _check_head(version, context.models)
+    for line in _warnings(version, weights):
+        context.out.note(line)
     if args.dry_run:
         context.out.note(f"would register {version.id} for {version.task} on the weights {weights.name}")
         context.out.result(_row(version, weights, new=True, dry_run=True), version.id)
         return 0
+    if args.adapter and weights.adapter:
+        await asyncio.to_thread(
+            take_in,
+            args.adapter,
+            weights.adapter,
+            context.models,
+            form=settings.tuned_as,
+            on_step=context.out.note,
+        )
     async with database(context.settings, context.home) as url:
         await migrate(url, on_step=lambda name: context.out.note(f"migrated {name}"))
         async with pool(url, size=1) as connections:
-            new = await _write(ModelRegistry(connections), version, weights)
-    verb = "registered" if new else "registered before:"
+            unfit = await unfit_turns(connections, version)
+            done = await _write(ModelRegistry(connections), version, weights, forced_because=args.reason)
+    if unfit.unfit:
+        context.out.note(unfit.told(version.task))
+    before = Manifest.from_json(done.known.manifest) if done.known else None
+    write_manifest(context.models.root, Manifest.from_json(done.registered.manifest), replaces=before)
+    verb = "registered" if done.is_new else "registered before:"
     context.out.note(f"{verb} {version.id} for {version.task} on the weights {weights.name}")
-    for line in _next_steps(version, weights):
+    for line in _next_steps(done.registered):
         context.out.note(line)
-    context.out.result(_row(version, weights, new=new, dry_run=False), version.id)
+    row = _row(version, weights, new=done.is_new, dry_run=False)
+    told = {"state": done.registered.state.value, "turns": {"checked": unfit.checked, "unfit": unfit.unfit}}
+    context.out.result({**row, **told}, version.id)
     return 0
 
 
-async def _write(registry: ModelRegistry, version: ModelVersion, weights: Weights) -> bool:
-    """Whether the version is new. A version that is there keeps the served name that it has."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What became of a version."""
+
+    registered: RegisteredVersion
+    #: What it was before; None of a new one.
+    known: RegisteredVersion | None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody had registered it."""
+        return self.known is None
+
+
+async def _write(
+    registry: ModelRegistry, version: ModelVersion, weights: Weights, *, forced_because: str
+) -> Done:
+    """Register, or find it registered: what is retired comes back, and what is a candidate may be forced.
+
+    An operator's own adapter is a candidate: like one that was tuned here, it takes traffic when a gate has
+    passed it. A version that is there keeps the served name that it has.
+    """
+    by = _person()
     try:
         known: RegisteredVersion | None = await registry.version(version.id)
     except UnknownModelVersionError:
         known = None
-    registered = known or await registry.register(
-        version,
-        manifest={"source": weights.name},
-        served_name=weights.served_name,
-        author=AUTHOR,
-    )
+    if known is None:
+        registered = await registry.register(
+            version,
+            manifest=weights.record,
+            served_name=weights.served_name,
+            releasable=weights.adapter is None,
+            forced_because=forced_because,
+            author=by,
+        )
+    else:
+        registered = known
+        if known.retired_at is not None:
+            registered = await registry.revive(version.id, by=by, reason=AUTHOR)
+        if forced_because and not registered.releasable:
+            registered = await registry.make_releasable(version.id, by=by, reason=forced_because, forced=True)
     wanted = weights.served_name or version.id
     if registered.served_name != wanted:
         raise UsageError(
             f"--served-name: {version.id} is registered as served by {registered.served_name!r}, "
             f"not by {wanted!r}, and a version never changes; give another --name"
         )
-    return known is None
+    return Done(registered=registered, known=known)
+
+
+def _person() -> str:
+    """Who is at the keyboard, as far as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "unknown"
 
 
 # ---- what the version stands on ----------------------------------------------------------------------
 
 
 async def _weights(args: argparse.Namespace, context: Context, settings: ServingSettings) -> Weights:
+    if args.adapter and settings.engine_urls:
+        raise UsageError(
+            "--adapter: is for the engines that `twinrail up` starts, and SERVING_ENGINES names others; "
+            "have those serve it and give --served-name, or unset SERVING_ENGINES"
+        )
     if not settings.engine_urls:
         if args.served_name:
             raise UsageError(
                 "--served-name: names what the engines of SERVING_ENGINES list, and that is not set; "
                 "set it, or leave --served-name out: this machine's engines serve each version by its id"
             )
+        if args.adapter:
+            return own_adapter(args.adapter, context.models, form=settings.tuned_as)
         return own_weights(args.weights or BASE, context.models)
     if args.weights:
         raise UsageError(
@@ -173,7 +253,9 @@ async def _weights(args: argparse.Namespace, context: Context, settings: Serving
     async with aiohttp.ClientSession() as session:
         engines = EnginePool(settings.engine_urls, session, api_key=key.get_secret_value() if key else None)
         name = _listed(args.served_name, await engines.health())
-    return Weights(base_digest=digest_of_name(name), adapter_digest=None, name=name, served_name=name)
+    return Weights(
+        base_digest=digest_of_name(name), adapter_digest=None, name=name, served_name=name, record=OUTSIDE
+    )
 
 
 def _listed(wanted: str | None, engines: tuple[EngineHealth, ...]) -> str:
@@ -194,24 +276,6 @@ def _listed(wanted: str | None, engines: tuple[EngineHealth, ...]) -> str:
     return wanted
 
 
-def own_weights(kind: str, folders: ModelFolders, *, adapter: Path = SHIPPED_ADAPTER) -> Weights:
-    """The weights that `twinrail up` prepares, known from the shipped manifest before they are prepared."""
-    manifest = adapter / "manifest.json"
-    if manifest.exists():
-        made = json.loads(manifest.read_text(encoding="utf-8"))
-        tuned = str(made["adapter_digest"]) if kind == TUNED else None
-        return Weights(base_digest=str(made["base_digest"]), adapter_digest=tuned, name=kind)
-    if kind == TUNED:
-        raise UsageError("--weights: this release ships no tuned model; use base")
-    if not (folders.base / "config.json").exists():
-        raise UsageError(
-            f"--weights: the base model is not prepared in {folders.root}; run `twinrail up` first"
-        )
-    from serving.weights import base_digest
-
-    return Weights(base_digest=base_digest(folders.base), adapter_digest=None, name=kind)
-
-
 # ---- checks: what would otherwise fail in front of a customer ----------------------------------------
 
 
@@ -224,6 +288,11 @@ def _file(flag: str, given: str, packaged: tuple[str, ...], folder: Path, suffix
 
 
 def _check_numbers(args: argparse.Namespace, settings: ServingSettings) -> None:
+    if args.force and not (args.adapter and args.reason.strip()):
+        lacks = "--reason: say why" if args.adapter else "--force: is for an --adapter"
+        raise UsageError(f"{lacks}; any other version may take traffic once it is registered")
+    if args.reason and not args.force:
+        raise UsageError("--reason: says why a version is forced; leave it out, or give --force too")
     if not _NAME.fullmatch(args.name):
         raise UsageError(
             f"--name: {args.name!r} cannot be part of an id; "
@@ -242,9 +311,9 @@ def _check_numbers(args: argparse.Namespace, settings: ServingSettings) -> None:
 
 def _check_shots(version: ModelVersion) -> None:
     """An example that breaks the schema teaches the model what its grammar then forbids."""
-    validator, field = validator_of(version.schema), text_field(version.schema)
+    validator, text = validator_of(version.schema), text_field(version.schema)
     for n, shot in enumerate(version.prompt.shots):
-        read = parse_draft(shot.answer, validator=validator, field=field)
+        read = parse_draft(shot.answer, validator=validator, field=text)
         if isinstance(read, Unfit):
             raise UsageError(
                 f"--prompt: shots[{n}].answer of {version.prompt.name} does not fit the schema of "
@@ -280,11 +349,27 @@ def _row(version: ModelVersion, weights: Weights, *, new: bool, dry_run: bool) -
     }
 
 
-def _next_steps(version: ModelVersion, weights: Weights) -> tuple[str, ...]:
-    if weights.served_name:
-        served = f"1. it is served already, as {weights.served_name}"
+def _warnings(version: ModelVersion, weights: Weights) -> Iterator[str]:
+    """Where the version asks for something else than its adapter was trained on."""
+    now = identity_of(version)
+    for name in ("prompt_sha256", "schema_sha256"):
+        if weights.adapter and weights.record.get(name) not in (None, now[name]):
+            what = name.removesuffix("_sha256")
+            trained = weights.record.get(what) or "another"
+            yield (
+                f"warning: {name}: the adapter was trained with the {what} {trained}, in other words than "
+                f"this version's; evaluate it before it goes live, or give --{what} as it was trained"
+            )
+
+
+def _next_steps(registered: RegisteredVersion) -> tuple[str, ...]:
+    name = registered.id
+    if registered.served_name != name:
+        served = f"1. it is served already, as {registered.served_name}"
     else:
-        served = "1. have it served: `twinrail down`, then `twinrail up`; engines list it from then on"
-    tried = f'2. try it alone: `twinrail ask "..." --model {version.id}`'
-    moves = f"`twinrail canary model {version.id} --percent 5`, or `twinrail promote model {version.id}`"
+        served = f"1. have it served: `twinrail model stage {name}`"
+    tried = f'2. try it alone: `twinrail ask "..." --model {name}`'
+    if registered.state is VersionState.CANDIDATE:
+        return served, tried, "3. it is a candidate, and takes no traffic before a gate has passed it"
+    moves = f"`twinrail canary model {name} --percent 5`, or `twinrail model promote {name}`"
     return served, tried, f"3. let it live: {moves}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.commands.context import CommandLine, Context
+from deploy.commands.staging import add_wait, brought_onto_engines
 from deploy.errors import GateRefusedError, UsageError
 from deploy.gateway_api import GatewayApi
 from deploy.output import table
@@ -55,6 +56,7 @@ def add(commands: CommandLine) -> None:
     canary.add_argument("--percent", type=float, help="share of the conversations, 0 to 100")
     canary.add_argument("--off", action="store_true", help="end the canary")
     _add_force(canary)
+    add_wait(canary)
     _add_dry_run(canary)
 
 
@@ -91,6 +93,32 @@ def add_knowledge(commands: CommandLine) -> None:
     _add_dry_run(shadow)
 
 
+def add_model(commands: CommandLine) -> None:
+    """Declare the same moves of the same pointer under `twinrail model`."""
+    undo = commands.command(
+        "undo",
+        _undo,
+        summary="Take back the last move of the model rail. Twice is redo.",
+        example="twinrail model undo",
+        exit_codes=UNDO_CODES,
+    )
+    undo.set_defaults(rail="model", publish=False)
+    _add_force(undo)
+    _add_dry_run(undo)
+
+    promote = commands.command(
+        "promote",
+        _promote,
+        summary="Make a model version stable, once every engine has shown that it serves it.",
+        example="twinrail model promote m-support-1a2b3c4d",
+    )
+    promote.add_argument("version", help="a version id, as `twinrail model versions` lists them")
+    promote.set_defaults(rail="model")
+    _add_force(promote)
+    add_wait(promote)
+    _add_dry_run(promote)
+
+
 def _undo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--publish",
@@ -106,6 +134,7 @@ def _promote_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rail", choices=RAILS)
     parser.add_argument("version", help="a version id, as `twinrail rails --versions` lists them")
     _add_force(parser)
+    add_wait(parser)
     _add_dry_run(parser)
 
 
@@ -215,7 +244,8 @@ async def _promote(args: argparse.Namespace, context: Context) -> int:
             plan = f"would make {args.version} stable in place of {before['stable']}"
             context.out.result({"rail": args.rail, "dry_run": True, "plan": plan}, f"{args.rail}: {plan}")
             return 0
-        body = {"version": args.version, "force": args.force}
+        await _prepare(gateway, args, context)
+        body = {"version": args.version, "force": args.force, **_seen(before)}
         await gateway.post(f"/v1/rails/{args.rail}:promote", body)
         after = (await _pointers(gateway))[args.rail]
     return _report_move(before, after, context)
@@ -231,10 +261,28 @@ async def _canary(args: argparse.Namespace, context: Context) -> int:
             plan = f"would give {version} {weight_bp / 100:g} %" if version else "would end the canary"
             context.out.result({"rail": args.rail, "dry_run": True, "plan": plan}, f"{args.rail}: {plan}")
             return 0
-        body = {"version": version, "weight_bp": weight_bp, "force": args.force}
+        if version:
+            await _prepare(gateway, args, context)
+        body = {"version": version, "weight_bp": weight_bp, "force": args.force, **_seen(before)}
         await gateway.post(f"/v1/rails/{args.rail}:canary", body)
         after = (await _pointers(gateway))[args.rail]
     return _report_move(before, after, context)
+
+
+def _seen(before: Mapping[str, Any]) -> dict[str, Any]:
+    """What the move was decided on: of two people who promote at once, the later one is told."""
+    return {"expected_revision": before["revision"]} if before["rail"] == "model" else {}
+
+
+async def _prepare(gateway: GatewayApi, args: argparse.Namespace, context: Context) -> None:
+    """Have the engines show a model version before it takes traffic; one that a gate has refused is left to
+    the gateway to refuse, without waiting for engines first."""
+    if args.rail != "model" or args.force:
+        return
+    listed = (await gateway.get("/v1/rails/model/versions"))["versions"]
+    verdicts: list[Any] = next((entry["verdicts"] for entry in listed if entry["id"] == args.version), [])
+    if all(verdict["verdict"] != "refused" for verdict in verdicts):
+        await brought_onto_engines(gateway, args.version, wait_s=args.wait, say=context.out.note)
 
 
 def _wanted_canary(args: argparse.Namespace) -> tuple[str | None, int]:

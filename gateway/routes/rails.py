@@ -4,6 +4,7 @@ pointer."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Depends, Response
 from gateway.access import ApiKey, Scope
 from gateway.errors import GateRefusedError, InvalidFieldError, NotServedError
 from gateway.rollouts.assignment import Rail
+from gateway.routes.model_versions import model_view
 from gateway.schemas.rails import (
     CanaryBody,
     PointerView,
@@ -34,7 +36,7 @@ from retrieval.errors import EmbedderMismatchError
 from retrieval.jobs import JobKind
 from retrieval.versions import KnowledgeVersion, VersionFacts, VersionState
 from retrieval.versions import UndoGoal as KnowledgeUndoGoal
-from serving.versions import Pointer, UndoGoal, prompt_definition, sha256_of
+from serving.versions import Pointer, UndoGoal
 
 logger = logging.getLogger(__name__)
 
@@ -59,25 +61,8 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
     if rail is Rail.KNOWLEDGE:
         found = [_knowledge_view(facts, key.tenant) for facts in await state.knowledge.facts()]
     else:
-        found = [
-            VersionView(
-                id=registered.id,
-                name=registered.version.name,
-                state="releasable" if registered.releasable else "not releasable",
-                details={
-                    "served_name": registered.served_name,
-                    "task": registered.version.task,
-                    "prompt": registered.version.prompt.name,
-                    "prompt_sha256": sha256_of(prompt_definition(registered.version.prompt)),
-                    "base_digest": registered.version.base_digest,
-                    "adapter_digest": registered.version.adapter_digest,
-                    "author": registered.author,
-                    "created_at": registered.created_at,
-                    "manifest": dict(registered.manifest),
-                },
-            )
-            for registered in await state.models.versions()
-        ]
+        roles = await state.models.roles()
+        found = [model_view(each, roles.get(each.id, ())) for each in await state.models.versions()]
     verdicts = await state.reports.verdicts(rail.value)
     forced = await state.reports.forced(rail.value)
     for view in found:
@@ -129,7 +114,7 @@ async def create_version(
     rail: Rail, body: VersionBody, key: Releaser, state: State, response: Response
 ) -> VersionCreated:
     """Register a version of the knowledge rail and queue its build; from here on every publish writes it."""
-    _require_knowledge(rail, "register a model version with `twinrail models register`")
+    _require_knowledge(rail, "register a model version with `twinrail model register`")
     base = await state.knowledge.version(body.base or (await state.knowledge.pointer()).stable)
     given = body.model_dump(exclude={"base", "since", "calibration"})
     version = base.derived(
@@ -163,8 +148,11 @@ async def set_shadow(rail: Rail, body: ShadowBody, key: Releaser, state: State) 
 
 @router.post("/{rail}:retire")
 async def retire(rail: Rail, body: RetireBody, key: Releaser, state: State) -> RetiredView:
-    """Give up a version that no traffic can reach, now or by an undo, and free what it holds."""
-    _require_knowledge(rail, "unload a model version from its engine instead")
+    """Give up a version that no traffic can reach, now or by an undo. What an index version holds is freed;
+    engines let go of a model version, and its files stay where they are."""
+    if rail is Rail.MODEL:
+        given_up = await state.models.retire(body.version, by=key.name, reason=body.reason)
+        return RetiredView(version=given_up.id, freed_bytes=0)
     retired = await state.knowledge.retire(body.version)
     return RetiredView(version=retired.version, freed_bytes=retired.freed_bytes)
 
@@ -256,7 +244,7 @@ async def _undo_model(state: GatewayState, wanted: UndoBody) -> dict[str, Any]:
     expected = before.revision if wanted.expected_revision is None else wanted.expected_revision
     if goal is not None and expected == before.revision and not wanted.force:
         for version in {goal.stable, goal.canary} - {before.stable, before.canary, None}:
-            await _require_served(state, version, field="rail")
+            await _require_routable(state, version, field="rail")
     after = await state.models.undo(expected_revision=expected)
     return {"what": "version", "before": _moved(before, after), "after": _moved(after, before)}
 
@@ -266,18 +254,30 @@ def _moved(one: Pointer, other: Pointer) -> str:
     return one.stable if one.stable != other.stable else one.canary or one.stable
 
 
-async def _require_served(state: GatewayState, version_id: str | None, *, field: str) -> None:
-    """Refuse to send traffic where no engine answers."""
+async def _require_routable(
+    state: GatewayState, version_id: str | None, *, field: str, force: bool = False
+) -> list[str]:
+    """Refuse to send traffic where an engine that should answer has not shown that it does; what is lacking
+    where that is forced."""
     if version_id is None:
-        return
+        return []
     version = await state.models.version(version_id)
-    if not await state.engines.ready(version.served_name):
-        listed = ", ".join(sorted(state.engines.served())) or "nothing"
+    lacks = [str(lack) for lack in await state.replicas.lacks(version)]
+    if lacks and not force:
+        told = "; ".join(lacks)
         raise NotServedError(
-            f"No engine serves {version_id} under its name {version.served_name}; they list {listed}.",
+            f"{version_id} is not served everywhere: {told}.",
             field=field,
-            fix="Have an engine serve it first, or send `force: true` (on the command line `--force`).",
+            fix="Stage it (`POST /v1/rails/model:stage`; `twinrail promote` does) and wait until it is "
+            "routable, or send `force: true` (on the command line `--force`).",
         )
+    return lacks
+
+
+async def _note_force(state: GatewayState, key: ApiKey, version_id: str, against: Sequence[str]) -> None:
+    """Keep who gave a model version traffic, and what was against it."""
+    if against:
+        await state.models.note_forced_move(version_id, by=key.name, reason="; ".join(against))
 
 
 @router.post("/{rail}:canary")
@@ -292,9 +292,11 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
             await _require_parts(state, body.version)
         await state.knowledge.set_canary(body.version, body.weight_bp)
     else:
-        if not body.force:
-            await _require_served(state, body.version, field="version")
-        await state.models.set_canary(body.version, body.weight_bp)
+        lacks = await _require_routable(state, body.version, field="version", force=body.force)
+        await state.models.set_canary(body.version, body.weight_bp, expected_revision=body.expected_revision)
+        if body.version is not None:
+            await _note_force(state, key, body.version, lacks)
+            await state.replicas.unstage(body.version)
     state.live.forget()
     return await _pointer(state, key, rail)
 
@@ -309,9 +311,10 @@ async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) ->
             await _require_parts(state, body.version)
         await state.knowledge.promote(body.version)
     else:
-        if not body.force:
-            await _require_served(state, body.version, field="version")
-        await state.models.promote(body.version)
+        lacks = await _require_routable(state, body.version, field="version", force=body.force)
+        await state.models.promote(body.version, expected_revision=body.expected_revision)
+        await _note_force(state, key, body.version, [*(f"{gate} refused it" for gate in gates), *lacks])
+        await state.replicas.unstage(body.version)
     state.live.forget()
     if gates:
         logger.warning(

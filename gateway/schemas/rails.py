@@ -39,11 +39,21 @@ class UndoBody(Body):
     force: Force = False
 
 
+ExpectedRevision = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        description="Model only: `revision` of the pointer as seen; if it has moved since, nothing is done.",
+    ),
+]
+
+
 class CanaryBody(Body):
     """A version that gets part of the traffic."""
 
     version: str | None = Field(max_length=200, description="Version id; null ends the canary.")
     weight_bp: int = Field(ge=0, le=10_000, description="Share in basis points: 500 is 5 %.")
+    expected_revision: ExpectedRevision = None
     force: Force = False
 
 
@@ -51,6 +61,7 @@ class PromoteBody(Body):
     """The version that becomes stable."""
 
     version: str = Field(min_length=1, max_length=200)
+    expected_revision: ExpectedRevision = None
     force: Force = False
 
 
@@ -64,6 +75,7 @@ class RetireBody(Body):
     """A version that nobody needs any more."""
 
     version: str = Field(min_length=1, max_length=200)
+    reason: str = Field(default="", max_length=500, description="Model only: kept with who gave it up.")
 
 
 class VersionBody(Body):

@@ -23,6 +23,9 @@ class FakeEngineProcess:
         if self.start_error:
             raise self.start_error
 
+    async def is_idle(self) -> bool:
+        return True
+
     async def stop(self) -> None:
         self.stopped += 1
         if self.stop_error:

@@ -1,9 +1,10 @@
-"""The engines of one machine: one that fails is said, and never keeps the others from being stopped."""
+"""The engines of one machine: started for what is wanted, stopped when nothing needs them, never too many."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -13,60 +14,148 @@ from deploy.errors import ProcessDiedError
 from deploy.local_engines import OwnEngines
 from deploy.models import LocalModels, ModelFolders
 from serving.registry import ModelRegistry
+from serving.replicas import ReplicaStore
+from serving.versions import ModelVersion
 from tests.fakes.engine_process import FakeEngineFactory
+
+OLD, NEW = "a" * 64, "c" * 64
+
+
+@dataclass(slots=True)
+class Machine:
+    """A tuned model and its base, both with weights here, in a registry of their own."""
+
+    registry: ModelRegistry
+    store: ReplicaStore
+    models: LocalModels
+    make: FakeEngineFactory = field(default_factory=FakeEngineFactory)
+    said: list[str] = field(default_factory=list)
+
+    def engines(self, *, most: int = 4) -> OwnEngines:
+        return OwnEngines(
+            self.models,
+            self.make,
+            self.store,
+            first_port=8100,
+            most=most,
+            say=self.said.append,
+            look_s=0.02,
+            leave_s=0.0,
+        )
+
+    async def register(self, adapter_digest: str, *, form: Path) -> ModelVersion:
+        """Another tuned version, with weights on this disk."""
+        form.mkdir(parents=True)
+        (form / "config.json").write_text("{}", encoding="utf-8")
+        tuned = self.models.tuned_version()
+        assert tuned is not None
+        version = replace(tuned, name="next", adapter_digest=adapter_digest)
+        await self.registry.register(version)
+        return version
+
+    def states(self) -> list[tuple[tuple[str, ...], int, int]]:
+        return [(each.placed.arms, each.started, each.stopped) for each in self.make.made]
 
 
 @pytest.fixture
-async def registry(database_url: str) -> AsyncIterator[ModelRegistry]:
-    async with pool(database_url, size=2) as connections:
-        yield ModelRegistry(connections)
-
-
-def models(root: Path) -> LocalModels:
-    """A tuned model and its base, both with weights here: two engines."""
-    made = LocalModels(
-        folders=ModelFolders(root),
+async def machine(database_url: str, tmp_path: Path) -> AsyncIterator[Machine]:
+    models = LocalModels(
+        folders=ModelFolders(tmp_path),
         base_digest="b" * 64,
-        adapter_digest="a" * 64,
+        adapter_digest=OLD,
         manifest={"prompt": "support_short", "prompt_budget_tokens": 430},
     )
-    for folder in (made.folders.base, made.folders.merged("b" * 64, "a" * 64)):
+    for folder in (models.folders.base, models.folders.merged("b" * 64, OLD)):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}", encoding="utf-8")
-    return made
+    async with pool(database_url, size=3) as connections:
+        yield Machine(ModelRegistry(connections), ReplicaStore(connections), models)
 
 
-async def settled(said: list[str]) -> None:
-    async with asyncio.timeout(10):
-        while not said:  # noqa: ASYNC110 (a list has no event)
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 (a list has no event)
             await asyncio.sleep(0.01)
 
 
-async def test_a_fallback_engine_that_dies_is_said_and_ended(tmp_path: Path, registry: ModelRegistry) -> None:
-    said = list[str]()
-    make = FakeEngineFactory(start_errors={"fallback": ProcessDiedError("engine: out of memory; log: x")})
-    engines = OwnEngines(models(tmp_path), make, first_port=None, say=said.append)
-    await engines.release(registry)
+async def test_a_fallback_engine_that_dies_is_said_once_and_ended(machine: Machine) -> None:
+    machine.make.start_errors["fallback"] = ProcessDiedError("engine: out of memory; log: x")
+    engines = machine.engines()
+    await engines.release(machine.registry)
     await engines.start_stable()
-    engines.start_others()
-    await settled(said)
-    assert said == ["engine for fallback and previous did not start: engine: out of memory; log: x"]
-    stable, fallback = make.made
-    assert (stable.stopped, fallback.stopped) == (0, 1)
+    engines.keep_wanted(spares=True)
+    await until(lambda: bool(machine.said))
+    assert machine.said == ["engine for fallback and previous did not start: engine: out of memory; log: x"]
+    assert machine.states() == [(("stable",), 1, 0), (("fallback", "previous"), 1, 1)]
     await engines.stop()
-    assert stable.stopped == 1
+    assert machine.states()[0] == (("stable",), 1, 1)
+    assert (await machine.store.fleet()).replicas == ()
 
 
-async def test_an_engine_that_does_not_stop_leaves_no_other_running(
-    tmp_path: Path, registry: ModelRegistry
+async def test_an_engine_that_does_not_stop_leaves_no_other_running(machine: Machine) -> None:
+    machine.make.stop_errors["stable"] = PermissionError("not ours")
+    engines = machine.engines()
+    await engines.release(machine.registry)
+    await engines.start_stable()
+    engines.keep_wanted(spares=True)
+    await until(lambda: len(machine.said) == 1)
+    await engines.stop()
+    assert [engine.stopped for engine in machine.make.made] == [1, 1]
+    assert machine.said[-1] == "an engine was not stopped in order: not ours"
+
+
+async def test_a_staged_version_gets_an_engine_and_one_that_nobody_wants_loses_its(machine: Machine) -> None:
+    version = await machine.register(NEW, form=machine.models.folders.merged("b" * 64, NEW))
+    engines = machine.engines()
+    await engines.release(machine.registry)
+    await engines.start_stable()
+    engines.keep_wanted(spares=False)
+    await asyncio.sleep(0.2)
+    assert machine.states() == [(("stable",), 1, 0)]  # spares are left out
+
+    await machine.store.stage(version.id, by="test")
+    await until(lambda: len(machine.said) == 1)
+    assert f"engine for staged is ready too: {version.id} on port 8101" in machine.said
+    assert {replica.url for replica in (await machine.store.fleet()).replicas} == {
+        "http://127.0.0.1:8100/v1",
+        "http://127.0.0.1:8101/v1",
+    }
+    await machine.store.unstage(version.id)
+    await until(lambda: len(machine.said) == 2)
+    assert machine.states() == [(("stable",), 1, 0), (("staged",), 1, 1)]
+    assert len((await machine.store.fleet()).replicas) == 1
+    await engines.stop()
+
+
+async def test_an_adapter_on_a_base_that_takes_none_moves_the_base_to_an_engine_that_does(
+    machine: Machine,
 ) -> None:
-    said = list[str]()
-    make = FakeEngineFactory(stop_errors={"stable": PermissionError("not ours")})
-    engines = OwnEngines(models(tmp_path), make, first_port=None, say=said.append)
-    await engines.release(registry)
+    folder = machine.models.folders.adapter(NEW)
+    version = await machine.register(NEW, form=folder)
+    engines = machine.engines()
+    await engines.release(machine.registry)
     await engines.start_stable()
-    engines.start_others()
-    await settled(said)
+    engines.keep_wanted(spares=True)
+    await until(lambda: len(machine.said) == 1)
+    await machine.store.stage(version.id, by="test")
+    await until(lambda: len(machine.said) == 3)
+    merged, plain, adapting = machine.make.made
+    assert (plain.placed.adapters, plain.stopped) == ((), 1)
+    assert (adapting.placed.adapters, adapting.stopped, merged.stopped) == ((version.id,), 0, 0)
+    takes = {replica.url: replica.takes_adapters for replica in (await machine.store.fleet()).replicas}
+    assert takes == {"http://127.0.0.1:8100/v1": False, "http://127.0.0.1:8102/v1": True}
     await engines.stop()
-    assert [engine.stopped for engine in make.made] == [1, 1]
-    assert said[-1] == "an engine was not stopped in order: not ours"
+
+
+async def test_a_machine_that_is_full_says_so_and_stops_nothing_that_is_wanted(machine: Machine) -> None:
+    version = await machine.register(NEW, form=machine.models.folders.merged("b" * 64, NEW))
+    engines = machine.engines(most=2)
+    await engines.release(machine.registry)
+    await engines.start_stable()
+    engines.keep_wanted(spares=True)
+    await until(lambda: len(machine.said) == 1)
+    await machine.store.stage(version.id, by="test")
+    await until(lambda: len(machine.said) == 2)
+    assert machine.said[1].startswith(f"no engine for staged ({version.id}): this machine runs 2 at most")
+    assert [(started, stopped) for _, started, stopped in machine.states()] == [(1, 0), (1, 0)]
+    await engines.stop()

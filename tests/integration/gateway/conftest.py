@@ -34,13 +34,16 @@ from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore
 from retrieval.versions import KnowledgeVersion
 from serving.client import ChatClient
+from serving.endpoint import open_endpoint
 from serving.grounding import check_sentence
 from serving.pool import EnginePool
 from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
+from serving.settings import ServingSettings
 from serving.versions import SCHEMAS, ModelVersion, load_task_schema
 from serving.wording import load_wording
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.roster import ListedRoster
 from tests.fakes.vllm_server import FakeVllm
 
 ARTICLES = {
@@ -178,6 +181,7 @@ async def started(
     settings: GatewaySettings,
     *,
     around_search: Callable[[Searcher], Searcher] = lambda searcher: searcher,
+    endpoint: ServingSettings | None = None,
 ) -> AsyncIterator[Gateway]:
     """Build and serve."""
     async with AsyncExitStack() as stack:
@@ -218,7 +222,9 @@ async def started(
                 embedders={embedder.id: embedder.dims},
                 models=registry,
                 engines=engines,
+                replicas=ListedRoster(engines),
                 chat=ChatClient(session=session, engines=engines),
+                endpoint=open_endpoint(endpoint, session) if endpoint else None,
                 check_sentence=partial(check_sentence, fixed=wording.all()),
                 check_tone=lambda _text: (),
                 count_tokens=estimate_tokens,

@@ -54,9 +54,15 @@ async def test_a_plan_says_what_the_undo_then_does(gateway: Gateway, twinrail: C
 
 async def test_a_version_that_no_engine_serves_needs_force(gateway: Gateway, twinrail: Command) -> None:
     del gateway.vllm.models[gateway.canary]
-    code, data, log = await twinrail("promote", "model", gateway.canary)
+    code, data, log = await twinrail("promote", "model", gateway.canary, "--wait", "0")
     assert (code, data) == (1, None)
-    assert f"No engine serves {gateway.canary}" in log
+    assert f"{gateway.canary} is not served everywhere: engines: wanted" in log
+    assert "it stays staged" in log
+    status, problem, _ = await gateway.post(
+        "/v1/rails/model:promote", {"version": gateway.canary}, key=gateway.keys.release
+    )
+    assert (status, problem["type"]) == (409, "urn:twinrail:problem:not-served")
+    log = problem["fix"]
     assert "--force" in log
     code, moved, _ = await twinrail("promote", "model", gateway.canary, "--force")
     assert (code, moved["after"]["stable"]) == (0, gateway.canary)

@@ -27,6 +27,7 @@ async def every_outcome(gateway: RunningGateway) -> None:
     assert (await gateway.ask(INVENTED))["status"] == "fallback"
     await without_retrieval(gateway)
     await without_engine(gateway)
+    await restart_an_engine(gateway)
     await until_a_circuit_opens(gateway)
     assert (await gateway.stream(REFUND))[-1] == "answer.completed"
     await leave_in_mid_stream(gateway)
@@ -75,6 +76,19 @@ async def until_a_circuit_opens(gateway: RunningGateway) -> None:
         gateway.vllm.models[gateway.stable] = before
     await asyncio.sleep(2 * CIRCUIT_OPEN_S)  # it may have been tried, and opened again, meanwhile
     assert (await gateway.ask(REFUND))["status"] == "answered"
+
+
+async def restart_an_engine(gateway: RunningGateway) -> None:
+    """It fails the first probe of its new life, so the base answers; the second one gives the traffic back."""
+    probes = gateway.vllm.probes
+    gateway.vllm.program(gateway.stable, status=503)
+    gateway.vllm.restart()
+    while gateway.vllm.probes == probes:  # noqa: ASYNC110 (the state is another process's)
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    gateway.vllm.program(gateway.stable, status=200)
+    while (await gateway.ask(REFUND))["status"] != "answered":  # noqa: ASYNC110 (it comes back by itself)
+        await asyncio.sleep(0.2)
 
 
 async def leave_in_mid_stream(gateway: RunningGateway) -> None:

@@ -1,0 +1,1 @@
+"""Engines of the model rail for benchmarks: fakes, and real vLLM where it is asked for."""
