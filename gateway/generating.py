@@ -92,6 +92,7 @@ class Generating:
         verifier: Verifier,
         wording: Wording,
         first_token_timeout_s: float,
+        pace: Pace | None = None,
     ) -> None:
         self._live = live
         self._chain = chain
@@ -100,7 +101,7 @@ class Generating:
         self._verifier = verifier
         self._wording = wording
         self._first_token_timeout_s = first_token_timeout_s
-        self._pace = Pace()
+        self._pace = pace or Pace()
         self._validators: dict[str, Validator] = {}
 
     async def run(
@@ -116,6 +117,8 @@ class Generating:
         making = _Making(question=question, turn=turn, deadline=deadline, context=context, began=began)
         writers = [self._chain.assigned(version), *await self._chain.stand_ins(question, turn.model, version)]
         for n, writer in enumerate(writers):
+            if not self._chain.is_at_hand(writer):
+                continue
             async with aclosing(self._step(making, writer, writers[n + 1 :])) as deltas:
                 async for delta in deltas:
                     yield delta
@@ -206,6 +209,8 @@ class Generating:
         try:
             context = self._assembler.assemble(making.question, writer.version, making.turn.hits)
         except PromptBudgetError:
+            return False
+        if context.candidates and not context.passages:
             return False
         if writer.endpoint is not None and not writer.endpoint.affords(context.tokens):
             return False

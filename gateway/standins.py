@@ -80,6 +80,11 @@ class Chain:
             )
         return found
 
+    def is_at_hand(self, writer: Writer) -> bool:
+        """Whether there is a use in asking now. A base that nobody serves is asked all the same: that it is
+        away is what the answer then says."""
+        return writer.step is not Step.PREVIOUS or writer.version.served_name in self._engines.served()
+
     async def _previous(
         self, pointer: Pointer, arm: Arm, assigned: RegisteredVersion
     ) -> RegisteredVersion | None:
@@ -89,9 +94,7 @@ class Chain:
         version = await self._known(wanted)
         if version is None or not version.releasable or not _differs(version, assigned):
             return None
-        if version.version.task != assigned.version.task:
-            return None
-        return version if version.served_name in self._engines.served() else None
+        return version if version.version.task == assigned.version.task else None
 
     async def _base(self, pointer: Pointer, assigned: RegisteredVersion) -> RegisteredVersion | None:
         if pointer.fallback is None or pointer.fallback == assigned.id:
