@@ -14,6 +14,7 @@ from typing import Any
 from deploy.errors import DeployError
 from deploy.models import TASK, LocalModels
 from serving.errors import NoStableVersionError
+from serving.manifests import Manifest, manifest_file, write_manifest
 from serving.pool import EngineHealth
 from serving.prompting import PROMPTS, load_prompt
 from serving.registry import ModelRegistry
@@ -41,9 +42,10 @@ async def release_shipped(registry: ModelRegistry, models: LocalModels) -> Relea
     On an empty rail the base goes first and the tuned model over it, so that there is something to undo to.
     """
     base, tuned = models.base_version(), models.tuned_version()
-    await registry.register(base, manifest={"source": "wheel", "served_as": "base"}, author=AUTHOR)
+    facts = {"source": "wheel", "served_as": "base"}
+    _lay_beside(models, await registry.register(base, manifest=facts, author=AUTHOR))
     if tuned:
-        await registry.register(tuned, manifest=_made(models), author=AUTHOR)
+        _lay_beside(models, await registry.register(tuned, manifest=_made(models), author=AUTHOR))
     wanted = tuned or base
     pointer = await _pointer(registry)
     if pointer is None:
@@ -86,6 +88,14 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
 def _made(models: LocalModels) -> dict[str, Any]:
     """How the shipped version was made, and the form that this machine serves it in."""
     return {**models.manifest, "source": "this release", "served_as": models.form.value}
+
+
+def _lay_beside(models: LocalModels, registered: RegisteredVersion) -> None:
+    """Write the manifest to where the weights lie. One that is there is left alone: several databases may
+    share these weights, and `twinrail model show` says where a file and the registry do not agree."""
+    root = models.folders.root
+    if root.is_dir() and not manifest_file(root, registered.id).exists():
+        write_manifest(root, Manifest.from_json(registered.manifest))
 
 
 def digest_of_name(served_name: str) -> str:

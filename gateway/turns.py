@@ -104,6 +104,15 @@ class TurnStore:
 
         return await self._database.read(key.tenant, select)
 
+    async def drafts(self, tenant: str, versions: Sequence[str], *, limit: int) -> list[str]:
+        """What these model versions wrote, as they wrote it: the last draft of each turn, newest first."""
+
+        async def select(cursor: Cursor) -> list[Row]:
+            await cursor.execute(queries["drafts"], {"versions": list(versions), "limit": limit})
+            return list(await cursor.fetchall())
+
+        return [str(row["text"]) for row in await self._database.read(tenant, select)]
+
     async def erase_document(self, tenant: str, document_id: str, *, dry_run: bool = False) -> int:
         """Take a document that was purged out of the tenant's turns; returns how many held it.
 

@@ -68,3 +68,9 @@ SELECT 1;
 
 -- name: schema_is_there
 SELECT to_regclass('gateway.turn') IS NOT NULL AS there;
+
+-- name: drafts: the last draft of each turn that ended with an answer of the model
+SELECT used -> 'drafts' -> -1 ->> 'text' AS text FROM gateway.turn
+WHERE model_version = ANY (%(versions)s) AND status IN ('answered', 'escalated', 'clarify')
+  AND used -> 'drafts' -> -1 ->> 'text' IS NOT NULL
+ORDER BY created_at DESC LIMIT %(limit)s;

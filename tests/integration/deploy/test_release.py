@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from deploy.models import LocalModels, ModelFolders
 from deploy.release import release_shipped, use_given
 from gateway.access import KeyStore
 from gateway.database import Database
+from serving.manifests import Manifest, check_manifest_file, manifest_file
 from serving.pool import EngineHealth
 from serving.registry import ModelRegistry
 
@@ -51,6 +53,20 @@ async def test_the_tuned_model_is_stable_over_the_base_which_also_stands_in(regi
     assert released.pointer.previous == released.pointer.fallback == base.id
     assert released.advice == ""
     assert (await registry.undo()).stable == base.id
+
+
+async def test_manifests_lie_beside_the_weights_and_are_not_written_over(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    models = replace(TUNED, folders=ModelFolders(tmp_path))
+    released = await release_shipped(registry, models)
+    for version_id in (released.shipped, str(released.pointer.fallback)):
+        stored = Manifest.from_json((await registry.version(version_id)).manifest)
+        assert check_manifest_file(tmp_path, stored)
+    path = manifest_file(tmp_path, released.shipped)
+    path.write_text("of another database", encoding="utf-8")
+    await release_shipped(registry, models)
+    assert path.read_text(encoding="utf-8") == "of another database"
 
 
 async def test_without_an_adapter_the_base_is_all_there_is(registry: ModelRegistry) -> None:

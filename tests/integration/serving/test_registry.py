@@ -18,12 +18,14 @@ from serving.errors import (
     PointerMovedError,
     RegistryUnavailableError,
     UnknownModelVersionError,
+    VersionInReachError,
+    VersionRetiredError,
     WeightError,
 )
 from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
 from serving.sql import QUERIES
-from serving.versions import ModelVersion, Pointer, UndoGoal
+from serving.versions import ModelVersion, Pointer, UndoGoal, VersionState
 
 BASE = ModelVersion(
     name="base",
@@ -120,12 +122,14 @@ async def test_undo_takes_back_any_move_and_twice_is_redo(registry: ModelRegistr
         before = await registry.set_canary(OTHER.id, 500)
     after = await move(registry)
     assert traffic(after) != traffic(before)
-    for expected in (before, after, before, after):
+    for n, expected in enumerate((before, after, before, after)):
         goal = await registry.undo_goal()
         assert goal is not None
         assert traffic(goal) == traffic(expected)
         undone = await registry.undo()
         assert traffic(undone) == traffic(expected)
+        # What an undo left was taken back; what the redo left was not.
+        assert undone.taken_back is (n % 2 == 0 and before.stable != after.stable)
     assert undone.previous == after.previous
 
 
@@ -240,3 +244,174 @@ async def test_a_database_that_does_not_answer_is_unavailable_and_retryable() ->
         with pytest.raises(RegistryUnavailableError) as caught:
             await ModelRegistry(pool).pointer()
     assert caught.value.retryable
+
+
+DRAFT = replace(BASE, name="draft", adapter_digest="d" * 64)
+
+
+async def actions(registry: ModelRegistry, version_id: str) -> list[tuple[str, str, str]]:
+    return [(each.action, each.by, each.reason) for each in await registry.events(version_id)]
+
+
+async def test_a_candidate_takes_no_traffic_until_a_gate_has_passed_it(registry: ModelRegistry) -> None:
+    await registry.promote(BASE.id)
+    draft = await registry.register(DRAFT, releasable=False, author="ann")
+    assert draft.state is VersionState.CANDIDATE
+    for move in (
+        registry.promote(DRAFT.id),
+        registry.set_canary(DRAFT.id, 5),
+        registry.set_fallback(DRAFT.id),
+    ):
+        with pytest.raises(NotReleasableError, match="is a candidate: no gate has passed it"):
+            await move
+    passed = await registry.make_releasable(DRAFT.id, by="ci", reason="gate-tone", metrics={"tone": 0.97})
+    assert (passed.state, passed.manifest["metrics"]) == (VersionState.RELEASABLE, {"tone": 0.97})
+    assert (await registry.promote(DRAFT.id)).stable == DRAFT.id
+    assert await registry.make_releasable(DRAFT.id, by="bob", reason="again", forced=True) == passed
+    assert await actions(registry, DRAFT.id) == [("passed", "ci", "gate-tone"), ("registered", "ann", "")]
+
+
+async def test_force_is_marked_and_audited_and_ends_with_a_verdict(registry: ModelRegistry) -> None:
+    forced = await registry.register(
+        DRAFT,
+        releasable=False,
+        forced_because="demo on Monday",
+        author="ann",
+        manifest={"metrics": {"f1": 0.5}},
+    )
+    assert (forced.state, forced.manifest["forced"]) == (VersionState.FORCED, True)
+    await registry.promote(BASE.id)
+    await registry.promote(DRAFT.id)
+    passed = await registry.make_releasable(DRAFT.id, by="ci", reason="gate-tone", metrics={"tone": 1.0})
+    assert (passed.state, passed.manifest["forced"]) == (VersionState.RELEASABLE, False)
+    assert passed.manifest["metrics"] == {"f1": 0.5, "tone": 1.0}
+    assert [each[0] for each in await actions(registry, DRAFT.id)] == ["passed", "forced", "registered"]
+    await registry.note_forced_move(DRAFT.id, by="ann", reason="no engine lists it")
+    assert (await actions(registry, DRAFT.id))[0] == ("promoted_by_force", "ann", "no engine lists it")
+
+
+async def test_the_audit_only_grows(registry: ModelRegistry, database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        for statement in (
+            "DELETE FROM serving.version_event",
+            "UPDATE serving.version_event SET by = 'nobody'",
+            "TRUNCATE serving.version_event",
+        ):
+            with pytest.raises(psycopg.errors.IntegrityError, match="append-only"):
+                await connection.execute(statement)
+
+
+async def test_what_has_a_part_is_not_retired(registry: ModelRegistry) -> None:
+    await registry.promote(BASE.id)
+    await registry.promote(TUNED.id)
+    await registry.set_canary(OTHER.id, 500)
+    await registry.register(DRAFT)
+    await registry.set_fallback(DRAFT.id)
+    roles = await registry.roles()
+    assert roles == {
+        BASE.id: ("previous",),
+        TUNED.id: ("stable", "undo"),
+        OTHER.id: ("canary",),
+        DRAFT.id: ("fallback",),
+    }
+    for version_id, reason in {
+        BASE.id: "it is previous; wait until the rail has moved on",
+        TUNED.id: "it is stable, and an undo leads to it; give its part to another version, and wait",
+        OTHER.id: "it is canary; give its part to another version first",
+        DRAFT.id: "it is fallback; give its part",
+    }.items():
+        with pytest.raises(VersionInReachError, match=reason):
+            await registry.retire(version_id, by="ann")
+    await registry.set_canary(None, 0)
+    with pytest.raises(VersionInReachError, match="an undo leads to it"):
+        await registry.retire(OTHER.id, by="ann")
+    assert {each.state for each in await registry.versions()} == {VersionState.RELEASABLE}
+
+
+async def test_a_staged_version_is_not_retired(registry: ModelRegistry, database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute(
+            "INSERT INTO serving.staged (version, staged_by) VALUES (%s, 'test')", [OTHER.id]
+        )
+    with pytest.raises(VersionInReachError, match="it is staged; let its promotion end first"):
+        await registry.retire(OTHER.id, by="ann")
+
+
+async def test_a_retired_version_stays_known_and_takes_no_part(registry: ModelRegistry) -> None:
+    await registry.promote(BASE.id)
+    retired = await registry.retire(OTHER.id, by="ann", reason="replaced")
+    assert retired.state is VersionState.RETIRED
+    assert await registry.retire(OTHER.id, by="bob") == retired
+    assert await registry.register(OTHER) == retired
+    for move in (
+        registry.promote(OTHER.id),
+        registry.set_canary(OTHER.id, 5),
+        registry.set_fallback(OTHER.id),
+    ):
+        with pytest.raises(VersionRetiredError, match="is retired, so it takes no part any more"):
+            await move
+    with pytest.raises(VersionRetiredError):
+        await registry.make_releasable(OTHER.id, by="ann", reason="", forced=True)
+    assert await registry.pointer() == await registry.set_canary(None, 0)
+    revived = await registry.revive(OTHER.id, by="bob", reason="needed")
+    assert revived.state is VersionState.RELEASABLE
+    assert await registry.revive(OTHER.id, by="bob") == revived
+    assert (await registry.promote(OTHER.id)).stable == OTHER.id
+    assert [each[:2] for each in await actions(registry, OTHER.id)] == [
+        ("revived", "bob"),
+        ("retired", "ann"),
+        ("registered", "tester"),
+    ]
+
+
+async def test_retiring_is_never_undone_to(registry: ModelRegistry) -> None:
+    """Whatever the moves, what an undo and its redo lead to has a role, so it cannot be retired."""
+    for version in (BASE, TUNED, OTHER, BASE, TUNED):
+        await registry.promote(version.id)
+    await registry.retire(OTHER.id, by="ann")
+    for _ in range(4):
+        pointer = await registry.undo()
+        assert OTHER.id not in (pointer.stable, pointer.canary, pointer.previous)
+
+
+@pytest.mark.parametrize("retiring_first", [True, False])
+async def test_of_a_promote_and_a_retire_at_the_same_moment_one_is_refused(
+    registry: ModelRegistry, database_url: str, retiring_first: bool
+) -> None:
+    """Each has decided before the other commits; the pointer's row is what both wait for."""
+    await registry.promote(BASE.id)
+    statements = {
+        "retire": (
+            QUERIES["set_retired"],
+            {"id": OTHER.id, "by": "ann", "reason": "", "retired": True},
+        ),
+        "promote": (QUERIES["promote"], {"version": OTHER.id, "expected_revision": None}),
+    }
+    async with await psycopg.AsyncConnection.connect(database_url) as first:
+        await first.execute(QUERIES["lock_pointer"])
+        await first.execute(*statements["retire" if retiring_first else "promote"])
+        second = asyncio.create_task(
+            registry.promote(OTHER.id) if retiring_first else registry.retire(OTHER.id, by="ann")
+        )
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watch:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            async with asyncio.timeout(10):
+                while (await (await watch.execute(waiting)).fetchone()) == (0,):
+                    await watch.execute("SELECT pg_sleep(0.01)")
+        await first.commit()
+    with pytest.raises(VersionRetiredError if retiring_first else VersionInReachError):
+        await second
+    stable = (await registry.pointer()).stable
+    assert stable == (BASE.id if retiring_first else OTHER.id)
+    assert ((await registry.version(OTHER.id)).retired_at is not None) == retiring_first
+
+
+async def test_moves_of_a_version_are_those_that_gave_it_a_part_or_took_it(registry: ModelRegistry) -> None:
+    await registry.promote(BASE.id)
+    await registry.set_canary(TUNED.id, 500)
+    await registry.set_canary(None, 0)
+    await registry.promote(OTHER.id)
+    assert [each.action for each in await registry.moves_of(TUNED.id)] == ["set_canary", "set_canary"]
+    assert [each.canary for each in await registry.moves_of(TUNED.id)] == [None, TUNED.id]
+    assert len(await registry.moves_of(BASE.id)) == 4
+    assert [each.stable for each in await registry.moves_of(OTHER.id, limit=1)] == [OTHER.id]
