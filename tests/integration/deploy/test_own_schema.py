@@ -99,15 +99,16 @@ async def test_registering_twice_changes_nothing(database_url: str) -> None:
     code, first, log = await register(*routing)
     assert code == 0
     assert first["new"]
-    assert "`twinrail up`" in log
-    assert f"`twinrail promote model {first['id']}`" in log
+    assert f"`twinrail model stage {first['id']}`" in log
+    assert f"`twinrail model promote {first['id']}`" in log
     code, second, log = await register(*routing)
     assert (code, second) == (0, {**first, "new": False})
+    assert (first["state"], first["turns"]) == ("releasable", {"checked": 0, "unfit": 0})
     assert f"registered before: {first['id']}" in log
     async with pool(database_url, size=1) as connections:
         [stored] = await ModelRegistry(connections).versions()
     assert (stored.id, stored.served_name, stored.releasable) == (first["id"], first["id"], True)
-    assert (stored.manifest["author"], stored.manifest["source"]) == ("twinrail model register", "base")
+    assert (stored.manifest["source"], stored.manifest["served_as"]) == ("wheel", "base")
 
 
 async def test_routing_answers_with_its_fields_pinned_and_promoted(database_url: str, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from deploy.cli import main
-from deploy.commands.models import PACKAGED_PROMPTS, PACKAGED_SCHEMAS, own_weights
+from deploy.commands.models import PACKAGED_PROMPTS, PACKAGED_SCHEMAS
 from deploy.errors import UsageError
 from deploy.models import ModelFolders
 from deploy.output import Output
+from deploy.version_weights import own_weights
 from serving.prompting import PROMPTS
 from serving.versions import SCHEMAS
 
