@@ -28,7 +28,8 @@ from serving.prompting import Message, PromptTemplate
 from serving.redaction import Redactor
 from serving.sentences import sentences
 from serving.tuning.dataset_folder import Rejected
-from serving.tuning.likeness import Task, asked, contradiction, same_context, same_wanted, texts_of, values_of
+from serving.tuning.likeness import Task, asked, contradiction, same_context, same_wanted, texts_of
+from serving.values import known_values
 
 #: Reasons for which a row is left out.
 SCHEMA, UNGROUNDED = "not the task's JSON", "facts not in its context"
@@ -123,7 +124,7 @@ def drop_duplicates(cleaned: Cleaned, rules: Rules) -> None:
                 cleaned.disagreed += 1
                 against.setdefault(one, (other, name))
                 against.setdefault(other, (one, name))
-        if not name and _same_values(first, second) and (very or same_wanted(first, second)):
+        if not name and _same_numbers(first, second) and (very or same_wanted(first, second)):
             alike[max(one, other)].add(min(one, other))
     cleaned.rows = []
     kept: set[int] = set()
@@ -222,8 +223,10 @@ def _drop_exact(cleaned: Cleaned) -> None:
             cleaned.reject(row, EXACT, f"the same as {first.id!r}")
 
 
-def _same_values(one: Row, other: Row) -> bool:
-    return values_of(asked(one)) == values_of(asked(other)) and _shown(one) == _shown(other)
+def _same_numbers(one: Row, other: Row) -> bool:
+    """Whether two rows show the same and their questions name the same numbers, in any order of words."""
+    mine, theirs = (known_values([asked(row)]).numbers for row in (one, other))
+    return mine == theirs and _shown(one) == _shown(other)
 
 
 def _shown(row: Row) -> tuple[tuple[str, str, str], ...]:

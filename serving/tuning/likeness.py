@@ -20,11 +20,11 @@ _ASKS = frozenset(("who", "whom", "whose", "what", "when", "where", "why", "how"
 _DENIES = re.compile(r"\b(?:not|no|never|without|cannot)\b|n['\u2019]t\b", re.IGNORECASE)
 #: From which two words count as one with a typo.
 _TYPO = 0.8
-#: A single content word is no question.
-_FEWEST_STEMS = 2
-#: Letters from which a word with another letter in it is the same word with a typo.
-_LONG = 5
-#: Rows with the very same question and passages that one row is compared with.
+#: Words beside which another may have a typo: alone it may as well be another word.
+_FEWEST_WORDS = 2
+#: Letters from which a word with another letter in it is the same word with a typo, the typo's loss included.
+_LONG = 4
+#: Texts and rows that one is compared with at most, where many are the very same.
 _COMPARED = 50
 
 
@@ -64,12 +64,14 @@ class Texts:
 def near_texts(texts: Sequence[str]) -> list[Pair]:
     """Pairs that are nearly the same: by their letters, or by their words in any order, but for a typo."""
     pairs = {(pair.first, pair.second): pair for pair in near_duplicates(texts)}
-    first_of: dict[tuple[str, ...], int] = {}
+    known: dict[tuple[str, ...], tuple[int, ...]] = {}
     for at, text in enumerate(texts):
-        for key in _spellings(_stems(text)):
-            first = first_of.setdefault(key, at)
-            if first != at:
+        for key in set(_spellings(text)):
+            earlier = known.get(key, ())
+            for first in earlier:
                 pairs.setdefault((first, at), Pair(first, at, 1.0))
+            if len(earlier) < _COMPARED:
+                known[key] = (*earlier, at)
     return sorted(pairs.values(), key=lambda pair: (-pair.score, pair.first, pair.second))
 
 
@@ -139,17 +141,21 @@ def values_of(text: str) -> frozenset[tuple[str, str]]:
     return frozenset(value.key for value in find_values(text))
 
 
-def _spellings(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The words, and the words with a letter of a long one left out: two that differ by one typo share one of
-    these. A short question has too few letters for a typo to be few of them."""
-    if len(words) < _FEWEST_STEMS:
+def _spellings(text: str) -> Iterator[tuple[str, ...]]:
+    """What texts share that are the same question: all words in any order, else the words that say what it is
+    about; and these with a letter of a long one left out, of which two that differ by one typo share one. A
+    short question has too few letters for a typo to be few of them."""
+    yield ("all", *sorted(tokens(text)))
+    if stems := _stems(text):
+        yield ("about", *stems)
+    words = sorted(set(content_words(text)))
+    if len(words) < _FEWEST_WORDS:
         return
-    yield words
     for at, word in enumerate(words):
         if len(word) >= _LONG:
             others = (*words[:at], *words[at + 1 :])
-            yield from ((word[:cut] + word[cut + 1 :], "", *others) for cut in range(len(word)))
-            yield (word, "", *others)
+            yield ("typo", word, *others)
+            yield from (("typo", word[:cut] + word[cut + 1 :], *others) for cut in range(len(word)))
 
 
 @lru_cache(maxsize=1 << 15)
