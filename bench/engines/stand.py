@@ -170,7 +170,7 @@ async def stand(
         for fake in engines:
             fake.program(base.id, answer=f"Written by {base.id}, the base.")
         urls = [await stack.enter_async_context(fake.serving()) for fake in engines]
-        urls += [await stack.enter_async_context(_vllm(session, base.id)) for _ in range(real)]
+        urls += [await stack.enter_async_context(vllm(session, base.id)) for _ in range(real)]
         pool = EnginePool((), session)
         shelf = AdapterShelf(root)
         reconciler = Reconciler(store, registry, session, shelf=shelf, limits=limits)
@@ -252,7 +252,7 @@ def _shelved(root: Path, folder: Path, config: str) -> str:
 
 
 @asynccontextmanager
-async def _vllm(session: aiohttp.ClientSession, name: str) -> AsyncIterator[str]:
+async def vllm(session: aiohttp.ClientSession, name: str) -> AsyncIterator[str]:
     """A vLLM process on the base, on one thread so that two of them fit on two cores."""
     port = free_port()
     environment = {
