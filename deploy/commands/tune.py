@@ -6,7 +6,7 @@ its own beside this one and adds itself here, in the order in which the steps ar
 
 from __future__ import annotations
 
-from deploy.commands import tune_dataset, tune_evaluate, tune_train
+from deploy.commands import tune_dataset, tune_evaluate, tune_register, tune_train
 from deploy.commands.context import CommandLine
 
 SUMMARY = "Tune the model: rows, training, evaluation, registration."
@@ -15,5 +15,5 @@ SUMMARY = "Tune the model: rows, training, evaluation, registration."
 def add(commands: CommandLine) -> None:
     """Declare the group and its steps."""
     tuning = commands.group("tune", SUMMARY)
-    for step in (tune_dataset, tune_train, tune_evaluate):
+    for step in (tune_dataset, tune_train, tune_evaluate, tune_register):
         step.add(tuning)
