@@ -3,7 +3,8 @@
     assigned -> previous -> base -> endpoint
 
 `previous` is what the assigned version took over from: the stable one for a canary, the pointer's previous
-one for the stable. It has to be another model or prompt for the same task, and served.
+one for the stable, unless an undo took it back. It has to be another model or prompt for the same task, and
+served.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Chain:
     async def _previous(
         self, pointer: Pointer, arm: Arm, assigned: RegisteredVersion
     ) -> RegisteredVersion | None:
-        wanted = pointer.stable if arm is Arm.CANARY else pointer.previous
+        before = None if pointer.taken_back else pointer.previous
+        wanted = pointer.stable if arm is Arm.CANARY else before
         if wanted is None or wanted in (assigned.id, pointer.fallback):
             return None
         version = await self._known(wanted)

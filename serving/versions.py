@@ -153,6 +153,8 @@ class Pointer:
     canary: str | None = None
     canary_weight_bp: int = 0
     previous: str | None = None
+    #: Whether an undo left the previous version: then it stands in for nobody.
+    taken_back: bool = False
     shadow: str | None = None
     fallback: str | None = None
     salt: str = ""

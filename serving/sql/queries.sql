@@ -1,5 +1,5 @@
 -- name: pointer
-SELECT stable, canary, canary_weight_bp, previous, shadow, fallback, salt, revision FROM serving.pointer;
+SELECT stable, canary, canary_weight_bp, previous, taken_back, shadow, fallback, salt, revision FROM serving.pointer;
 
 -- name: versions
 SELECT id, definition, manifest, served_name, releasable, forced, author, created_at, retired_at
@@ -96,11 +96,11 @@ ORDER BY revision DESC LIMIT %(limit)s;
 
 -- name: promote
 UPDATE serving.pointer
-SET previous = COALESCE(stable, previous), stable = %(version)s, canary = NULL, canary_weight_bp = 0,
-    action = 'promote', revision = revision + 1, moved_at = now()
+SET previous = COALESCE(stable, previous), taken_back = false, stable = %(version)s, canary = NULL,
+    canary_weight_bp = 0, action = 'promote', revision = revision + 1, moved_at = now()
 WHERE stable IS DISTINCT FROM %(version)s
   AND revision = COALESCE(%(expected_revision)s, revision)
-RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, revision;
+RETURNING stable, canary, canary_weight_bp, previous, taken_back, shadow, fallback, salt, revision;
 
 -- name: set_canary
 UPDATE serving.pointer
@@ -108,13 +108,13 @@ SET canary = %(version)s, canary_weight_bp = %(weight_bp)s,
     action = 'set_canary', revision = revision + 1, moved_at = now()
 WHERE stable IS NOT NULL AND (canary, canary_weight_bp) IS DISTINCT FROM (%(version)s::text, %(weight_bp)s::int)
   AND revision = COALESCE(%(expected_revision)s, revision)
-RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, revision;
+RETURNING stable, canary, canary_weight_bp, previous, taken_back, shadow, fallback, salt, revision;
 
 -- name: set_fallback
 UPDATE serving.pointer
 SET fallback = %(version)s, action = 'set_fallback', revision = revision + 1, moved_at = now()
 WHERE stable IS NOT NULL AND revision = COALESCE(%(expected_revision)s, revision)
-RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, revision;
+RETURNING stable, canary, canary_weight_bp, previous, taken_back, shadow, fallback, salt, revision;
 
 -- name: undo
 -- What took traffic before the last move takes it again. The undo is a move itself, so the next one brings it back.
@@ -122,12 +122,14 @@ RETURNING stable, canary, canary_weight_bp, previous, shadow, fallback, salt, re
 UPDATE serving.pointer AS p
 SET stable = goal.stable, canary = goal.canary, canary_weight_bp = goal.canary_weight_bp,
     previous = CASE WHEN goal.stable = p.stable THEN p.previous ELSE p.stable END,
+    -- The second undo is a redo: what it leaves was never taken back.
+    taken_back = CASE WHEN goal.stable = p.stable THEN p.taken_back ELSE NOT p.taken_back END,
     action = 'undo', revision = p.revision + 1, moved_at = now()
 FROM serving.before_last_move AS goal
 WHERE p.revision = COALESCE(%(expected_revision)s, p.revision)
   -- Fails for the later of two that undo at the same moment: it would take back what it has not seen.
   AND (goal.stable, goal.canary, goal.canary_weight_bp) IS DISTINCT FROM (p.stable, p.canary, p.canary_weight_bp)
-RETURNING p.stable, p.canary, p.canary_weight_bp, p.previous, p.shadow, p.fallback, p.salt, p.revision;
+RETURNING p.stable, p.canary, p.canary_weight_bp, p.previous, p.taken_back, p.shadow, p.fallback, p.salt, p.revision;
 
 -- name: undo_goal
 SELECT stable, canary, canary_weight_bp FROM serving.before_last_move;

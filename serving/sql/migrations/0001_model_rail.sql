@@ -40,6 +40,8 @@ CREATE TABLE serving.pointer (
     canary text,
     canary_weight_bp integer NOT NULL DEFAULT 0,
     previous text,
+    -- Whether an undo left the previous version: then it stands in for nobody.
+    taken_back boolean NOT NULL DEFAULT false,
     shadow text,
     fallback text,
     salt text NOT NULL,

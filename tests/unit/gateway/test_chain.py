@@ -394,6 +394,12 @@ async def test_a_previous_version_that_is_of_no_use_is_passed_over(previous: Reg
     assert here.chats.asked() == ["stable", "base"]
 
 
+async def test_a_version_that_was_taken_back_stands_in_for_nobody() -> None:
+    here = bench(stable=[BROKEN], arms={"taken_back": True})
+    await here.answer()
+    assert here.chats.asked() == ["stable", "base"]
+
+
 async def test_a_previous_version_that_nobody_serves_is_passed_over() -> None:
     here = bench(stable=[BROKEN], served=("stable", "base"))
     await here.answer()
