@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from serving.checker import GroundingChecker
@@ -163,8 +164,12 @@ def ungrounded(row: Row, rules: Rules) -> list[str]:
 
 
 def _masked(row: Row, rules: Rules, redactor: Redactor, cleaned: Cleaned) -> Row:
-    held = "" if rules.mask_passages else "\n".join(passage.text for passage in row.passages)
-    public = replace(redactor, keep=(*redactor.keep, *_found(redactor, held)))
+    texts = () if rules.mask_passages else {passage.text for passage in row.passages}
+    published = [found for text in sorted(texts) for found in _published(redactor, text)]
+    public = redactor
+    if published:
+        public = replace(redactor, keep=(*redactor.keep, *(text for _, text in published)))
+        cleaned.in_passages.update(kind for kind, _ in published)
 
     def clean(text: str) -> str:
         done = public.redact(text)
@@ -176,20 +181,20 @@ def _masked(row: Row, rules: Rules, redactor: Redactor, cleaned: Cleaned) -> Row
         passages = tuple(
             replace(passage, title=clean(passage.title), text=clean(passage.text)) for passage in passages
         )
-    else:
-        cleaned.in_passages += redactor.redact(held).kinds
-    texts = free_texts(row.wanted, rules.task.schema)
+    written = free_texts(row.wanted, rules.task.schema)
     return replace(
         row,
         question=clean(row.question),
         passages=passages,
         history=tuple(Message(said.role, clean(said.content)) for said in row.history),
-        wanted={name: clean(value) if name in texts else value for name, value in row.wanted.items()},
+        wanted={name: clean(value) if name in written else value for name, value in row.wanted.items()},
     )
 
 
-def _found(redactor: Redactor, text: str) -> list[str]:
-    return [text[found.start : found.end] for found in redactor.redact(text).found] if text else []
+@lru_cache(maxsize=1 << 14)
+def _published(redactor: Redactor, text: str) -> tuple[tuple[str, str], ...]:
+    """What looks like personal data in a passage: kind and words. Many rows show the same passage."""
+    return tuple((found.kind.value, text[found.start : found.end]) for found in redactor.redact(text).found)
 
 
 def fits(row: Row, encoding: Encoding) -> bool:
