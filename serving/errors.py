@@ -10,8 +10,8 @@ ServingError
 │                  VersionInReachError, NothingToUndoError, WeightError, CanaryError, PointerMovedError,
 │                  VersionConflictError, RegistryUnavailableError
 ├── AdapterError: AdapterNotFoundError, AdapterExistsError
-└── EngineError: EngineUnavailableError (EngineStreamError, NoEngineError), EngineTimeoutError, EngineRejectedError,
-                   ModelNotServedError
+└── EngineError: EngineUnavailableError (EngineStreamError, NoEngineError), EngineTimeoutError,
+                 EngineRejectedError, ModelNotServedError
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class NoStableVersionError(RegistryError):
 
 
 class NotReleasableError(RegistryError):
-    """The version is registered as not releasable, so it takes no traffic."""
+    """The version is a candidate: no gate has passed it, so it takes no traffic."""
 
 
 class NothingToUndoError(RegistryError):

@@ -111,6 +111,39 @@ async def test_registering_twice_changes_nothing(database_url: str) -> None:
     assert (stored.manifest["source"], stored.manifest["served_as"]) == ("wheel", "base")
 
 
+async def test_stored_answers_that_a_new_schema_would_not_let_pass_are_counted(
+    database_url: str, tmp_path: Path, tiny: tuple[str, str]
+) -> None:
+    summary = ("--name", "summary", "--prompt", tiny[1], "--schema")
+    first = await registered(*summary, tiny[0])
+    shorter = {**TINY, "properties": {"summary": {"type": "string", "maxLength": 5}}}
+    wider = {**TINY, "properties": {"summary": {"type": "string", "maxLength": 500}}}
+    files = {}
+    for name, schema in (("shorter", shorter), ("wider", wider)):
+        files[name] = str(tmp_path / f"{name}.json")
+        Path(files[name]).write_text(json.dumps(schema), encoding="utf-8")
+    async with started(database_url, tmp_path, gateway_settings(tmp_path)) as gateway:
+        gateway.vllm.program(first, answer=json.dumps(SUMMARY))
+        body = {"question": REFUND_QUESTION, "pin": {"model": first}}
+        status, answered, _ = await gateway.post("/v1/answers", body, key=gateway.keys.evaluation)
+        assert (status, answered["status"]) == (200, "answered")
+
+        async def is_stored() -> bool:
+            status, _ = await gateway.get(f"/v1/turns/{answered['id']}", key=gateway.keys.evaluation)
+            return status == 200
+
+        await gateway.until(is_stored)
+    code, told, log = await register(*summary, files["shorter"])
+    assert (code, told["new"], told["turns"]) == (0, True, {"checked": 1, "unfit": 1})
+    assert (
+        "warning: --schema: 1 of the last 1 stored answers of summary do not fit it (schema: $.summary:"
+        in log
+    )
+    code, told, log = await register(*summary, files["wider"])
+    assert (code, told["turns"]) == (0, {"checked": 1, "unfit": 0})
+    assert "warning" not in log
+
+
 async def test_routing_answers_with_its_fields_pinned_and_promoted(database_url: str, tmp_path: Path) -> None:
     routing = await registered(
         "--name", "routing", "--schema", "ticket_routing", "--prompt", "ticket_routing"
