@@ -36,7 +36,7 @@ async def require_served(order: Order, client: GatewayClient) -> None:
         if "generation" in seen.degraded:
             raise GatewayUnavailableError(
                 f"{arm.name}: no engine answers for {arm.pin.model}; have it served "
-                "(`twinrail model versions` shows who does)"
+                f"(`twinrail model stage {arm.pin.model}`)"
             )
 
 

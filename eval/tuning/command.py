@@ -256,7 +256,9 @@ def _publish(folder: Path, report: Report, *, as_json: bool) -> None:
 async def _record(client: GatewayClient, judged: Judged, report: Report) -> None:
     """The report first: a verdict never points to one that is not there."""
     try:
-        sha256 = await client.put_report(report.name, kind="gate", content=report.content)
+        sha256 = await client.put_report(
+            report.name, kind="gate", content=report.content, html=page_report(report.content)
+        )
         await client.put_verdict(
             "model",
             judged.version,

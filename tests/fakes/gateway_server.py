@@ -322,7 +322,11 @@ class FakeGateway:
         self.reports[name] = {"kind": body["kind"], "sha256": digest, "content": body["content"]}
         if page := body.get("page"):
             self.reports[name]["page"] = page
-        written = {"written_by": "evaluation", "written_at": "2026-03-01T12:00:00+00:00"}
+        written = {
+            "written_by": "evaluation",
+            "written_at": "2026-03-01T12:00:00+00:00",
+            "page_type": (body.get("page") or {}).get("type"),
+        }
         return web.json_response({"name": name, "kind": body["kind"], "sha256": digest, **written})
 
     async def _put_verdict(self, request: web.Request) -> web.Response:
