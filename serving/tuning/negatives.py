@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ class NegativeMaker:
         looked_at = [draw.choice(pool) for _ in range(_LOOKED_AT)]
         closest = sorted(
             (passage for passage in looked_at if passage.title not in titles),
-            key=lambda passage: (-len(asked & set(content_stems(passage.text))), passage.title, passage.text),
+            key=lambda passage: (-len(asked & _stems(passage.text)), passage.title, passage.text),
         )
         found: list[Passage] = []
         for passage in closest:
@@ -261,6 +262,11 @@ class NegativeMaker:
         random.Random(f"{self._seed}:{name}").shuffle(items)
         begin = sum(_OF_MATERIAL[each] for each in SPLITS[: SPLITS.index(split)])
         return items[round(begin * len(items)) : round((begin + _OF_MATERIAL[split]) * len(items))]
+
+
+@lru_cache(maxsize=1 << 15)
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(content_stems(text))
 
 
 def _numbered(passages: Sequence[Passage]) -> tuple[Passage, ...]:
