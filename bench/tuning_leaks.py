@@ -3,7 +3,7 @@
 Duplicates, leaks between splits, facts without support and personal data are planted in rows of the demo (answers that
 are sentences of its articles) and in replies that people wrote (`support_tone`); each check stands beside the simpler
 one that it replaces: equal text, values only, the usual patterns. The public set's own split, by dialogue and page, is
-then held against the leak test, and the whole program is timed on 20,000 rows: public questions over public pages.
+then held against the leak test, and the whole program is timed on 5,000 rows: public questions over public pages.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FREE = {**SCHEMA, "properties": {**SCHEMA["properties"], "answer": {"type": "str
 WORDING = load_wording()
 TASK = Task(schema=FREE, wordings=WORDING.all())
 RULES = Rules(task=TASK, redactor=Redactor())
-PLANTED, LOAD, SEED = 200, 20_000, 11
+PLANTED, LOAD, SEED = 200, 5_000, 11
 PATTERNS = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|\b\d{3}[-. ]?\d{3}[-. ]?\d{4}\b|\b(?:\d[ -]?){16}\b")
 Change = Callable[[str, random.Random], str]
 
@@ -371,7 +371,7 @@ def main(parts: Sequence[str]) -> None:
     RESULT.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for part, beside in ((part, beside) for part, beside in BESIDE.items() if part in result):
         for name, found in result[part].items():
-            if "planted" in found:
+            if isinstance(found, dict) and "planted" in found:
                 n, caught, simple = found["planted"], found["caught"], found[beside]
                 print(
                     f"{part:<10} {name:<27} caught {caught:>3} of {n:<3} ({caught / n:4.0%})   "
