@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -63,6 +64,14 @@ class Context:
         key = self.key(key_name) if key_name else None
         async with aiohttp.ClientSession() as session:
             yield GatewayApi(session, url=self.gateway_url(), key=key, timeout_s=timeout_s)
+
+
+def person() -> str:
+    """Who is at the keyboard, as far as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "unknown"
 
 
 Handler = Callable[[argparse.Namespace, Context], Awaitable[int]]

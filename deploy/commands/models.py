@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from deploy.commands import model_versions, rails, staging
-from deploy.commands.context import CommandLine, Context
+from deploy.commands.context import CommandLine, Context, person
 from deploy.database import database, pool
 from deploy.errors import UsageError
 from deploy.migrate import migrate
@@ -189,7 +188,7 @@ async def _write(
     An operator's own adapter is a candidate: like one that was tuned here, it takes traffic when a gate has
     passed it. A version that is there keeps the served name that it has.
     """
-    by = _person()
+    by = person()
     try:
         known: RegisteredVersion | None = await registry.version(version.id)
     except UnknownModelVersionError:
@@ -216,14 +215,6 @@ async def _write(
             f"not by {wanted!r}, and a version never changes; give another --name"
         )
     return Done(registered=registered, known=known)
-
-
-def _person() -> str:
-    """Who is at the keyboard, as far as the machine knows."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return "unknown"
 
 
 # ---- what the version stands on ----------------------------------------------------------------------

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.commands.context import CommandLine, Context
+from deploy.commands.context import CommandLine, Context, person
 from deploy.database import Pool, database, pool
 from deploy.errors import GateRefusedError, UsageError
 from deploy.migrate import migrate
@@ -175,7 +174,7 @@ async def _write(
 
     A candidate first: that a gate or a person lets it take traffic is an event of its own, with who and why.
     """
-    by = _person()
+    by = person()
     try:
         before: RegisteredVersion | None = await registry.version(run.version.id)
     except UnknownModelVersionError:
@@ -193,14 +192,6 @@ async def _write(
             run.version.id, by=by, reason=passed.reason(), metrics=metrics
         )
     return before, registered
-
-
-def _person() -> str:
-    """Who is at the keyboard, as far as the machine knows."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return "unknown"
 
 
 def _say(context: Context, version: ModelVersion, state: str, *, dry_run: bool) -> int:

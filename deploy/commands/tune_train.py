@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import signal
 from pathlib import Path
 
-from deploy.commands.context import CommandLine, Context
+from deploy.commands.context import CommandLine, Context, person
 from serving.errors import TrainingStoppedError
 from serving.tuning.recipe import Device, load_recipe
 
@@ -56,7 +55,7 @@ async def _train(args: argparse.Namespace, context: Context) -> int:
         threads=args.threads,
         parent=args.parent,
         restart=args.restart,
-        author=getpass.getuser(),
+        author=person(),
     )
     try:
         record = train(order, context.out.note)
