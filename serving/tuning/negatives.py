@@ -32,6 +32,8 @@ from serving.wording import Wording
 MATERIAL = Path(__file__).parent / "negatives.yaml"
 #: Passages of other rows that are looked at for a distractor; the closest to the question is the hardest.
 _LOOKED_AT = 40
+#: Share of a sentence's words below which no passage supports it.
+_SHARED = 0.25
 #: How often one request may be made, each time with other passages.
 _TIMES = 3
 #: Shares of instructions and requests that each split may use.
@@ -251,10 +253,17 @@ class NegativeMaker:
         answer = str(row.wanted["answer"])
         for wording in self._task.wordings:
             answer = answer.replace(wording, "")
-        spans = [answer[span.start : span.end].strip() for span in sentences(answer)]
-        return any(
-            (found := check_sentence(text, [passage])).is_claim and found.supported for text in spans if text
-        )
+        there = _stems(f"{passage.title}\n{passage.text}")
+        for span in sentences(answer):
+            sentence = answer[span.start : span.end].strip()
+            words = _stems(sentence)
+            # The check itself takes long, and most passages are about something else.
+            if len(words & there) < _SHARED * len(words) or not words:
+                continue
+            found = check_sentence(sentence, [passage])
+            if found.is_claim and found.supported:
+                return True
+        return False
 
     def _share_of(self, name: str, split: str) -> Sequence[Any]:
         """The part of the material that a split may use: the others never show it."""
