@@ -332,7 +332,13 @@ def test_a_task_without_a_text_is_judged_by_its_fields_alone() -> None:
     scoring = replace(SCORING, schema={"type": "object", "properties": fields})
     wanted = (("queue", "a"), ("reason", "in other words"))
     case = replace(CASE, intent=None, facts=(), facts_known=False, fields=wanted, passages=())
-    seen = subject(case=case, fields={"queue": "a", "reason": "so"}, answer='{"queue":"a"} $7!', packed=(), retrieves=False)
+    seen = subject(
+        case=case,
+        fields={"queue": "a", "reason": "so"},
+        answer='{"queue":"a"} $7!',
+        packed=(),
+        retrieves=False,
+    )
     assert value(scorers.score_fields(seen, scoring)) == 1
     for scorer in (
         scorers.score_tone,
