@@ -156,8 +156,10 @@ class Recipe:
         return sha256_of(self.schema)
 
     def definition(self) -> dict[str, Any]:
-        """What a version that is made of it is, beside its weights and its name: in full, so that a run can be
-        registered when the files that it was made from are gone."""
+        """What a version that is made of it is, beside its weights and its name.
+
+        In full, so that a run can be registered when the files that it was made from are gone.
+        """
         return {
             "prompt": prompt_definition(self.prompt),
             "task": self.task,
