@@ -281,8 +281,9 @@ async def _prepare(gateway: GatewayApi, args: argparse.Namespace, context: Conte
         return
     listed = (await gateway.get("/v1/rails/model/versions"))["versions"]
     entry = next((each for each in listed if each["id"] == args.version), None)
-    refused = entry is None or any(verdict["verdict"] == "refused" for verdict in entry["verdicts"])
-    if not refused and entry["state"] in ("releasable", "forced"):
+    if entry is None or any(verdict["verdict"] == "refused" for verdict in entry["verdicts"]):
+        return
+    if entry["state"] in ("releasable", "forced"):
         await brought_onto_engines(gateway, args.version, wait_s=args.wait, say=context.out.note)
 
 
