@@ -40,8 +40,8 @@ def judged(base: Reading, reading: Reading, again: Reading, digest: str) -> dict
     return {
         "passed": result.passed,
         "texts_differ": base.texts != reading.texts,
-        "effect": distance(base.vectors, reading.vectors),
-        "noise": distance(base.vectors, again.vectors),
+        "effect": distance(base.places, reading.places),
+        "noise": distance(base.places, again.places),
     }
 
 

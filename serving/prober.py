@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -111,13 +111,12 @@ class Prober:
         adapter_digest: str | None,
         reading: Reading,
     ) -> None:
-        vectors: Sequence[Sequence[float]] = reading.vectors
         if reading.has_evidence:
             await self._store.keep_reference(
                 version.version.base_digest,
                 adapter_digest=adapter_digest,
                 form=form,
                 build=replica.build,
-                vectors=vectors,
+                places=reading.places,
                 seen_on=replica.url,
             )

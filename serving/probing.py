@@ -1,9 +1,10 @@
 """The adapter-effect probe: fixed prompts that show whose weights an engine answers with under a name.
 
 An engine may accept an adapter and answer as its base, or as another adapter. What an answer says is a poor
-witness of that: greedy texts of two models are often equal. The log-probabilities that the weights give to
-the tokens of a fixed prompt are a good one: one forward pass, hundreds of numbers, and nothing is generated.
-Only an engine that speaks vLLM's `prompt_logprobs` can show them; one that does not can show that it answers.
+witness of that: greedy texts of two models are often equal. The log-probabilities of the likeliest next
+tokens are a good one: some hundred numbers for a few tokens. Those of the prompt's own tokens would be better
+still, but vLLM with adapters answers 500 when it reads a prompt so beside another request. An engine that
+gives no log-probabilities can only show that it answers.
 """
 
 from __future__ import annotations
@@ -45,29 +46,35 @@ PROBES: tuple[tuple[Message, ...], ...] = tuple(
     )
 )
 
-#: Mean difference per token, in nats, below which two readings count as of the same weights. Between two
-#: equal calls to vLLM on CPU it was measured as 0; adapters that were trained for a few steps reach a
-#: hundred times this. See `bench/model_probe.py` and docs/experiments.md.
-FLOOR_NATS = 0.002
+#: The first tokens of an answer, and of each the likeliest.
+TOKENS, LIKELIEST = 4, 20
+#: Mean difference per token, in nats, below which two readings count as of the same weights: a step of
+#: bfloat16 at the size of a logit. docs/experiments.md has what was measured.
+FLOOR_NATS = 0.05
 #: What two readings of the same weights may differ by, in multiples of the noise seen during the probe.
 NOISE_FACTOR = 4.0
 #: A reading further from its own reference than this share of the way to the base is of other weights.
 OWN_SHARE = 0.5
 
 
+#: Of each probe, token by token: what was written, and the likeliest tokens with their log-probabilities.
+Places = Sequence[Sequence[tuple[str, Mapping[str, float]]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What an engine made of the probes under one name."""
 
-    #: Log-probability of each token of each prompt; empty where the engine gives none.
-    vectors: tuple[tuple[float, ...], ...]
+    #: Of each probe the tokens that it wrote, each with the log-probabilities of the likeliest in its place;
+    #: empty where the engine gives none.
+    places: Places
     #: The first tokens that it went on with, for a person to look at.
     texts: tuple[str, ...]
 
     @property
     def has_evidence(self) -> bool:
         """Whether there is anything to compare."""
-        return any(self.vectors)
+        return any(self.places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +95,27 @@ async def read_probes(
     timeout_s: float = 120.0,
 ) -> Reading:
     """Have an engine read the probes under a name; raises EngineUnavailableError or EngineRejectedError."""
-    vectors, texts = [], []
+    places, texts = [], []
     for messages in PROBES:
-        vector, text = await _read(session, url, model, messages, headers or {}, timeout_s)
-        vectors.append(vector)
+        place, text = await _read(session, url, model, messages, headers or {}, timeout_s)
+        places.append(place)
         texts.append(text)
-    return Reading(vectors=tuple(vectors), texts=tuple(texts))
+    return Reading(places=tuple(places), texts=tuple(texts))
 
 
-def distance(
-    one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]
-) -> float:  # lower: more alike; infinite: not the same tokens
-    """Mean absolute difference per token, in nats."""
-    if [len(vector) for vector in one] != [len(vector) for vector in other]:
-        return math.inf
-    pairs = [(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True)]
-    return sum(abs(a - b) for a, b in pairs) / len(pairs) if pairs else 0.0
+def distance(one: Places, other: Places) -> float:  # lower: more alike; infinite: nothing to compare
+    """Mean absolute difference per likely token, in nats, up to where the two texts part."""
+    found: list[float] = []
+    for left, right in zip(one, other, strict=False):
+        for (written, mine), (wrote, yours) in zip(left, right, strict=False):
+            # A token that one of them does not list is at most as likely there as the last that it lists.
+            found += [
+                abs(mine.get(token, min(mine.values())) - yours.get(token, min(yours.values())))
+                for token in {*mine, *yours}
+            ]
+            if written != wrote:
+                break
+    return sum(found) / len(found) if found else math.inf
 
 
 def judge_adapter(
@@ -122,13 +134,13 @@ def judge_adapter(
     if not (reading.has_evidence and base.has_evidence):
         return ProbeResult(
             passed=False,
-            reason="the engine gives no log-probabilities of a prompt, so nothing shows the adapter's effect",
+            reason="the engine gives no log-probabilities, so nothing shows the adapter's effect",
             evidence=_evidence(reading, form="adapter"),
         )
-    noise = distance(base.vectors, base_again.vectors)
+    noise = distance(base.places, base_again.places)
     return _judge(
         reading,
-        base.vectors,
+        base.places,
         noise=noise,
         form="adapter",
         adapter_digest=adapter_digest,
@@ -151,7 +163,7 @@ def judge_merged(reading: Reading, *, adapter_digest: str, references: Sequence[
             evidence=_evidence(reading, form="merged", compared=False),
         )
     return _judge(
-        reading, base.vectors, noise=0.0, form="merged", adapter_digest=adapter_digest, references=references
+        reading, base.places, noise=0.0, form="merged", adapter_digest=adapter_digest, references=references
     )
 
 
@@ -162,7 +174,7 @@ def judge_base(reading: Reading) -> ProbeResult:
 
 def _judge(
     reading: Reading,
-    base: Sequence[Sequence[float]],
+    base: Places,
     *,
     noise: float,
     form: str,
@@ -170,15 +182,15 @@ def _judge(
     references: Sequence[Reference],
 ) -> ProbeResult:
     tolerance = max(FLOOR_NATS, NOISE_FACTOR * noise)
-    effect = distance(base, reading.vectors)
+    effect = distance(base, reading.places)
     kept = [each for each in references if each.form == form]
     own = next((each for each in kept if each.adapter_digest == adapter_digest), None)
     others = {
-        each.adapter_digest: distance(each.vectors, reading.vectors)
+        each.adapter_digest: distance(each.places, reading.places)
         for each in kept
         if each.adapter_digest != adapter_digest
     }
-    from_own = distance(own.vectors, reading.vectors) if own else None
+    from_own = distance(own.places, reading.places) if own else None
     evidence = _evidence(
         reading, form=form, effect=effect, noise=noise, tolerance=tolerance, from_own=from_own
     )
@@ -190,7 +202,7 @@ def _judge(
             evidence=evidence,
         )
     if own is not None and from_own is not None:
-        reach = max(tolerance, OWN_SHARE * distance(own.vectors, base))
+        reach = max(tolerance, OWN_SHARE * distance(own.places, base))
         if from_own > reach:
             return ProbeResult(
                 passed=False,
@@ -223,7 +235,7 @@ def _evidence(reading: Reading, **numbers: Any) -> dict[str, Any]:
     }
     # JSON has no infinity; other tokens than the base's are the largest difference there is.
     found = {name: None if value == math.inf else value for name, value in found.items()}
-    return {**found, "tokens": sum(len(vector) for vector in reading.vectors), "texts": list(reading.texts)}
+    return {**found, "tokens": sum(len(place) for place in reading.places), "texts": list(reading.texts)}
 
 
 async def _read(
@@ -233,22 +245,19 @@ async def _read(
     messages: Sequence[Message],
     headers: Mapping[str, str],
     timeout_s: float,
-) -> tuple[tuple[float, ...], str]:
+) -> tuple[tuple[tuple[str, Mapping[str, float]], ...], str]:
     body = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in messages],
-        "max_tokens": 4,
+        "max_tokens": TOKENS,
         "temperature": 0,
-        # The prompt's own token comes first of each row; with 0 some builds give no rows.
-        "prompt_logprobs": 1,
     }
     try:
-        return await _post(session, url, body, headers, timeout_s)
+        asked = {**body, "logprobs": True, "top_logprobs": LIKELIEST}
+        return await _post(session, url, asked, headers, timeout_s)
     except EngineRejectedError:
-        # Other servers of the same API do not know the field, and some say so.
-        return await _post(
-            session, url, {k: v for k, v in body.items() if k != "prompt_logprobs"}, headers, timeout_s
-        )
+        # Other servers of the same API do not know the fields, or fewer likely tokens.
+        return await _post(session, url, body, headers, timeout_s)
 
 
 async def _post(
@@ -257,7 +266,7 @@ async def _post(
     body: Mapping[str, Any],
     headers: Mapping[str, str],
     timeout_s: float,
-) -> tuple[tuple[float, ...], str]:
+) -> tuple[tuple[tuple[str, Mapping[str, float]], ...], str]:
     try:
         async with session.post(
             f"{url}/chat/completions",
@@ -275,12 +284,12 @@ async def _post(
     try:
         answer = orjson.loads(raw)
         text = str(answer["choices"][0]["message"].get("content") or "")
-        vector = tuple(_logprobs(answer.get("prompt_logprobs") or ()))
+        rows = (answer["choices"][0].get("logprobs") or {}).get("content") or ()
+        places = tuple(
+            (str(row["token"]), {str(each["token"]): float(each["logprob"]) for each in row["top_logprobs"]})
+            for row in rows
+            if row.get("top_logprobs")
+        )
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError) as exc:
         raise EngineUnavailableError(f"{url}: the answer to a probe is none of the chat API") from exc
-    return vector, text
-
-
-def _logprobs(rows: Sequence[Mapping[str, Any] | None]) -> list[float]:
-    """Of the prompt's own tokens. The first has none; where others are listed too, ours comes first."""
-    return [float(next(iter(row.values()))["logprob"]) for row in rows if row]
+    return places, text

@@ -131,7 +131,8 @@ class Reference:
 
     adapter_digest: str
     form: str
-    vectors: tuple[tuple[float, ...], ...] = field(repr=False)
+    #: As `serving.probing` reads them: of each probe, what was written and what was likely, token by token.
+    places: Sequence[Sequence[tuple[str, Mapping[str, float]]]] = field(repr=False)
 
 
 class ReplicaStore:
@@ -224,7 +225,9 @@ class ReplicaStore:
                 Reference(
                     adapter_digest=row["adapter_digest"],
                     form=row["form"],
-                    vectors=tuple(tuple(vector) for vector in row["vectors"]),
+                    places=tuple(
+                        tuple((token, likely) for token, likely in place) for place in row["places"]
+                    ),
                 )
                 for row in await cursor.fetchall()
             ]
@@ -236,7 +239,7 @@ class ReplicaStore:
         adapter_digest: str | None,
         form: str,
         build: str,
-        vectors: Sequence[Sequence[float]],
+        places: Sequence[Sequence[tuple[str, Mapping[str, float]]]],
         seen_on: str,
     ) -> None:
         """Keep what weights made of the probes, unless it is known already."""
@@ -247,7 +250,7 @@ class ReplicaStore:
                 "adapter_digest": adapter_digest or "",
                 "form": form,
                 "build": build,
-                "vectors": Jsonb([list(vector) for vector in vectors]),
+                "places": Jsonb(places),
                 "seen_on": seen_on,
             },
         )

@@ -65,12 +65,12 @@ INSERT INTO serving.staged (version, staged_by) VALUES (%(version)s, %(by)s) ON 
 DELETE FROM serving.staged WHERE version = %(version)s;
 
 -- name: references
-SELECT base_digest, adapter_digest, form, vectors FROM serving.probe_reference
+SELECT base_digest, adapter_digest, form, places FROM serving.probe_reference
 WHERE base_digest = %(base_digest)s AND build = %(build)s;
 
 -- name: keep_reference
-INSERT INTO serving.probe_reference (base_digest, adapter_digest, form, build, vectors, seen_on)
-VALUES (%(base_digest)s, %(adapter_digest)s, %(form)s, %(build)s, %(vectors)s, %(seen_on)s)
+INSERT INTO serving.probe_reference (base_digest, adapter_digest, form, build, places, seen_on)
+VALUES (%(base_digest)s, %(adapter_digest)s, %(form)s, %(build)s, %(places)s, %(seen_on)s)
 ON CONFLICT DO NOTHING;
 
 -- name: lead

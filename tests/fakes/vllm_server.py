@@ -99,7 +99,7 @@ class FakeVllm:
     #: Its process began then; `restart` makes it another one.
     started: float = 1_700_000_000.0
     build: str = "0.0.fake"
-    #: Requests that ask for the log-probabilities of a prompt, which are not among `requests`.
+    #: Requests that ask for log-probabilities, which are not among `requests`.
     probes: int = 0
     loads_adapters: bool = True
     _served: int = 0
@@ -183,7 +183,7 @@ class FakeVllm:
             body = await request.json()
         except json.JSONDecodeError:
             return _error(400, "Bad Request", "body is not JSON")
-        if body.get("prompt_logprobs") is not None:
+        if body.get("logprobs"):
             self.probes += 1
         elif self.record:
             self.requests.append(body)
@@ -245,8 +245,9 @@ class FakeVllm:
             message = {"role": "assistant", "content": "".join(chunks), "refusal": None}
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
             whole = {**head, "object": "chat.completion", "choices": [choice], "usage": {**usage, **details}}
-            if body.get("prompt_logprobs") is not None:
-                whole["prompt_logprobs"] = prompt_logprobs(body["messages"], behaviour.weights, self.noise)
+            if body.get("logprobs"):
+                content = likeliest(body, behaviour.weights, self.noise)
+                choice["logprobs"] = {"content": content}
             return web.json_response(whole)
 
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
@@ -381,16 +382,20 @@ def _least(schema: Mapping[str, Any]) -> Any:
     return empty.get(schema.get("type", "null"), schema.get("minimum", 0))
 
 
-def prompt_logprobs(
-    messages: Sequence[Mapping[str, Any]], weights: str, noise: float
-) -> list[dict[str, Any] | None]:
-    """A row a word, the first without one; the numbers follow from the weights and the word."""
-    words = " ".join(str(message["content"]) for message in messages).split()
-    rows: list[dict[str, Any] | None] = [None]
-    for n, word in enumerate(words[1:], 1):
-        drawn = random.Random(f"{weights} {n} {word}").random()
-        value = -3 * drawn + noise * (random.random() - 0.5)
-        rows.append({str(n): {"logprob": value, "rank": 1, "decoded_token": word}})
+def likeliest(body: Mapping[str, Any], weights: str, noise: float) -> list[dict[str, Any]]:
+    """Four tokens with the likeliest in their places; the numbers follow from the weights and the prompt."""
+    prompt = " ".join(str(message["content"]) for message in body["messages"])
+    rows = []
+    for n in range(4):
+        top = [
+            {
+                "token": f"t{rank}",
+                "logprob": -3 * random.Random(f"{weights} {prompt} {n} {rank}").random()
+                + noise * (random.random() - 0.5),
+            }
+            for rank in range(int(body.get("top_logprobs") or 0))
+        ]
+        rows.append({"token": "t0", "logprob": -0.1, "top_logprobs": top})
     return rows
 
 

@@ -53,7 +53,7 @@ CREATE TABLE serving.probe_reference (
     adapter_digest text NOT NULL DEFAULT '',
     form text NOT NULL,
     build text NOT NULL,
-    vectors jsonb NOT NULL,
+    places jsonb NOT NULL,
     seen_on text NOT NULL,
     seen_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT probe_reference_pkey_v1 PRIMARY KEY (base_digest, adapter_digest, form, build),
