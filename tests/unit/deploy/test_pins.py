@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 OURS = {"retrieval", "serving", "gateway", "eval", "deploy", "bench", "tests"}
 #: Installed only beside a benchmark, never with the product.
-BENCH_ONLY = {"litellm", "langchain_postgres", "sqlalchemy"}
+BENCH_ONLY = {"langchain_postgres", "litellm", "sklearn", "sqlalchemy"}
 
 
 def canonical(name: str) -> str:
