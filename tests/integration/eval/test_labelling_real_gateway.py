@@ -144,7 +144,7 @@ async def test_labels_of_real_turns(database_url: str, tmp_path: Path) -> None:
 
         records = list(found.values())
         counted = json_labels(count_labels(records, changes((), records)))
-        await send(client, data, scoring, records, counted, at_once=2)
+        await send(client, data, scoring, records, counted, markdown="", at_once=2)
         invented = found["rag_tuned", "price"]
         (stored,) = await client.labels(invented.turn_id)
         assert (stored["label"], stored["rule"], stored["source"]) == ("hallucination", "6d", "auto")
