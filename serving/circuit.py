@@ -53,6 +53,8 @@ class CircuitLimits:
     #: Time until the trial; twice as long after each trial that fails. 0: circuits never open.
     open_s: float = 15.0
     longest_open_s: float = 120.0
+    #: A version that nobody has wanted for so long gets no traffic any more: its circuit is forgotten.
+    idle_s: float = 600.0
 
 
 class Permit:
@@ -107,6 +109,8 @@ class Circuit:
         self._in_a_row = 0
         self._open_s = limits.open_s
         self._trial_at = 0.0
+        self._trial_runs = False
+        self._wanted_at = clock()
         #: Rises with each change of state: what was asked before says nothing about what is now.
         self._epoch = 0
 
@@ -118,15 +122,23 @@ class Circuit:
     @property
     def admits(self) -> bool:
         """Whether leave would be given now."""
-        waited = self._state is CircuitState.OPEN and self._clock() >= self._trial_at
-        return waited or self._state is CircuitState.CLOSED
+        if self._state is CircuitState.OPEN:
+            return self._clock() >= self._trial_at
+        return not self._trial_runs
+
+    @property
+    def idle_s(self) -> float:
+        """Time since somebody last wanted leave."""
+        return self._clock() - self._wanted_at
 
     def admit(self) -> Permit | None:
         """Leave to ask, or None while the circuit is open. The first after the wait is the trial."""
+        self._wanted_at = self._clock()
         if not self.admits:
             return None
         if self._state is CircuitState.OPEN:
             self._become(CircuitState.HALF_OPEN)
+        self._trial_runs = self._state is CircuitState.HALF_OPEN
         return Permit(took=partial(self._took, self._epoch), gave_back=partial(self._gave_back, self._epoch))
 
     def _took(self, epoch: int, outcome: Outcome) -> None:
@@ -149,9 +161,8 @@ class Circuit:
 
     def _gave_back(self, epoch: int) -> None:
         """The trial was not finished: the next request is one, at once."""
-        if epoch == self._epoch and self._state is CircuitState.HALF_OPEN:
-            self._trial_at = self._clock()
-            self._become(CircuitState.OPEN)
+        if epoch == self._epoch:
+            self._trial_runs = False
 
     def _broken(self, now: float) -> Outcome | None:
         """What the last outcomes open the circuit by, if they do."""
@@ -182,6 +193,7 @@ class Circuit:
 
     def _become(self, state: CircuitState) -> None:
         self._epoch += 1
+        self._trial_runs = False
         self._state = state
         self._on_change(state, self._cause)
 
@@ -203,12 +215,20 @@ class Circuits:
 
     def admit(self, version_id: str) -> Permit | None:
         """Leave to ask the version, or None while its circuit is open."""
+        self._forget_idle()
         return self._of(version_id).admit()
 
     def admits(self, version_id: str) -> bool:
         """Whether leave would be given now."""
         known = self._circuits.get(version_id)
         return known is None or known.admits
+
+    def _forget_idle(self) -> None:
+        """Else the circuit of a version that was taken back would be shown open for as long as we run."""
+        for version_id, circuit in list(self._circuits.items()):
+            if circuit.idle_s > self._limits.idle_s:
+                del self._circuits[version_id]
+                self._on_change(version_id, CircuitState.CLOSED, None)
 
     def _of(self, version_id: str) -> Circuit:
         known = self._circuits.get(version_id)

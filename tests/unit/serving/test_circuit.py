@@ -95,10 +95,18 @@ def test_a_trial_that_is_given_back_is_the_next_one_s_at_once() -> None:
     bench.now += 15
     trial = bench.circuit.admit()
     assert trial is not None
-    with trial:
-        pass
-    bench.ask(GOOD)
-    assert bench.circuit.state is CircuitState.CLOSED
+    for _ in range(3):
+        with trial:
+            pass
+        trial = bench.circuit.admit()
+        assert trial is not None
+        assert bench.circuit.admit() is None, "one at a time"
+    trial.say(GOOD)
+    assert [state for state, _ in bench.told] == [
+        CircuitState.OPEN,
+        CircuitState.HALF_OPEN,
+        CircuitState.CLOSED,
+    ], "it opened once, however many left"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +162,25 @@ def test_versions_have_circuits_of_their_own() -> None:
     permit.say(ERROR)
     assert (circuits.admits("m-a"), circuits.admits("m-b")) == (False, True)
     assert told == [("m-a", CircuitState.CLOSED, None), ("m-a", CircuitState.OPEN, ERROR)]
+
+
+def test_the_circuit_of_a_version_that_gets_no_traffic_any_more_is_forgotten() -> None:
+    now = [0.0]
+    shown: dict[str, CircuitState] = {}
+    circuits = Circuits(
+        CircuitLimits(errors_in_a_row=1, idle_s=600),
+        clock=lambda: now[0],
+        on_change=lambda version, state, _cause: shown.update({version: state}),
+    )
+    for version in ("m-taken-back", "m-live"):
+        permit = circuits.admit(version)
+        assert permit is not None
+        permit.say(ERROR)
+    for _ in range(61):
+        now[0] += 10
+        circuits.admit("m-live")  # each one a trial that is still running, or none
+    assert shown == {"m-taken-back": CircuitState.CLOSED, "m-live": CircuitState.HALF_OPEN}
+    assert circuits.admits("m-taken-back")
 
 
 class CircuitMachine(RuleBasedStateMachine):
