@@ -1,12 +1,19 @@
-"""Routing tickets to twenty queues: two plain classifiers, a tuned model of 135M parameters, and the same model asked.
+r"""Routing tickets to twenty queues: two plain classifiers, a tuned model of 135M parameters, and the same model asked.
 
     python -m bench.model_routing [--data ../shared/data/support_intents]
-    python -m bench.model_routing --rows FILE                       # the 2,000 training rows, for `twinrail tune`
-    python -m bench.model_routing --base DIR --adapter DIR          # the language models too
+    python -m bench.model_routing --base DIR --adapter RUN --dataset DATASET          # the language models too
 
-All of them get the same 2,000 tickets (the untuned model gets every queue explained and three worked examples instead)
-and the same unseen ones. A language model is given each ticket with every label and takes the likeliest, so none can
-fail by writing no label at all. Differences are paired: exact McNemar against the better classifier.
+The adapter is made of the same tickets (the run is a result; nothing of it is shipped):
+
+    python -m bench.model_routing --rows tickets.jsonl
+    twinrail tune dataset DATASET tickets.jsonl --recipe bench/routing/recipe.yaml --negatives none --no-redact \
+        --shares valid=0.02,test=0.01
+    twinrail tune train bench/routing/recipe.yaml DATASET --out RUN
+
+Of 2,000 tickets `tune dataset` leaves near duplicates and contradictions out; with --dataset the classifiers learn from
+those that are left, too. The untuned model gets every queue explained and three worked examples instead. A language
+model is given each ticket with every label and takes the likeliest, so none can fail by writing no label at all.
+Differences are paired: exact McNemar against the better classifier.
 """
 
 from __future__ import annotations
@@ -39,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, help="write the training rows there and stop")
     parser.add_argument("--base", type=Path, help="folder of the base model")
     parser.add_argument("--adapter", type=Path, help="folder of a run of `twinrail tune train` on those rows")
+    parser.add_argument(
+        "--dataset", type=Path, help="folder of `twinrail tune dataset`: train on its rows only"
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args(argv)
     machine = describe_machine()
@@ -46,10 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.rows:
         args.rows.write_text("\n".join(training_rows(tickets.train)) + "\n", encoding="utf-8")
         return 0
+    train = tickets.train if args.dataset is None else kept(tickets.train, args.dataset)
     prepare_minilm(args.home / "minilm")
     routed = {
-        "TF-IDF, linear SVM": tfidf_svm(tickets.train, tickets.test),
-        "MiniLM, logistic regression": embedded_regression(args.home / "minilm")(tickets.train, tickets.test),
+        "TF-IDF, linear SVM": tfidf_svm(train, tickets.test),
+        "MiniLM, logistic regression": embedded_regression(args.home / "minilm")(train, tickets.test),
     }
     queues = list(dict.fromkeys(load_queues().values()))
     if args.base and args.adapter:
@@ -62,9 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         routed["base, strong prompt"] = strong.choose(tickets.test)
     rows = table(tickets.test, routed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine, "train": len(tickets.train), "test": len(tickets.test), "models": rows}
+    result = {"machine": machine, "train": len(train), "test": len(tickets.test), "models": rows}
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def kept(tickets: Sequence[Ticket], dataset: Path) -> list[Ticket]:
+    """The tickets that are training rows of a dataset."""
+    rows = (dataset / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    ids = {json.loads(row)["id"] for row in rows}
+    return [ticket for ticket in tickets if ticket.id in ids]
 
 
 def table(test: Sequence[Ticket], routed: dict[str, Routed]) -> list[dict[str, Any]]:

@@ -67,7 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def search(url: str, embedder_folder: Path) -> Found:
-    """The hits of every question."""
+    """The hits of every answerable train and dev question."""
+    questions = [*read_questions(QUESTIONS, "train"), *read_questions(QUESTIONS, "dev")]
+    asked = [question for question in questions if question["facts"] and question["gold"]]
+    return await search_all(url, embedder_folder, asked)
+
+
+async def search_all(url: str, embedder_folder: Path, questions: Sequence[dict[str, Any]]) -> Found:
+    """The hits of the questions."""
     await migrate(url)
     embedder = OnnxEmbedder(embedder_folder)
     async with AsyncConnectionPool(url, min_size=1, max_size=2, open=False) as pool:
@@ -76,9 +83,7 @@ async def search(url: str, embedder_folder: Path) -> Found:
         retriever = Retriever(store=store, embedders={embedder.id: embedder})
         version = first_version(embedder).id
         found = []
-        for question in [*read_questions(QUESTIONS, "train"), *read_questions(QUESTIONS, "dev")]:
-            if not question["facts"] or not question["gold"]:
-                continue
+        for question in questions:
             principals = ("public", "staff") if question["asker"] == "staff" else ("public",)
             access = Access(tenant="demo", principals=principals)
             request = SearchRequest(
