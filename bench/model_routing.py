@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dataset", type=Path, help="folder of `twinrail tune dataset`: train on its rows only"
     )
+    parser.add_argument(
+        "--prompted", type=int, default=100, help="test tickets that the untuned model is asked"
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args(argv)
     machine = describe_machine()
@@ -68,14 +72,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.base, load_prompt(PROMPTS / "queue_tuned.yaml"), queues, adapter=args.adapter
         )
         routed["tuned, 135M"] = tuned.choose(tickets.test)
-    if args.base:
-        strong = LabelScorer(args.base, load_prompt(PROMPTS / "queue_strong.yaml"), queues)
-        routed["base, strong prompt"] = strong.choose(tickets.test)
     rows = table(tickets.test, routed)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine, "train": len(train), "test": len(tickets.test), "models": rows}
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    keep(args.out, result)
+    if args.base:
+        sample = list(range(0, len(tickets.test), max(1, len(tickets.test) // args.prompted)))
+        some = [tickets.test[n] for n in sample]
+        beside = {
+            name: replace(result, queues=tuple(result.queues[n] for n in sample))
+            for name, result in routed.items()
+        }
+        strong = LabelScorer(args.base, load_prompt(PROMPTS / "queue_strong.yaml"), queues)
+        print(f"of these, {len(some)} tickets that the untuned model was asked too:")
+        prompted = table(some, beside | {"base, strong prompt": strong.choose(some)})
+        keep(args.out, {**result, "prompted": prompted})
     return 0
+
+
+def keep(path: Path, result: dict[str, Any]) -> None:
+    """Write what there is so far."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def kept(tickets: Sequence[Ticket], dataset: Path) -> list[Ticket]:

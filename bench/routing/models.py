@@ -123,7 +123,8 @@ class LabelScorer:
 
     def _likeliest(self, rest: Sequence[int], head: Any, length: int) -> int:
         torch = self._torch
-        head.crop(length)
+        if (extra := head.get_seq_length() - length) > 0:
+            head.crop(-extra)
         out = self._model(input_ids=self._tensor([rest]), past_key_values=head, use_cache=True)
         first = torch.log_softmax(out.logits[0, -1].float(), -1)
         width = max(map(len, self._labels))
