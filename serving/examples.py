@@ -24,7 +24,10 @@ from serving.versions import canonical_json
 IGNORED = -100
 #: Fields of a row that say where it comes from.
 ABOUT = ("task", "kind", "group", "customer", "cluster", "at", "source", "label")
-_PASSAGE_FIELDS = {"n", "title", "text", "start", "end", "effective_from"}
+_PASSAGE_FIELDS: Mapping[str, type] = {
+    **dict.fromkeys(("n", "start", "end"), int),
+    **dict.fromkeys(("title", "text", "effective_from"), str),
+}
 
 
 class ChatTokenizer(Protocol):
@@ -109,11 +112,17 @@ def read_objects(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parse(line: str, where: str) -> Any:
     try:
-        return json.loads(line, parse_constant=_no_number)
+        parsed = json.loads(line, parse_constant=_no_number)
+        if "\\u" in line:
+            json.dumps(parsed, ensure_ascii=False).encode()
     except json.JSONDecodeError as exc:
         raise ExampleError(f"{where}: not JSON ({exc.msg})") from exc
+    except UnicodeEncodeError as exc:
+        half = exc.object[exc.start].encode("unicode_escape").decode()
+        raise ExampleError(f"{where}: {half} is half a character; write the whole of it") from exc
     except ValueError as exc:
         raise ExampleError(f"{where}: {exc}") from exc
+    return parsed
 
 
 def _no_number(word: str) -> Any:
@@ -255,16 +264,17 @@ def parse_row(raw: Any, where: str, schema: Mapping[str, Any]) -> Row:
     row = Row(
         id="",
         question=raw["question"],
-        passages=tuple(_passage(item, n, where) for n, item in enumerate(raw["passages"], 1)),
+        passages=_passages(raw["passages"], where),
         wanted=dict(sorted(wanted.items(), key=lambda item: rank.get(item[0], len(rank)))),
-        history=_history(raw.get("history") or [], where),
+        history=parse_history(raw.get("history") or [], where),
         **{name: raw.get(name) or "" for name in ABOUT},
     )
     # Without a name a row is called by what it holds, so that it is the same in every file.
     return replace(row, id=str(raw.get("id") or f"row-{dataset_digest([row])[:12]}"))
 
 
-def _history(raw: Any, where: str) -> tuple[Message, ...]:
+def parse_history(raw: Any, where: str) -> tuple[Message, ...]:
+    """What was said before, oldest first; `where` is what an error begins with."""
     if not isinstance(raw, list):
         raise ExampleError(f"{where}: history: must be a list, or left out")
     said = []
@@ -279,6 +289,16 @@ def _history(raw: Any, where: str) -> tuple[Message, ...]:
     return tuple(said)
 
 
+def _passages(raw: Sequence[Any], where: str) -> tuple[Passage, ...]:
+    passages = tuple(_passage(item, n, where) for n, item in enumerate(raw, 1))
+    if len({passage.n for passage in passages}) < len(passages):
+        raise ExampleError(
+            f"{where}: passages: two have the same n, so a citation of it names neither; number them apart, "
+            "or leave n out of all"
+        )
+    return passages
+
+
 def _passage(raw: Any, n: int, where: str) -> Passage:
     if (
         not isinstance(raw, dict)
@@ -287,6 +307,10 @@ def _passage(raw: Any, n: int, where: str) -> Passage:
     ):
         raise ExampleError(f"{where}: passages[{n - 1}]: must have title and text")
     known = {key: value for key, value in raw.items() if key in _PASSAGE_FIELDS and value is not None}
+    for name, value in known.items():
+        if type(value) is not _PASSAGE_FIELDS[name]:
+            wanted = "a whole number" if _PASSAGE_FIELDS[name] is int else "a text"
+            raise ExampleError(f"{where}: passages[{n - 1}].{name}: is {value!r}; must be {wanted}")
     return Passage(**{"n": n, "start": 0, "end": len(raw["text"]), **known})
 
 

@@ -7,7 +7,7 @@ out the same.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -36,6 +36,8 @@ from serving.values import known_values
 SCHEMA, UNGROUNDED = "not the task's JSON", "facts not in its context"
 TOO_LONG, MASK = "too long", "nothing to train"
 EXACT, NEAR, CONTRADICTORY = "exact duplicate", "near duplicate", "contradictory labels"
+#: What people wrote in a row as it was read, be it an export's or an operator's own.
+_WRITTEN = ("question", "history", "wanted", "answer", "rejected")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,10 +89,17 @@ Tick = Callable[[int], None]
 
 
 def mask(cleaned: Cleaned, rules: Rules) -> None:
-    """Personal data out of what people wrote. Articles are published: what stands in a passage stays, there
-    and in the answer that repeats it."""
+    """Personal data out of what people wrote, of rows that were left out already too. Articles are published:
+    what stands in a passage stays, there and in the answer that repeats it."""
     if rules.redactor is not None:
         cleaned.rows = [_masked(row, rules, rules.redactor, cleaned) for row in cleaned.rows]
+        written = (*_WRITTEN, "passages") if rules.mask_passages else _WRITTEN
+        for at, each in enumerate(cleaned.rejected):
+            row = {
+                name: _redacted(value, rules.redactor) if name in written else value
+                for name, value in each.row.items()
+            }
+            cleaned.rejected[at] = replace(each, row=row)
 
 
 def check(cleaned: Cleaned, rules: Rules, tick: Tick = lambda _: None) -> None:
@@ -189,6 +198,15 @@ def _masked(row: Row, rules: Rules, redactor: Redactor, cleaned: Cleaned) -> Row
         history=tuple(Message(said.role, clean(said.content)) for said in row.history),
         wanted={name: clean(value) if name in written else value for name, value in row.wanted.items()},
     )
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    """Plain data without the personal data of its texts."""
+    if isinstance(value, str):
+        return redactor.redact(value).text
+    if isinstance(value, Mapping):
+        return {name: _redacted(part, redactor) for name, part in value.items()}
+    return [_redacted(part, redactor) for part in value] if isinstance(value, list) else value
 
 
 @lru_cache(maxsize=1 << 14)

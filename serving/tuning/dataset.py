@@ -18,7 +18,7 @@ from typing import Any
 
 from serving.checker import GroundingChecker
 from serving.errors import DatasetLeakError, DatasetTooSmallError, ExampleError, NotTrainableError
-from serving.examples import Row, check_fields, free_texts, read_objects
+from serving.examples import Row, check_fields, free_texts, parse_history, read_objects
 from serving.redaction import Redactor
 from serving.tuning import cleaning
 from serving.tuning.cleaning import Cleaned, Encoding, Rules
@@ -34,8 +34,8 @@ from serving.tuning.dataset_reading import Read, read_inputs
 from serving.tuning.dataset_report import report_of, report_text
 from serving.tuning.failures import instead_of_tuning, is_behaviour, is_known, trainable
 from serving.tuning.leaks import find_leaks, find_repeats
-from serving.tuning.likeness import Task
-from serving.tuning.negatives import NegativeMaker, Shares
+from serving.tuning.likeness import Task, told
+from serving.tuning.negatives import Made, NegativeMaker, Shares
 from serving.tuning.splitting import Split, split_rows
 from serving.versions import canonical_json, sha256_of
 from serving.wording import Wording
@@ -157,7 +157,10 @@ def build(
         accepts=lambda row: accepts(row, rules),
     )
     made = {name: maker.make(name, split.rows[name]) for name in SPLITS}
-    splits = {name: (*split.rows[name], *_unasked(made[name].rows, questions)) for name in SPLITS}
+    for each in made.values():
+        each.rows = _unasked(each.rows, questions)
+    _drop_leaking(made, split, task)
+    splits = {name: (*split.rows[name], *made[name].rows) for name in SPLITS}
     say("negatives", f"{sum(len(each.rows) for each in made.values())} rows made")
 
     # ---- 7. leak test ----------------------------------------------------------------------------
@@ -176,7 +179,7 @@ def build(
         seed=settings.seed,
         mends=inputs.mends,
         settings={**asdict(settings), "grounding": checker.version if checker else "facts"},
-        held_out={path.name: _digest(path) for path in inputs.against},
+        held_out={name: _digest(path) for name, path in _named(inputs.against).items()},
     )
     report = report_of(manifest, read, cleaned, split, made, splits, task)
     return Built(manifest=manifest, splits=splits, rejected=_sorted(cleaned.rejected), report=report)
@@ -215,17 +218,30 @@ def require_no_leak(splits: Mapping[str, Sequence[Row]], task: Task) -> None:
 
 
 def held_out_questions(paths: Sequence[Path]) -> dict[str, str]:
-    """The questions of sets that judge, by set and id; those for training are left out."""
+    """The questions of sets that judge, by set and id, as rows have theirs: with what was said before. Those
+    for training are left out."""
     questions: dict[str, str] = {}
-    for path in paths:
+    for set_name, path in _named(paths).items():
         file = path / "questions.jsonl" if path.is_dir() else path
         for where, raw in read_objects(file):
             text = raw.get("text") or raw.get("question") if isinstance(raw, dict) else None
             if not isinstance(text, str) or not text.strip():
                 raise ExampleError(f"{where}: must hold a question as `text` or `question`")
-            if raw.get("split") not in _TRAINING_SPLITS:
-                questions[f"{path.name}/{raw.get('id') or where.rpartition(':')[2]}"] = text
+            if raw.get("split") in _TRAINING_SPLITS:
+                continue
+            line = where.rpartition(":")[2]
+            name = f"{set_name}/{raw.get('id') or line}"
+            # No question may take the place of another one: what is not looked for is not found.
+            questions[f"{name} (line {line})" if name in questions else name] = told(
+                text, parse_history(raw.get("history") or [], where)
+            )
     return questions
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Sets by their names; those that share one by where they are."""
+    names = Counter(path.name for path in paths)
+    return {path.name if names[path.name] == 1 else str(path): path for path in paths}
 
 
 def _leave_out(cleaned: Cleaned, repeats: Sequence[tuple[Row, str, float]], settings: Settings) -> None:
@@ -252,6 +268,19 @@ def _unasked(rows: Sequence[Row], questions: Mapping[str, str]) -> list[Row]:
     """Made rows without those that ask a held-out question by chance."""
     asked = {row.id for row, _, _ in find_repeats(rows, questions)}
     return [row for row in rows if row.id not in asked]
+
+
+def _drop_leaking(made: Mapping[str, Made], split: Split, task: Task) -> None:
+    """Made rows out that share something with another split: somebody asked by chance what they ask."""
+    ids = {row.id for each in made.values() for row in each.rows}
+    while ids:
+        rows = {name: (*split.rows[name], *made[name].rows) for name in SPLITS}
+        sharing = {row.id for leak in find_leaks(rows, task=task) for row in (leak.first, leak.second)} & ids
+        if not sharing:
+            return
+        for each in made.values():
+            each.rows = [row for row in each.rows if row.id not in sharing]
+        ids -= sharing
 
 
 def _require_rows(read: Read) -> None:

@@ -125,11 +125,12 @@ def require_replaceable(folder: Path) -> None:
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """A folder to write into that takes the place of `folder` once everything is written, and else goes."""
+    folder = folder.resolve()
     require_replaceable(folder)
     draft, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in (draft, old):
-        shutil.rmtree(left, ignore_errors=True)
+    _put_back(old, folder)
+    shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
         yield draft
@@ -138,7 +139,14 @@ def replacing(folder: Path) -> Iterator[Path]:
         draft.replace(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _put_back(old, folder)
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    """What was there before, if nothing took its place: a run may be killed between the two renames."""
+    if old.is_dir() and not folder.exists():
+        old.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_dataset(

@@ -54,12 +54,15 @@ def read_inputs(
     """
     read, task = Read(), str(schema.get("title") or "")
     mended = read_corrections(corrections)
+    # Exports of overlapping weeks hold the same row twice: it is corrected in each.
+    unused = set(mended)
     places: dict[str, str] = {}
     for path in map(_file, inputs):
         for where, raw in read_objects(path):
             read.sources[path.name] += 1
-            if isinstance(raw, dict) and raw.get("id") in mended:
-                raw = _corrected(raw, mended.pop(raw["id"]))
+            if isinstance(raw, dict) and (wanted := mended.get(str(raw.get("id")))):
+                raw = _corrected(raw, wanted)
+                unused.discard(str(raw["id"]))
                 read.corrected += 1
             made = _row(raw, where, path.name, schema)
             if isinstance(made, Rejected):
@@ -72,9 +75,9 @@ def read_inputs(
                 continue
             places.setdefault(made.id, where)
             read.rows.append(made)
-    if mended:
+    if unused:
         raise ExampleError(
-            f"corrections: no row has the id {min(mended)!r}; correct the id, or give its file"
+            f"corrections: no row has the id {min(unused)!r}; correct the id, or give its file"
         )
     read.rows.sort(key=lambda row: (row.id, canonical_json(dict(row.wanted)), row.question))
     _require_ids_apart(read.rows, places)

@@ -6,7 +6,7 @@ It looks at the rows as they stand, whoever split them, and at questions that ot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 from serving.examples import Row
@@ -56,9 +56,15 @@ def find_leaks(splits: Mapping[str, Sequence[Row]], *, task: Task) -> list[Leak]
 
 
 def find_repeats(rows: Sequence[Row], questions: Mapping[str, str]) -> list[tuple[Row, str, float]]:
-    """Rows that ask what a held-out question asks: the row, the question's name and how alike they are."""
+    """Rows that ask what a held-out question asks: the row, the question's name and how alike they are.
+
+    In the middle of a conversation the same may be asked as out of the blue, so a row is looked at with what
+    was said before it and without.
+    """
     names = list(questions)
-    mine = texts_of(rows)
+    alone = [row for row in rows if row.history]
+    mine = texts_of([*rows, *(replace(row, history=()) for row in alone)])
+    owners = [*rows, *alone]
     texts = [*mine.texts, *(questions[name] for name in names)]
     bound = len(mine.texts)
     found = {
@@ -66,11 +72,12 @@ def find_repeats(rows: Sequence[Row], questions: Mapping[str, str]) -> list[tupl
         for pair in near_texts(texts)
         if pair.first < bound <= pair.second
     }
-    return [
-        (rows[at], names[name], score)
-        for (text, name), score in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    repeats = {
+        (owners[at].id, names[name]): (owners[at], names[name], score)
+        for (text, name), score in sorted(found.items(), key=lambda item: (item[1], item[0]))
         for at in mine.rows[text]
-    ]
+    }
+    return sorted(repeats.values(), key=lambda each: (-each[2], each[0].id, each[1]))
 
 
 def _leak(rows: Sequence[Row], where: Sequence[str], one: int, other: int, what: str) -> Leak:

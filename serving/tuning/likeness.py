@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from serving.examples import Row, free_texts
+from serving.prompting import Message
 from serving.similarity import Pair, content_words, near_duplicates, stem
 from serving.spelling import tokens
 from serving.values import find_values
@@ -39,8 +40,13 @@ class Task:
 
 def asked(row: Row) -> str:
     """What the customer asks: a follow-up means nothing without what the customer said before it."""
-    before = [said.content for said in row.history if said.role == "user"]
-    return "\n".join((*before[-1:], row.question))
+    return told(row.question, row.history)
+
+
+def told(question: str, history: Sequence[Message]) -> str:
+    """A question after the last thing that the customer said before it."""
+    before = [said.content for said in history if said.role == "user"]
+    return "\n".join((*before[-1:], question))
 
 
 def plain(text: str) -> str:

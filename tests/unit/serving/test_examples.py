@@ -135,6 +135,23 @@ def test_values_of_the_question_and_of_fixed_wordings_may_stand_in_the_answer(tm
             {"question": "q", "passages": [], "wanted": {}, "history": [{"role": "system", "text": "x"}]},
             r"history\[0\]: must have role",
         ),
+        ('{"question": "what \\ud83d", "passages": [], "wanted": {}}', r":1: \\ud83d is half a character"),
+        (
+            {
+                "question": "q",
+                "passages": [{"title": "t", "text": "", "effective_from": 1}],
+                "wanted": {},
+            },
+            r"passages\[0\].effective_from: is 1; must be a text",
+        ),
+        (
+            {"question": "q", "passages": [{"title": "t", "text": "x", "n": "1"}], "wanted": {}},
+            r"passages\[0\].n: is '1'; must be a whole number",
+        ),
+        (
+            {"question": "q", "passages": [{"title": t, "text": t, "n": 1} for t in "ab"], "wanted": {}},
+            "passages: two have the same n",
+        ),
     ],
 )
 def test_a_bad_row_is_named_with_its_line_and_field(tmp_path: Path, row: Any, message: str) -> None:

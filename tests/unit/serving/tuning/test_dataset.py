@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from serving.errors import DatasetLeakError, DatasetTooSmallError, ExampleError, NotTrainableError
 from serving.redaction import Redactor
 from serving.tuning.dataset import Built, Inputs, Settings, build, write
 from serving.tuning.dataset_folder import SPLITS, read_dataset
-from serving.tuning.negatives import NO_NEGATIVES
+from serving.tuning.leaks import find_leaks
+from serving.tuning.likeness import Task
+from serving.tuning.negatives import MATERIAL, NO_NEGATIVES, Shares
 from serving.versions import SCHEMAS, load_task_schema
 from serving.wording import load_wording
 from tests.fakes.support_rows import exported, row, rows, write_rows
@@ -248,3 +251,88 @@ def test_the_report_can_be_read_by_programs_too(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "set" / "report.json").read_text())
     assert report["splits"]["train"]["fields"].keys() == {"intent", "escalate", "escalation_reason"}
     assert report["dataset"]["sha256"] == made.manifest.sha256
+
+
+def test_sets_of_the_same_name_are_both_looked_at(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", rows(40))
+    texts = {"march": row(3)["question"], "april": "how do I paint the ceiling of a chapel"}
+    for month, text in texts.items():
+        (tmp_path / month).mkdir()
+        write_rows(tmp_path / month / "gate.jsonl", [{"id": "q1", "text": text}])
+    sets = tuple(tmp_path / month / "gate.jsonl" for month in texts)
+    with pytest.raises(DatasetLeakError, match=r"'row-0003' asks what '.*march/gate.jsonl/q1' asks"):
+        built(tmp_path / "set", source, against=sets)
+    twice = [{"id": "q1", "text": texts["march"]}, {"id": "q1", "text": texts["april"]}]
+    one = write_rows(tmp_path / "one.jsonl", twice)
+    with pytest.raises(DatasetLeakError, match=r"'row-0003' asks what 'one\.jsonl/q1' asks"):
+        built(tmp_path / "set", source, against=(one,))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_held_out_question_is_found_in_the_middle_of_a_conversation(tmp_path: Path, before: bool) -> None:
+    said = [
+        {"role": "user", "text": "What does the family plan cost?"},
+        {"role": "assistant", "text": "$9 a month."},
+    ]
+    line = row(3, question="and what is it for twelve months then", history=said)
+    source = write_rows(tmp_path / "rows.jsonl", [*rows(3), line, *(row(n) for n in range(4, 40))])
+    asked = {"id": "q1", "text": line["question"], "history": said if before else []}
+    questions = write_rows(tmp_path / "gate.jsonl", [asked])
+    with pytest.raises(DatasetLeakError, match=r"1 rows ask .*'row-0003' asks what 'gate.jsonl/q1' asks"):
+        built(tmp_path / "set", source, against=(questions,))
+
+
+def test_overlapping_exports_are_corrected_in_each(tmp_path: Path) -> None:
+    lines = [exported(number) for number in range(40)]
+    one = write_rows(tmp_path / "one.jsonl", lines)
+    two = write_rows(tmp_path / "two.jsonl", lines[:10])
+    wanted = next(each for each in ("how_to", "policy") if each != lines[3]["answer"]["intent"])
+    mended = write_rows(tmp_path / "mended.jsonl", [{"id": lines[3]["id"], "wanted": {"intent": wanted}}])
+    made = built(tmp_path / "set", one, two, corrections=(mended,))
+    assert made.report["read"]["corrected"] == 2
+    (found,) = (each for name in SPLITS for each in made.splits[name] if each.id == lines[3]["id"])
+    assert found.wanted["intent"] == wanted
+
+
+def test_what_was_left_out_unread_holds_no_personal_data(tmp_path: Path) -> None:
+    said = [{"role": "user", "text": "Write to bob@example.org"}]
+    line = row(50, task="ticket_routing", question="I am ann@example.org", history=said)
+    made = built(tmp_path / "set", write_rows(tmp_path / "rows.jsonl", [*rows(40), line]))
+    (left,) = made.rejected
+    assert (left.row["question"], left.row["history"][0]["text"]) == ("I am [email]", "Write to [email]")
+    assert left.row["passages"] == line["passages"]
+
+
+def test_a_made_row_that_somebody_asked_by_chance_is_left_out(tmp_path: Path) -> None:
+    material = yaml.safe_load(MATERIAL.read_text(encoding="utf-8"))
+    off_topic = load_wording().off_topic
+    chance = [
+        row(
+            300 + n,
+            question=request["text"],
+            wanted=row(0)["wanted"] | {"answer": off_topic, "citations": [], "intent": "off_topic"},
+        )
+        for n, request in enumerate(material["requests"])
+    ]
+    source = write_rows(tmp_path / "rows.jsonl", [*rows(120), *chance])
+    made = built(tmp_path / "set", source, settings=Settings(negatives=Shares(out_of_policy=0.3)))
+    assert sum(
+        each.id.startswith("row-") for name in SPLITS for each in made.splits[name] if not each.kind
+    ) == (120 + len(chance))
+    assert find_leaks(made.splits, task=Task(schema=SCHEMA, wordings=load_wording().all())) == []
+    told = made.report["made"]
+    there = sum(each.kind == "out_of_policy" for name in SPLITS for each in made.splits[name])
+    assert sum(each["out_of_policy"]["made"] for each in told.values()) == there
+
+
+def test_a_run_that_was_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    made = built(folder, write_rows(tmp_path / "rows.jsonl", rows(40)))
+    write(folder, made)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    folder.rename(tmp_path / ".set.old")
+    broken = replace(made, report={**made.report, "warnings": [float("nan")]})
+    with pytest.raises(ValueError, match="Out of range float"):
+        write(folder, broken)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "set"]
