@@ -21,6 +21,8 @@ from serving.values import KnownValues, Value, known_values
 THRESHOLD = 0.2
 #: A table row as canonical text: `price - Plus: $9; Team: $14`.
 _ROW = re.compile(r"(?P<label>[^\u2014\n]{1,80}) \u2014 (?P<cells>[^\n]+)")
+#: A row of a list of codes says of each what its cells do.
+_CODE = re.compile(r"[-*|\s]*[A-Za-z]{1,8}-\d{1,6}\s*")
 _CLAUSE = re.compile(r"(?:[^,;:]|[,:](?=\d))+")
 
 
@@ -126,6 +128,8 @@ def _pieces(unit: str) -> list[tuple[str, str]]:
     sentence."""
     row = _ROW.fullmatch(unit)
     if row:
-        return [(cell, f"{row['label']} {cell}") for cell in row["cells"].split("; ")]
+        label = row["label"]
+        said = f"{label} " if _CODE.fullmatch(label) else ""
+        return [(f"{said}{cell}", f"{label} {cell}") for cell in row["cells"].split("; ")]
     cells = [cell.strip() for cell in unit.strip("| ").split("|")]
     return [(cell, f"{cells[0]} {cell}") for cell in cells] if len(cells) > 2 else [(unit, unit)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from serving.binding import ValuePlaces, value_places
+from serving.code_lists import CodeLists, CodeUnit, code_units
 from serving.negation import Polarity, polarities
 from serving.prompting import Passage
 from serving.sentences import Span, content_stems, sentences, stem, words
@@ -48,6 +49,7 @@ class Reading:
     written: frozenset[str]
     values: KnownValues
     places: ValuePlaces
+    code_lists: CodeLists
 
 
 def as_written(unit: str) -> str:
@@ -95,6 +97,7 @@ def _read(passages: tuple[Passage, ...]) -> Reading:
             _NONE.union(*(page.values.code_families for page in pages)),
         ),
         places=ValuePlaces.of(place for page in pages for place in page.places.places),
+        code_lists=CodeLists.of(page.codes for page in pages),
     )
 
 
@@ -110,6 +113,7 @@ class Page:
     written: frozenset[str]
     values: KnownValues
     places: ValuePlaces
+    codes: tuple[CodeUnit, ...]
 
 
 # Few, so that what customers write is not held for long.
@@ -129,15 +133,17 @@ def _take_apart(title: str, effective_from: str, text: str) -> Page:
     whole = f"{title}\n{effective_from}\n{text}"
     units = tuple(sentences(text))
     written = [text[unit.start : unit.end] for unit in units]
+    stems = tuple(frozenset(content_stems(unit)) for unit in written)
     return Page(
         units=units,
-        stems=tuple(frozenset(content_stems(unit)) for unit in written),
+        stems=stems,
         polarities=polarities(written),
         title=frozenset(content_stems(title)),
         words=frozenset(stem(part) for part in parts(whole)),
         written=frozenset(as_written(unit) for unit in written if not unit.endswith("?")),
         values=known_values([whole]),
         places=ValuePlaces.of(value_places(text, title=title)),
+        codes=code_units(written, stems),
     )
 
 

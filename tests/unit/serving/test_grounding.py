@@ -191,6 +191,66 @@ def test_a_code_of_the_question_is_given_no_other_codes_meaning(sentence: str, s
     assert check_sentence(sentence, CODES, question=question).supported is supported
 
 
+SYNC_CODES = """S-101 — Meaning: disk full: no room on this device; What to do: free up disk space
+S-104 — Meaning: name not allowed; What to do: rename the file
+S-110 — Meaning: file open in another program; What to do: close the file there
+S-301 — Meaning: over storage: your plan is full; What to do: remove files or move up a plan
+
+S-301 is about your storage, so a larger disk does not help.
+
+Fix S-110
+
+1. Save and close the file in every program.
+2. If the code stays, restart the computer.
+
+Fix S-101
+
+Empty the bin or move files to another disk.
+
+A code that is not here
+
+Write to us by chat, and set the clock."""
+
+
+@pytest.mark.parametrize(
+    ("sentence", "supported"),
+    [
+        ("S-104: rename the file.", True),
+        ("S-110: close the file in the other program.", True),
+        ("S-110: restart the computer.", True),  # stands under its heading
+        ("For S-101, move some files to another disk.", True),  # so does this, though S-301's line says move
+        ("S-301 is about your storage, so a larger disk does not help.", True),
+        ("With S-110, set the clock.", True),  # said of no code
+        ("Does S-110 mean that I rename the file?", True),
+        ("S-110: rename the file.", False),
+        ("s-110 means that the name is not allowed.", False),
+        ("S-110 means that the disk is full.", False),
+        ("S-104: close the file there.", False),
+        ("S-301: free up disk space.", False),
+        ("S-104 means over storage, so remove files or move up a plan.", False),
+    ],
+)
+def test_a_code_of_a_list_is_given_no_other_codes_meaning(sentence: str, supported: bool) -> None:
+    """The customer has named every code, so none of them is a value that is made up."""
+    passages = (Passage(n=1, title="Sync error codes", text=SYNC_CODES, start=0, end=len(SYNC_CODES)),)
+    question = "What are S-101, S-104, S-110 and S-301?"
+    assert check_sentence(sentence, passages, question=question).supported is supported
+
+
+def test_a_code_that_the_customer_did_not_name_is_supported_by_its_own_line() -> None:
+    passages = (Passage(n=1, title="Sync error codes", text=SYNC_CODES, start=0, end=len(SYNC_CODES)),)
+    question = "it says name not allowed"
+    assert check_sentence("S-104: rename the file.", passages, question=question).supported
+    assert not check_sentence("S-110: rename the file.", passages, question=question).supported
+
+
+def test_a_single_line_about_a_code_is_no_list() -> None:
+    text = "S-104 — Meaning: name not allowed\nIf the file is open, close it. S-110 may follow."
+    passages = (Passage(n=1, title="Codes", text=text, start=0, end=len(text)),)
+    question = "S-110?"
+    assert check_sentence("S-110: name not allowed.", passages, question=question).supported
+
+
 def test_a_code_that_only_shows_what_codes_look_like_lists_none() -> None:
     text = "Your order number, such as INV-1001, stands in the e-mail.\nOrders ship within 3 days."
     passages = (Passage(n=1, title="Orders", text=text, start=0, end=len(text)),)
