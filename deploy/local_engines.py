@@ -156,6 +156,10 @@ class OwnEngines:
         self._shipped = ""
         self._running: list[_Running] = []
         self._keeper: asyncio.Task[None] | None = None
+        self._announcer: asyncio.Task[None] | None = None
+        self._announcing = asyncio.Lock()
+        #: A cancellation may be lost in a wait that ends in the same moment; then the loops end by this.
+        self._stopping = False
         self._said: set[str] = set()
         #: What could not be started: when to try again, and the pause after that.
         self._failed: dict[tuple[str, ...], tuple[float, float]] = {}
@@ -194,9 +198,12 @@ class OwnEngines:
 
     async def stop(self) -> None:
         """End all at once."""
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+        self._stopping = True
+        tasks = [task for task in (self._keeper, self._announcer) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         ends = await asyncio.gather(*(each.process.stop() for each in self._running), return_exceptions=True)
         for failure in ends:
             if failure is not None:
@@ -216,9 +223,8 @@ class OwnEngines:
         return [placed for placed in placements if spares or set(placed.arms) - SPARES]
 
     async def _keep(self, *, spares: bool) -> None:
-        while True:
+        while not self._stopping:
             try:
-                await self._announce()
                 await self._adjust(await self._wanted(spares=spares), await self._wanted(spares=True))
             except (RegistryError, DeployError, OSError) as exc:
                 logger.info("engines not adjusted: %s", exc, extra={"action": "engines_failed"})
@@ -286,6 +292,9 @@ class OwnEngines:
         self._on_change(self.addresses())
         try:
             await self._announce()
+            self._announcer = self._announcer or asyncio.create_task(
+                self._announce_again(), name="announce engines"
+            )
             await started.process.start()
         except Exception:
             self._running.remove(started)
@@ -313,9 +322,23 @@ class OwnEngines:
         )
 
     async def _announce(self) -> None:
-        await self._store.announce(
-            {each.url: bool(each.placed.adapters) for each in self._running}, by=self._name
-        )
+        # In turn: an older list must not bring back an engine that a newer one has left out.
+        async with self._announcing:
+            await self._store.announce(
+                {each.url: bool(each.placed.adapters) for each in self._running}, by=self._name
+            )
+
+    async def _announce_again(self) -> None:
+        """Also while an engine takes minutes to start or to end: who falls silent for one is forgotten, with
+        all its engines."""
+        while not self._stopping:
+            await asyncio.sleep(self._look_s)
+            try:
+                await self._announce()
+            except RegistryError as exc:
+                logger.info("engines not announced: %s", exc, extra={"action": "engines_failed"})
+            except Exception:  # a defect in one announcement must not end the others
+                logger.exception("engines not announced", extra={"action": "engines_failed"})
 
     def _port(self) -> int:
         if not self._first_port:

@@ -196,11 +196,12 @@ class Reconciler:
     def _evictable(
         self, wanted: list[RegisteredVersion], known: Mapping[str, RegisteredVersion], now: float
     ) -> frozenset[str]:
-        """Names of registered versions that have been wanted no more for long enough."""
+        """Names of versions that have been wanted no more for long enough. What somebody else's engine calls
+        its own adapters is not ours to take out, registered or not."""
         names = {version.served_name for version in wanted}
         for name in names:
             self._unwanted_since.pop(name, None)
-        for name in known.keys() - names:
+        for name in {name for name, version in known.items() if name == version.id} - names:
             self._unwanted_since.setdefault(name, now)
         return frozenset(
             name for name, since in self._unwanted_since.items() if now - since >= self._limits.evict_after_s
@@ -294,10 +295,12 @@ class Reconciler:
             pause.until = self._clock() + min(
                 self._limits.longest_pause_s, self._limits.first_pause_s * 2 ** (pause.failures - 1)
             )
-            # An engine that went away says nothing of the version.
+            # An engine that went away says nothing of the version, and takes nothing back that it has shown.
             gone = isinstance(exc, EngineError)
-            state = HoldingState.WANTED if gone else HoldingState.FAILED
-            await self._hold(replica, version, state, str(exc))
+            again = action.step is Step.PROBE and same_life and held and held.state is HoldingState.PROBED
+            if not (gone and again):
+                state = HoldingState.WANTED if gone else HoldingState.FAILED
+                await self._hold(replica, version, state, str(exc))
             instruments.reconcile_failures.add(1, {instruments.STEP: action.step.value})
             logger.warning(
                 "%s: %s: %s", replica.url, version.id, exc, extra={"action": "reconcile_step_failed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from deploy.placement import Placement
@@ -15,11 +16,15 @@ class FakeEngineProcess:
     #: What `start` and `stop` raise.
     start_error: Exception | None = None
     stop_error: Exception | None = None
+    #: Until it is set, the start goes on.
+    slow: asyncio.Event | None = None
     started: int = 0
     stopped: int = 0
 
     async def start(self) -> None:
         self.started += 1
+        if self.slow:
+            await self.slow.wait()
         if self.start_error:
             raise self.start_error
 
@@ -38,10 +43,13 @@ class FakeEngineFactory:
 
     start_errors: dict[str, Exception] = field(default_factory=dict)
     stop_errors: dict[str, Exception] = field(default_factory=dict)
+    slow: dict[str, asyncio.Event] = field(default_factory=dict)
     made: list[FakeEngineProcess] = field(default_factory=list)
 
     def __call__(self, placed: Placement, port: int) -> FakeEngineProcess:
         arm = placed.arms[0]
-        engine = FakeEngineProcess(placed, self.start_errors.get(arm), self.stop_errors.get(arm))
+        engine = FakeEngineProcess(
+            placed, self.start_errors.get(arm), self.stop_errors.get(arm), self.slow.get(arm)
+        )
         self.made.append(engine)
         return engine

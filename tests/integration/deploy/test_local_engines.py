@@ -104,6 +104,33 @@ async def test_an_engine_that_does_not_stop_leaves_no_other_running(machine: Mac
     assert machine.said[-1] == "an engine was not stopped in order: not ours"
 
 
+@pytest.mark.parametrize("arm", ["stable", "fallback"])
+async def test_engines_are_announced_again_while_one_takes_minutes_to_start(
+    machine: Machine, arm: str
+) -> None:
+    ready = machine.make.slow[arm] = asyncio.Event()
+    engines = machine.engines()
+    await engines.release(machine.registry)
+    starting = asyncio.create_task(engines.start_stable())
+    if arm == "fallback":
+        await starting
+        engines.keep_wanted(spares=True)
+    await until(lambda: any(each.started for each in machine.make.made if each.slow))
+    known = await announced(machine)
+    await machine.store.expire(0.0)  # as a gateway does after a minute of silence
+    async with asyncio.timeout(20):
+        while await announced(machine) != known:  # noqa: ASYNC110 (a table has no event)
+            await asyncio.sleep(0.01)
+    assert len(known) == len(machine.make.made)
+    ready.set()
+    await starting
+    await engines.stop()
+
+
+async def announced(machine: Machine) -> set[str]:
+    return {replica.url for replica in (await machine.store.fleet()).replicas}
+
+
 async def test_a_staged_version_gets_an_engine_and_one_that_nobody_wants_loses_its(machine: Machine) -> None:
     version = await machine.register(NEW, form=machine.models.folders.merged("b" * 64, NEW))
     engines = machine.engines()

@@ -253,6 +253,39 @@ async def test_what_nobody_wants_is_taken_out_and_what_nobody_knows_is_reported(
     assert fleet.holding(rail.urls[0], rail.one.id) is None
 
 
+async def test_adapters_that_somebody_else_registered_by_their_own_name_are_left_loaded(rail: Rail) -> None:
+    theirs = replace(rail.one.version, name="theirs", base_digest="d" * 64, adapter_digest=None)
+    await rail.registry.register(theirs, served_name="their-adapter")  # as `twinrail up` does
+    rail.engines[0].adapters["their-adapter"] = "/elsewhere"
+    await rail.rounds()
+    assert list(rail.engines[0].adapters) == ["their-adapter"]
+
+
+async def test_merged_weights_that_are_away_at_a_second_probe_keep_what_they_showed(
+    rail: Rail,
+) -> None:
+    engine = FakeVllm(models={})
+    engine.program(rail.one.id, weights="one")
+    async with engine.serving() as url:
+        await rail.store.announce({**dict.fromkeys(rail.urls, False), url: False}, by="up")
+        await rail.roster.stage(rail.one.id, by="test")
+        await rail.store.hold(
+            Holding(
+                url=url,
+                version=rail.one.id,
+                state=HoldingState.PROBED,
+                life=str(engine.started),
+                evidence={"compared": False},
+            )
+        )
+        engine.program(rail.one.id, status=503)
+        await rail.rounds(3)
+        held = (await rail.store.fleet()).holding(url, rail.one.id)
+        assert held is not None
+        assert engine.probes, "the base was seen, so it was asked again"
+        assert held.state is HoldingState.PROBED
+
+
 async def test_an_arm_and_what_an_undo_leads_to_stay_loaded(rail: Rail) -> None:
     for version in (rail.one, rail.two):
         await rail.roster.stage(version.id, by="test")
