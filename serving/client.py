@@ -340,6 +340,8 @@ class _Answer:
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
             text = (choice.get("delta") or {}).get("content")
             if text:
+                if not isinstance(text, str):
+                    raise TypeError(f"content is a {type(text).__name__}")
                 self._generation.token()
                 self._texts.append(text)
 
@@ -373,6 +375,8 @@ async def _read(
                         break
             except EngineError as exc:
                 failure = exc
+            except (AttributeError, TypeError, ValueError) as exc:  # not every server is vLLM
+                failure = EngineStreamError(f"the engine sent an event of another form: {exc}")
             if text := answer.text():
                 yield ChatDelta(text)
             if failure is not None:

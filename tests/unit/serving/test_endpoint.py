@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import SecretStr, ValidationError
 
 from serving.client import ChatRequest
 from serving.endpoint import Endpoint, open_endpoint
-from serving.errors import EngineRejectedError, EngineUnavailableError
+from serving.errors import EngineRejectedError, EngineStreamError, EngineUnavailableError
 from serving.prompting import Message, PromptTemplate
 from serving.settings import ServingSettings
 from serving.versions import SCHEMAS, ModelVersion, RegisteredVersion, load_task_schema
@@ -89,6 +91,33 @@ async def test_an_endpoint_that_refuses_or_is_away(outside: Outside) -> None:
     outside.fake.program("big-model", status=503)
     with pytest.raises(EngineUnavailableError):
         await outside.ask()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"choices": 3}',
+        '{"choices": [null]}',
+        '{"choices": [{"delta": "Hello"}]}',
+        '{"choices": [{"delta": {"content": [{"type": "text", "text": "Hello"}]}}]}',
+        '{"choices": [], "usage": 3}',
+        '{"choices": [], "usage": {"prompt_tokens": "many"}}',
+    ],
+)
+async def test_an_event_of_another_form_is_an_error_of_the_endpoint(event: str) -> None:
+    """Else the question would end in a fault of ours in place of the fixed wording."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=f"data: {event}\n\n", content_type="text/event-stream")
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        settings = ServingSettings(endpoint_url=str(server.make_url("/v1")), endpoint_model="m")
+        endpoint = open_endpoint(settings, session)
+        assert endpoint is not None
+        with pytest.raises(EngineStreamError, match="of another form"):
+            await Outside(fake=FakeVllm(), endpoint=endpoint).ask()
 
 
 async def test_nobody_answers_at_the_address() -> None:
