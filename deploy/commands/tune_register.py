@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from serving.manifests import Manifest, read_run_record, write_manifest
 from serving.registry import ModelRegistry
 from serving.settings import ServingSettings
 from serving.tuning.recipe import NAME
-from serving.tuning.registering import PASS, REFUSED, Verdict, version_of_run, with_version
+from serving.tuning.registering import NOT_ENOUGH, PASS, REFUSED, Verdict, version_of_run, with_version
 from serving.versions import ModelVersion, RegisteredVersion
 
 CANDIDATE = 4
@@ -73,8 +73,8 @@ async def _register(args: argparse.Namespace, context: Context) -> int:
     _check(args, settings)
     run = _read(args.run, args.name, context, settings)
     given = Verdict.read(args.verdict) if args.verdict else None
-    if given:
-        _require(given, run.version.id)
+    if given and not _is_settled(given, run.version.id, context):
+        given = None
 
     async with database(context.settings, context.home) as url:
         await migrate(url, on_step=lambda name: context.out.note(f"migrated {name}"))
@@ -111,8 +111,12 @@ async def _register(args: argparse.Namespace, context: Context) -> int:
     if not registered.releasable:
         context.out.note(
             "it lacks a passing verdict, so it takes no traffic. Have it served: `twinrail model stage "
-            f"{registered.id}`; measure it: `twinrail tune evaluate {run.folder}`; then run this again"
+            f"{registered.id}`; measure it on what it was not trained on: `twinrail tune evaluate "
+            f"{run.folder} --dataset DIR` with the folder of its dataset{_dataset_of(run.record)}; then run "
+            "this again"
         )
+    else:
+        context.out.note(f"it may take traffic: `twinrail model promote {registered.id}`")
     return _say(context, run.version, registered.state.value, dry_run=False)
 
 
@@ -141,6 +145,25 @@ def _read(folder: Path, name: str | None, context: Context, settings: ServingSet
     record = {key: value for key, value in found.items() if key not in ("definition", "version")}
     record |= {**facts.record(), "source": "twinrail tune train", "served_as": settings.tuned_as.value}
     return _Run(folder=folder, facts=facts, version=version, record=record)
+
+
+def _dataset_of(record: Mapping[str, object]) -> str:
+    """The dataset's own name, as far as the run tells it."""
+    dataset = record.get("dataset")
+    name = dataset.get("name") if isinstance(dataset, Mapping) else None
+    return f" {name!r}" if name else ""
+
+
+def _is_settled(verdict: Verdict, version_id: str, context: Context) -> bool:
+    """Whether a given verdict lets it pass. Not enough evidence is no refusal: it stays a candidate."""
+    if (verdict.version, verdict.verdict) != (version_id, NOT_ENOUGH):
+        _require(verdict, version_id)
+        return True
+    context.out.note(
+        f"{verdict.report}: the gate {verdict.gate} has not enough evidence; see what the report lacks, and "
+        "evaluate again"
+    )
+    return False
 
 
 def _require(verdict: Verdict, version_id: str) -> None:

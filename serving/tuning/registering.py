@@ -17,7 +17,7 @@ from serving.errors import ManifestError, VerdictError
 from serving.manifests import RUN_RECORD
 from serving.versions import Decoding, ModelVersion, prompt_definition, prompt_from_json, sha256_of
 
-PASS, REFUSED = "pass", "refused"
+PASS, REFUSED, NOT_ENOUGH = "pass", "refused", "not_enough"
 
 
 def version_of_run(

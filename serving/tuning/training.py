@@ -8,6 +8,7 @@ another order there). What it does not do: choose rows, search settings, judge t
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +85,13 @@ class TrainingOrder:
 
 
 def train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
-    """The whole run, top to bottom; returns its record."""
+    """The run, alone in its folder; returns its record."""
+    with alone_in(order.out):
+        return _train(order, say)
+
+
+def _train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
+    """The whole run, top to bottom."""
     # ---- 1. files in -----------------------------------------------------------------------------
     recipe, device = order.recipe, order.device or default_device()
     if not (order.base / "config.json").is_file():
@@ -112,10 +119,11 @@ def train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
         "device": str(device),
     }
     identity = sha256_of(inputs)
+    checkpoints = Checkpoints(order.out / CHECKPOINTS)
     if (done := _finished(order, inputs)) is not None:
+        checkpoints.remove()  # killed between its last two lines
         say(f"{order.out} holds this run already: adapter {done['adapter_digest'][:8]}")
         return done
-    checkpoints = Checkpoints(order.out / CHECKPOINTS)
     newest, seconds = _where_it_was(order, checkpoints, identity)
 
     # ---- 3. model and trainer ----------------------------------------------------------------------
@@ -145,7 +153,6 @@ def train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
             say(f"going on from {newest.name}")
 
         # ---- 4. train ------------------------------------------------------------------------------
-        order.out.mkdir(parents=True, exist_ok=True)
         with stopped_by_signals(stop):
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     state = trainer.state
@@ -205,6 +212,12 @@ def _finished(order: TrainingOrder, inputs: Mapping[str, str]) -> dict[str, Any]
         record = {}
     if any(record.get(name) != value for name, value in inputs.items()):
         raise TrainingError(f"{order.out}: holds another run; give another --out, or --restart to replace it")
+    files = (order.out / ADAPTER_FILE, order.out / ADAPTER_CONFIG)
+    if not all(part.is_file() for part in files) or digest_folder(order.out) != record.get("adapter_digest"):
+        raise TrainingError(
+            f"{order.out}: the run ended, and its adapter is gone or was changed since; restore it, or "
+            "--restart to train it again"
+        )
     return record
 
 
@@ -232,6 +245,26 @@ def _unlooked(newest: Path | None, recipe: Recipe, steps: int) -> bool:
     step = state["global_step"]
     due = step % recipe.file.validation.every_steps == 0 or step == steps
     return due and not any("eval_loss" in entry and entry["step"] == step for entry in state["log_history"])
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for one run: two would write each other's checkpoints. The kernel lets go of it however
+    the process ends; an empty folder goes again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise TrainingError(
+                f"{folder}: another run is training into it; wait until it ends, or give another --out"
+            ) from exc
+        yield
+    finally:
+        os.close(handle)
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager

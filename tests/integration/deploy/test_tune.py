@@ -98,7 +98,8 @@ async def test_without_a_verdict_it_is_a_candidate_that_takes_no_traffic(
 ) -> None:
     code, told, log = await twinrail("register", run, "--name", "support", "--json")
     assert (code, told["state"]) == (4, "candidate")
-    assert "tune evaluate" in log
+    # Without its dataset nothing is known to be unseen, and the verdict would be "not enough".
+    assert f"`twinrail tune evaluate {run} --dataset DIR` with the folder of its dataset 'values'" in log
     version, _ = await stored(database_url, told["id"])
     assert not version.releasable
     assert (home / "models" / f"adapter-{str(version.version.adapter_digest)[:8]}" / ADAPTER_FILE).is_file()
@@ -116,7 +117,8 @@ async def test_without_a_verdict_it_is_a_candidate_that_takes_no_traffic(
 async def test_a_recorded_pass_makes_it_releasable(run: Path, home: Path, database_url: str) -> None:
     version = await candidate(run)
     await give_verdict(database_url, version, "pass")
-    code, told, _ = await twinrail("register", run, "--name", "support", "--json")
+    code, told, log = await twinrail("register", run, "--name", "support", "--json")
+    assert f"`twinrail model promote {version}`" in log
     assert (code, told) == (0, {"id": version, "state": "releasable", "dry_run": False})
     found, events = await stored(database_url, version)
     assert found.releasable
@@ -169,6 +171,17 @@ async def test_too_little_evidence_leaves_it_a_candidate(run: Path, database_url
     version = await candidate(run)
     await give_verdict(database_url, version, "not_enough")
     assert await candidate(run) == version
+
+
+async def test_a_report_with_too_little_evidence_is_no_refusal(
+    run: Path, tmp_path: Path, database_url: str
+) -> None:
+    version = await candidate(run)
+    file = verdict_file(tmp_path, version, "not_enough")
+    code, told, log = await twinrail("register", run, "--name", "support", "--verdict", file, "--json")
+    assert (code, told["state"]) == (4, "candidate")
+    assert "not_enough.json: the gate tuned has not enough evidence" in log
+    assert not (await stored(database_url, version))[0].releasable
 
 
 @pytest.mark.parametrize(

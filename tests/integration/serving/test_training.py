@@ -131,6 +131,34 @@ def test_a_run_that_is_done_is_not_made_again(tmp_path: Path, base: Path, datase
     assert again["steps"] == 2
 
 
+def test_a_run_whose_adapter_is_gone_is_not_said_to_be_there(
+    tmp_path: Path, base: Path, dataset: Path
+) -> None:
+    train(order(tmp_path, base, dataset, training={"max_steps": 1}), silent)
+    (tmp_path / "out" / CHECKPOINTS / "step-1").mkdir(parents=True)  # killed before it had cleared up
+    train(order(tmp_path, base, dataset, training={"max_steps": 1}), silent)
+    assert not (tmp_path / "out" / CHECKPOINTS).exists()
+    (tmp_path / "out" / ADAPTER_FILE).unlink()
+    with pytest.raises(TrainingError, match=r"its adapter is gone or was changed since; .*--restart"):
+        train(order(tmp_path, base, dataset, training={"max_steps": 1}), silent)
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path, base: Path, dataset: Path) -> None:
+    same = order(tmp_path, base, dataset, training={"max_steps": 1})
+    told: list[str] = []
+
+    def begin_again() -> None:
+        with pytest.raises(TrainingError, match="another run is training into it") as refused:
+            train(same, silent)
+        told.append(str(refused.value))
+
+    train(same, at_step(1, begin_again))
+    assert told
+    with pytest.raises(ExampleError, match="no dataset"):
+        train(replace(same, out=tmp_path / "new", dataset=tmp_path / "nowhere"), silent)
+    assert not (tmp_path / "new").exists()
+
+
 # ---- cut short -------------------------------------------------------------------------------------
 
 
