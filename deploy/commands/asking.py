@@ -106,6 +106,8 @@ def footer(answer: Mapping[str, Any]) -> str:
     notes = f"{answer['status']} in {seconds:.1f} s · turn {answer['id']}"
     if answer["degraded"]:
         notes += f" · degraded: {', '.join(answer['degraded'])}"
+    if fallback := answer.get("fallback"):
+        notes += f" · {fallback['step']} for {fallback['tried'][0]['version']}: {fallback['because']}"
     return "\n\n".join([*parts, "\n".join([*stamps, notes])])
 
 

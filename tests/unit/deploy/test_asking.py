@@ -13,6 +13,7 @@ ANSWER: dict[str, Any] = {
     "versions": {"knowledge": "k-start-1a2b3c4d@3", "model": "m-support-5e6f7a8b"},
     "arms": {"knowledge": "stable", "model": "canary"},
     "degraded": [],
+    "fallback": None,
     "timings_ms": {"total": 2155.0},
 }
 
@@ -39,3 +40,9 @@ def test_footer_says_what_did_not_work_and_leaves_out_what_is_not_there() -> Non
     lines = footer(bare).splitlines()
     assert lines[0] == "knowledge - (stable)"
     assert lines[-1].endswith("· degraded: retrieval")
+
+
+def test_footer_says_who_stood_in_for_whom() -> None:
+    tried = {"step": "assigned", "version": "m-new-0a1b2c3d", "because": "circuit", "failure": None}
+    fallback = {"step": "previous", "because": "circuit", "tried": [tried]}
+    assert footer({**ANSWER, "fallback": fallback}).endswith(" · previous for m-new-0a1b2c3d: circuit")
