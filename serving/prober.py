@@ -9,7 +9,7 @@ import aiohttp
 
 from serving import instruments
 from serving.adapters import ListedModel, look_at
-from serving.errors import EngineError
+from serving.errors import EngineError, EngineUnavailableError
 from serving.probing import ProbeResult, Reading, judge_adapter, judge_base, judge_merged, read_probes
 from serving.replicas import Fleet, Holding, HoldingState, Replica, ReplicaStore
 from serving.versions import RegisteredVersion
@@ -76,7 +76,7 @@ class Prober:
         references = await self._store.references(definition.base_digest, build=replica.build)
         base: Reading | None = None
         if digest is None:
-            reading, form = await self._read(replica, model.name), "base"
+            reading, form = await self._read_base(replica, model.name), "base"
             result = judge_base(reading)
         elif model.parent is not None:
             # The base before and after: what it differs by is the noise of the moment.
@@ -97,6 +97,21 @@ class Prober:
             if base is not None:
                 await self._keep(replica, version, "base", None, base)
         return result
+
+    async def _read_base(self, replica: Replica, name: str) -> Reading:
+        """A model without an adapter only has to answer: a server of another make that fails at
+        log-probabilities, instead of refusing them, is asked without."""
+        try:
+            return await self._read(replica, name)
+        except EngineUnavailableError:
+            return await read_probes(
+                self._session,
+                replica.url,
+                name,
+                headers=self._headers,
+                timeout_s=self._timeout_s,
+                likeliest=False,
+            )
 
     async def _read(self, replica: Replica, name: str) -> Reading:
         return await read_probes(

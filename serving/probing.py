@@ -93,11 +93,16 @@ async def read_probes(
     *,
     headers: Mapping[str, str] | None = None,
     timeout_s: float = 120.0,
+    likeliest: bool = True,
 ) -> Reading:
-    """Have an engine read the probes under a name; raises EngineUnavailableError or EngineRejectedError."""
+    """Have an engine read the probes under a name; raises EngineUnavailableError or EngineRejectedError.
+
+    Without `likeliest` it is asked for an answer alone, as a server that fails at log-probabilities can give
+    it.
+    """
     places, texts = [], []
     for messages in PROBES:
-        place, text = await _read(session, url, model, messages, headers or {}, timeout_s)
+        place, text = await _read(session, url, model, messages, headers or {}, timeout_s, likeliest)
         places.append(place)
         texts.append(text)
     return Reading(places=tuple(places), texts=tuple(texts))
@@ -252,6 +257,7 @@ async def _read(
     messages: Sequence[Message],
     headers: Mapping[str, str],
     timeout_s: float,
+    likeliest: bool,
 ) -> tuple[tuple[tuple[str, Mapping[str, float]], ...], str]:
     body = {
         "model": model,
@@ -259,6 +265,8 @@ async def _read(
         "max_tokens": TOKENS,
         "temperature": 0,
     }
+    if not likeliest:
+        return await _post(session, url, body, headers, timeout_s)
     try:
         asked = {**body, "logprobs": True, "top_logprobs": LIKELIEST}
         return await _post(session, url, asked, headers, timeout_s)

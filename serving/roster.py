@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 ANNOUNCE_S = 10.0
 #: Who waits for news has a question to answer.
 NEWS_TIMEOUT_S = 0.5
+#: A database that neither answers nor refuses counts as away after this.
+SILENT_S = 3.0
 
 
 class Roster:
@@ -55,6 +57,7 @@ class Roster:
         self._clock = clock
         self._announcer = f"gateway {socket.gethostname()} {os.getpid()}"
         self._announced_at = float("-inf")
+        self._read_at = float("-inf")
         self._names: dict[str, str] = {}
         self._reading: asyncio.Task[None] | None = None
 
@@ -82,6 +85,7 @@ class Roster:
         await self._learn_names(fleet)
         self._pool.use([replica.url for replica in fleet.replicas])
         self._pool.admit(self._admissions(fleet))
+        self._read_at = self._clock()
 
     async def news(self) -> None:
         """Read again, once for all who ask at the same time; what cannot be read changes nothing."""
@@ -89,6 +93,8 @@ class Roster:
             self._reading = asyncio.create_task(self._quietly())
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._reading), NEWS_TIMEOUT_S)
+        if self._clock() - self._read_at > SILENT_S:
+            self._pool.admit(None)
 
     async def fleet(self) -> Fleet:
         """All engines and what they hold, read now."""
@@ -124,6 +130,7 @@ class Roster:
             self._pool.admit(None)
             logger.info("engines not read: %s", exc, extra={"action": "roster_unread"})
         except Exception:  # a defect in one reading must not end the loop
+            self._pool.admit(None)
             logger.exception("engines not read", extra={"action": "roster_unread"})
 
     async def _learn_names(self, fleet: Fleet) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 from safetensors.numpy import save_file
 
-from deploy.database import pool
+from deploy.database import Pool, pool
 from serving.client import ChatClient, ChatRequest
 from serving.errors import EngineUnavailableError, ModelNotServedError
 from serving.pool import EnginePool
@@ -59,6 +61,7 @@ class Rail:
     one: RegisteredVersion
     two: RegisteredVersion
     session: aiohttp.ClientSession
+    connections: Pool
 
     async def rounds(self, count: int = 3) -> None:
         """One round sees what the round before has done."""
@@ -122,6 +125,7 @@ async def rail(database_url: str, tmp_path: Path) -> AsyncIterator[Rail]:
             one=one,
             two=two,
             session=session,
+            connections=connections,
         )
         await rail.roster.refresh()
         yield rail
@@ -284,6 +288,39 @@ async def test_merged_weights_that_are_away_at_a_second_probe_keep_what_they_sho
         assert held is not None
         assert engine.probes, "the base was seen, so it was asked again"
         assert held.state is HoldingState.PROBED
+
+
+async def test_an_outside_model_that_fails_at_log_probabilities_is_asked_without_them(rail: Rail) -> None:
+    def answer(body: Mapping[str, Any]) -> str:
+        if body.get("logprobs"):
+            raise web.HTTPInternalServerError
+        return "Theirs."
+
+    theirs = replace(rail.base.version, name="theirs", base_digest="d" * 64)
+    registered = await rail.registry.register(theirs, served_name="theirs")
+    rail.engines[0].program("theirs", answer=answer)
+    await rail.registry.promote(registered.id)
+    await rail.rounds()
+    assert await rail.lacks(registered) == []
+    assert await rail.write(registered) == "Theirs."
+
+
+async def test_while_the_database_neither_answers_nor_refuses_engines_go_on_answering(rail: Rail) -> None:
+    await rail.rounds()
+    now = 0.0
+    roster = Roster(rail.store, rail.registry, rail.pool, Prober(rail.store, rail.session), clock=lambda: now)
+    await roster.refresh()
+    for url in rail.urls:
+        rail.pool.mark_down(url, "reset")
+    async with rail.connections.connection() as connection:
+        await connection.execute("LOCK TABLE serving.replica IN ACCESS EXCLUSIVE MODE")
+        await roster.news()
+        with pytest.raises(EngineUnavailableError):
+            await rail.write(rail.base)
+        now = 4.0
+        await roster.news()
+        assert await rail.write(rail.base) == "base"
+    await roster.news()
 
 
 async def test_an_arm_and_what_an_undo_leads_to_stay_loaded(rail: Rail) -> None:
