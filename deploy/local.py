@@ -49,7 +49,9 @@ from serving.settings import ServingSettings
 
 STEPS = ("folder", "database", "schema", "models", "versions", "engine", "articles", "gateway")
 GATEWAY_START_S = 120.0
-READY_S = 60.0
+#: A version is probed before it gets traffic, which on a busy machine takes longer than its engine's start.
+READY_S = 240.0
+SAY_WAITING_S = 10.0
 SAME_PRESS_S = 1.0
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -302,11 +304,17 @@ class LocalStack:
         }
 
     async def _wait_until_ready(self, api: GatewayApi) -> None:
-        deadline = time.monotonic() + READY_S
+        began = time.monotonic()
+        deadline, said = began + READY_S, False
         while True:
             report = await api.readiness()
             if report["http_status"] == 200:
                 return
+            if not said and time.monotonic() - began > SAY_WAITING_S:
+                said = True
+                self._context.out.note(
+                    "the engine answers; its version is being probed before it gets questions"
+                )
             if time.monotonic() > deadline:
                 raise DeployError(
                     f"gateway: not ready after {READY_S:.0f} s: {report}; see `twinrail status`"
