@@ -91,8 +91,7 @@ class Roster:
         """Read again, once for all who ask at the same time; what cannot be read changes nothing."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._quietly())
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._reading), NEWS_TIMEOUT_S)
+        await asyncio.wait([self._reading], timeout=NEWS_TIMEOUT_S)
         if self._clock() - self._read_at > SILENT_S:
             self._pool.admit(None)
 
