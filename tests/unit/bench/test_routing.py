@@ -76,6 +76,7 @@ def test_a_training_row_is_a_ticket_without_passages() -> None:
 
 
 def test_the_classifier_learns_a_plain_difference() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is installed by who runs bench.model_routing")
     train = [Ticket(str(n), f"card {n}", "cards") for n in range(9)]
     train += [Ticket(f"f{n}", f"fees {n}", "fees") for n in range(9)]
     found = tfidf_svm(train, [Ticket("x", "a card", "cards"), Ticket("y", "fees?", "fees")])
