@@ -13,7 +13,8 @@ The adapter is made of the same tickets (the run is a result; nothing of it is s
 Of 2,000 tickets `tune dataset` leaves near duplicates and contradictions out; with --dataset the classifiers learn from
 those that are left, too. The untuned model gets every queue explained and three worked examples instead. A language
 model is given each ticket with every label and takes the likeliest, so none can fail by writing no label at all.
-Differences are paired: exact McNemar against the better classifier.
+Differences are paired: exact McNemar against the better classifier. Needs scikit-learn, which is no part of the
+environment: `.venv/bin/python -m pip install scikit-learn==1.9.1`.
 """
 
 from __future__ import annotations
