@@ -24,6 +24,8 @@ from serving.versions import canonical_json
 IGNORED = -100
 #: Fields of a row that say where it comes from.
 ABOUT = ("task", "kind", "group", "customer", "cluster", "at", "source", "label")
+#: Fields of a row that an evaluation judges by.
+JUDGED_BY = ("required", "stale_values")
 _PASSAGE_FIELDS: Mapping[str, type] = {
     **dict.fromkeys(("n", "start", "end"), int),
     **dict.fromkeys(("title", "text", "effective_from"), str),
@@ -67,6 +69,11 @@ class Row:
     source: str = ""
     #: The failure that it is meant to mend, `label` or `label.sub`.
     label: str = ""
+    # What an evaluation holds an answer to, beside the wanted fields. Never trained.
+    #: Sentences that must be there word for word.
+    required: tuple[str, ...] = ()
+    #: Values that were right once and must not come back.
+    stale_values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +150,16 @@ def check_fields(row: Row, schema: Mapping[str, Any]) -> list[str]:
     if problems:
         return problems
     shown = {passage.n for passage in row.passages}
-    return [
+    problems = [
         f"wanted.citations: there is no passage {n}"
         for n in row.wanted.get("citations") or ()
         if n not in shown
     ]
+    written = " ".join(free_texts(row.wanted, schema).values())
+    problems += [
+        f"required: {text!r} is not in the wanted answer" for text in row.required if text not in written
+    ]
+    return problems
 
 
 def check_values(row: Row, schema: Mapping[str, Any], *, fixed_wordings: Sequence[str] = ()) -> list[str]:
@@ -243,6 +255,7 @@ def row_json(row: Row) -> dict[str, Any]:
         ],
         "wanted": dict(row.wanted),
         **about,
+        **{name: list(getattr(row, name)) for name in JUDGED_BY if getattr(row, name)},
     }
 
 
@@ -259,6 +272,10 @@ def parse_row(raw: Any, where: str, schema: Mapping[str, Any]) -> Row:
     for name in ABOUT:
         if not isinstance(raw.get(name) or "", str):
             raise ExampleError(f"{where}: {name}: must be a text")
+    for name in JUDGED_BY:
+        given = raw.get(name) or []
+        if not isinstance(given, list) or not all(isinstance(text, str) and text.strip() for text in given):
+            raise ExampleError(f"{where}: {name}: must be a list of texts, or left out")
     wanted = raw["wanted"]
     rank = {name: n for n, name in enumerate(schema.get("properties", {}))}
     row = Row(
@@ -268,6 +285,8 @@ def parse_row(raw: Any, where: str, schema: Mapping[str, Any]) -> Row:
         wanted=dict(sorted(wanted.items(), key=lambda item: rank.get(item[0], len(rank)))),
         history=parse_history(raw.get("history") or [], where),
         **{name: raw.get(name) or "" for name in ABOUT},
+        required=tuple(raw.get("required") or ()),
+        stale_values=tuple(raw.get("stale_values") or ()),
     )
     # Without a name a row is called by what it holds, so that it is the same in every file.
     return replace(row, id=str(raw.get("id") or f"row-{dataset_digest([row])[:12]}"))

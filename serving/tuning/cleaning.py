@@ -197,6 +197,8 @@ def _masked(row: Row, rules: Rules, redactor: Redactor, cleaned: Cleaned) -> Row
         passages=passages,
         history=tuple(Message(said.role, clean(said.content)) for said in row.history),
         wanted={name: clean(value) if name in written else value for name, value in row.wanted.items()},
+        required=tuple(public.redact(text).text for text in row.required),
+        stale_values=tuple(public.redact(text).text for text in row.stale_values),
     )
 
 

@@ -154,7 +154,10 @@ class NegativeMaker:
         more = self._distractors(row, pool, len(row.passages) - len(left), draw)
         left = [*left, *more]
         wanted = self._abstaining(row)
-        return replace(row, passages=_numbered(left), wanted=wanted) if left and wanted else None
+        if not left or not wanted:
+            return None
+        # Nothing that the answer was held to is left in it.
+        return replace(row, passages=_numbered(left), wanted=wanted, required=(), stale_values=())
 
     def _distracted(self, row: Row, pool: Sequence[Passage], draw: random.Random) -> Row | None:
         """A passage of another row beside the right ones, in any order."""

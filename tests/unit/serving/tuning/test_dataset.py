@@ -336,3 +336,26 @@ def test_a_run_that_was_killed_between_two_renames_loses_nothing(tmp_path: Path)
         write(folder, broken)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "set"]
+
+
+def test_what_evaluation_judges_by_goes_through_and_is_checked(tmp_path: Path) -> None:
+    lines = rows(40)
+    said = lines[5]["wanted"]["answer"]
+    lines[5] |= {"required": [said], "stale_values": ["$7"]}
+    lines[6] |= {"required": ["We are FDIC insured."]}
+    lines.append(lines[7] | {"id": "odd", "required": "a sentence"})
+    with pytest.raises(ExampleError, match="required: must be a list of texts"):
+        built(tmp_path / "set", write_rows(tmp_path / "odd.jsonl", lines))
+    source = write_rows(tmp_path / "rows.jsonl", lines[:-1])
+    made = built(
+        tmp_path / "set", source, settings=Settings(least_rows=20, negatives=Shares(unanswerable=1.0))
+    )
+    write(tmp_path / "set", made)
+    kept = [each for name in SPLITS for each in getattr(read_dataset(tmp_path / "set", SCHEMA), name)]
+    judged = [each for each in kept if each.required]
+    assert {(each.required, each.stale_values) for each in judged} == {((said,), ("$7",))}
+    assert all(each.kind != "unanswerable" for each in judged)
+    assert any(each.kind == "unanswerable" for each in kept)
+    assert lines[6]["id"] not in {each.id for each in kept}
+    rejected = (tmp_path / "set" / "rejected.jsonl").read_text()
+    assert "required: 'We are FDIC insured.' is not in the wanted answer" in rejected
