@@ -64,6 +64,14 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 
 DONE, BAD_SETTINGS, DEPENDENCY_DOWN = 0, 2, 3
 _CONNECT_S = 5
+#: A network that drops packets without a word would hold a query for minutes. What the URL says comes first.
+_SILENCE = {
+    "connect_timeout": _CONNECT_S,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 def main(
@@ -206,12 +214,13 @@ async def _reachable(url: str) -> str:
 
 
 def _pool(url: str, size: int) -> Pool:
+    given = conninfo_to_dict(url)
     return AsyncConnectionPool(
         url,
         min_size=1,
         max_size=size,
         open=False,
-        kwargs={"autocommit": True},
+        kwargs={"autocommit": True, **{key: value for key, value in _SILENCE.items() if key not in given}},
         timeout=2.0,
         max_waiting=size * 32,
     )
