@@ -97,7 +97,7 @@ class EnginePool:
             chosen = self._least_busy(served_name, float("-inf"), avoid)
         if chosen is None and self.on_miss is not None:
             await self.on_miss()
-            await self._refresh(older_than_s=min(0.25, self._ttl_s))
+            await self._refresh(older_than_s=0.0 if self._lags(served_name) else min(0.25, self._ttl_s))
             chosen = self._least_busy(served_name, float("-inf"), avoid)
         if chosen is not None:
             return chosen.url
@@ -178,6 +178,15 @@ class EnginePool:
             return False
         engine.doubted_until = None
         return True
+
+    def _lags(self, served_name: str) -> bool:
+        """Whether an engine that answers was shown to serve the name since it was last asked for its list."""
+        return any(
+            served_name in self._admissions.shown.get(engine.url, ())
+            and served_name not in engine.served
+            and not engine.reason
+            for engine in self._engines
+        )
 
     def _least_busy(self, served_name: str, asked_since: float, avoid: frozenset[str]) -> _Engine | None:
         serving = [

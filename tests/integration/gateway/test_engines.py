@@ -84,7 +84,9 @@ async def test_a_registered_version_is_staged_shown_promoted_and_retired(
         status, pointer = await call(running, key, ":promote", {"version": tuned.id})
         assert (status, pointer["stable"]) == (200, tuned.id)
         answer = await running.ask(REFUND)
-        assert (answer["status"], answer["versions"]["model"]) == ("answered", tuned.id)
+        assert (answer["status"], answer["versions"]["model"]) == ("answered", tuned.id), answer.get(
+            "fallback"
+        )
         _, found = await call(running, key, "/replicas")
         assert {each["version"]: each["roles"][0] for each in found["versions"]} == {
             tuned.id: "stable",

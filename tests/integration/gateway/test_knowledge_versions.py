@@ -110,7 +110,7 @@ async def test_a_version_that_is_not_built_shows_its_progress_and_takes_no_traff
             None,
         ),
         ("model/versions", {"name": "a"}, 422, "rail"),
-        ("model:retire", {"version": "m-a"}, 422, "rail"),
+        ("model:retire", {"version": "m-a"}, 404, "version"),
         ("model:shadow", {"version": None}, 422, "rail"),
         ("knowledge:retire", {"version": "k-no-00000000"}, 404, "version"),
         ("knowledge:shadow", {"version": "k-no-00000000"}, 404, "version"),
