@@ -1,4 +1,4 @@
-"""A version that was shown a moment ago is found at the first question, new as the list of the engine may be."""
+"""A version that was shown a moment ago is found at the first question, however new the list of its engine."""
 
 from __future__ import annotations
 
