@@ -1,4 +1,4 @@
-"""A version that was shown a moment ago is found at the first question, however new the list of its engine."""
+"""A version that was shown a moment ago is found at the first question, however new its engine's list."""
 
 from __future__ import annotations
 
