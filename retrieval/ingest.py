@@ -175,13 +175,28 @@ class _Run:
         self._published = Difference(access={}, renamed={}, unchanged=0)
 
     async def bring_in(self, compare: Compare, *, dry_run: bool = False) -> IngestReport:
-        """Publish the difference. When somebody else publishes meanwhile, compare again: vectors are kept."""
+        """Publish the difference. When somebody else publishes meanwhile, compare again: vectors are kept.
+
+        The last attempt keeps the others waiting instead, so that small quick writers cannot starve a large
+        slow one.
+        """
+        report = await self._unless_overtaken(compare, dry_run=dry_run)
+        if report is None:
+            async with self._publisher.alone():
+                report = await self._attempt(compare, dry_run=dry_run)
+        if not dry_run:
+            await settle(self._store)
+            self._say(IngestProgress(stage="publish", done=report.chunks, total=report.chunks))
+        return report
+
+    async def _unless_overtaken(self, compare: Compare, *, dry_run: bool) -> IngestReport | None:
+        """None: others published during each of these attempts."""
         for _ in range(ATTEMPTS - 1):
             try:
                 return await self._attempt(compare, dry_run=dry_run)
             except PublishConflictError:
                 continue
-        return await self._attempt(compare, dry_run=dry_run)
+        return None
 
     async def note(self, *, began_at: datetime | None, seen: Sequence[ParsedDocument]) -> None:
         """Record how fresh the source is. After the publish, and apart: it must never take one back."""
@@ -243,9 +258,7 @@ class _Run:
         self._say(IngestProgress(stage="publish", done=0, total=len(chunks)))
         if difference.changed or difference.removed or difference.access or difference.renamed:
             report = await self._publish(position, targets, difference, chunks, report)
-        await settle(self._store)
         self._published = difference
-        self._say(IngestProgress(stage="publish", done=len(chunks), total=len(chunks)))
         return report
 
     async def _publish(

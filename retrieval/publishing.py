@@ -93,6 +93,8 @@ class Publisher:
         self._tenant = tenant
         #: Erasures at the last `position`: vectors of what was read then are not kept after another one.
         self._erasures: int | None = None
+        #: The connection of `alone`, whose transaction everything belongs to meanwhile.
+        self._conn: Connection | None = None
 
     async def position(self) -> Position:
         """Where the snapshots stand now."""
@@ -282,8 +284,27 @@ class Publisher:
         return Position(head=row[0], previous=row[1], newest=row[2], erasures=row[3])
 
     @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Nobody else publishes for this tenant meanwhile; all that is done is one transaction.
+
+        For a writer whom others overtook again and again. They wait as long as it takes, embedding too, or
+        until the server ends a transaction that stands still.
+        """
+        async with self.entered() as conn:
+            await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
+            self._conn = conn
+            try:
+                yield
+            finally:
+                self._conn = None
+
+    @asynccontextmanager
     async def entered(self) -> AsyncIterator[Connection]:
         """A transaction as the tenant with all its principals: a writer must see what it replaces."""
+        if self._conn is not None:
+            async with self._conn.transaction():
+                yield self._conn
+            return
         async with (
             borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn,
             conn.transaction(),

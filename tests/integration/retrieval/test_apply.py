@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from retrieval.documents import Access
 from retrieval.embedding import Vector
 from retrieval.errors import DocumentConflictError, DuplicateDocumentError, EmbeddingRefusedError
 from retrieval.hits import SearchRequest
-from retrieval.ingest import apply
+from retrieval.ingest import ATTEMPTS, apply
 from retrieval.ingest_report import Changes, IngestProgress, IngestReport
 from retrieval.parsing import ParsedDocument, parse_row
 from retrieval.search import Retriever
@@ -47,6 +48,22 @@ async def test_one_publish_writes_and_takes_away(
     assert (report.unchanged, report.changed, report.removed, report.snapshot) == (1, 1, 1, 2)
     assert len(embedder.texts) == 1
     assert await live(retriever, store, "gates") == {"a", "b"}
+
+
+async def test_many_writers_at_once_all_get_through(
+    store: KnowledgeStore, embedder: WordEmbedder, publish: Publish
+) -> None:
+    """More of them than attempts: without a turn of their own, the last ones are overtaken at each."""
+    await publish({"start": "gates"}, source="folder")
+    names = [f"d{number:02}" for number in range(4 * ATTEMPTS)]
+
+    async def write(name: str) -> IngestReport:
+        changes = Changes(upserts=(document(name, f"gates {name}"),))
+        return await apply(store, [embedder], changes, tenant="acme", source="api")
+
+    reports = await asyncio.gather(*(write(name) for name in names))
+    assert sorted(report.snapshot for report in reports) == list(range(2, len(names) + 2))
+    assert len(embedder.texts) == 1 + len(names)
 
 
 async def test_unchanged_documents_make_no_snapshot(store: KnowledgeStore, embedder: WordEmbedder) -> None:
