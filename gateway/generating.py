@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 
 from jsonschema.protocols import Validator
@@ -22,7 +22,7 @@ from gateway.drafting import DraftOrder, DraftResult
 from gateway.events import Completed, Deadline, Delta, complete
 from gateway.outcome import status_of, text_field, text_of, validator_of
 from gateway.pacing import LEAST_DRAFT_S, Pace, Share, share_out
-from gateway.rollouts.assignment import Assignment
+from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
 from gateway.schemas.answers import Cause, Status, Step, Tried
 from gateway.standins import Chain, Writer
@@ -30,10 +30,13 @@ from gateway.turn import Question, TurnDraft
 from gateway.verifying import Accepted, Attempt, Refused, Verifier
 from serving.circuit import Circuits, Outcome, Permit
 from serving.client import ChatRequest
+from serving.endpoint import SetAside
 from serving.errors import (
     EngineError,
     EngineRejectedError,
+    EngineStreamError,
     EngineTimeoutError,
+    EngineUnavailableError,
     ModelNotServedError,
     NoEngineError,
     PromptBudgetError,
@@ -71,6 +74,13 @@ class _Making:
         )
         if writer.step is Step.ASSIGNED and because is not Cause.INVALID:
             self.turn.degrade("generation")
+
+    def uses(self, writer: Writer, context: Context, order: DraftOrder) -> None:
+        """The writer is asked now: with these passages and this prompt."""
+        self.turn.prompt = order.request.messages
+        if writer.step is not Step.ASSIGNED:
+            self.context = context
+            self.turn.passages = context.rows()
 
     def stamp(self, writer: Writer) -> None:
         """What is shown now is the writer's."""
@@ -138,11 +148,12 @@ class Generating:
     ) -> AsyncGenerator[Delta]:
         """The drafts of one writer: one is accepted, or the turn says why the step was left."""
         question, version = making.question, writer.version
-        seconds = self._seconds(making.deadline, writer, followers)
+        seconds = self._seconds(making, writer, followers)
         if seconds < LEAST_DRAFT_S:
             making.leave(writer, Cause.DEADLINE)
             return
-        if writer.step is not Step.ASSIGNED and not self._assembled(making, writer):
+        context = making.context if writer.step is Step.ASSIGNED else self._assembled(making, writer)
+        if context is None:
             making.leave(writer, Cause.BUDGET)
             return
         # Evaluations say nothing about the traffic, and ask whatever the traffic has come to.
@@ -156,22 +167,27 @@ class Generating:
         with permit:
             while True:
                 attempt: Attempt = "first" if refused is None else "repair"
-                order = self._order(making, writer, until, refused, draft)
-                making.turn.prompt = order.request.messages
-                result: DraftResult | None = None
-                async with aclosing(writer.drafter.write(order)) as pieces:
-                    async for piece in pieces:
-                        if isinstance(piece, DraftResult):
-                            result = piece
-                        elif question.stream and order.field is not None:
-                            making.turn.timings_ms.setdefault(
-                                "first_sentence", (time.perf_counter() - making.began) * 1000
-                            )
-                            making.stamp(writer)
-                            making.shown.append(piece.text)
-                            yield Delta(piece.text)
-                assert result is not None  # a draft ends with its result
-                self._note(making, writer, result)
+                order = self._order(making, writer, context, until, refused, draft)
+                with _paid_by(writer, context, order) as paid:
+                    if paid is None:
+                        break
+                    making.uses(writer, context, order)
+                    result: DraftResult | None = None
+                    async with aclosing(writer.drafter.write(order)) as pieces:
+                        async for piece in pieces:
+                            if isinstance(piece, DraftResult):
+                                result = piece
+                            elif question.stream and order.field is not None:
+                                making.turn.timings_ms.setdefault(
+                                    "first_sentence", (time.perf_counter() - making.began) * 1000
+                                )
+                                making.stamp(writer)
+                                making.shown.append(piece.text)
+                                yield Delta(piece.text)
+                    assert result is not None  # a draft ends with its result
+                    paid.used = _used(result)
+                if question.pin is None and result.error is None and result.finish_reason:
+                    self._pace.note(version.id, result.generation_s + result.checking_s)
                 verdict = await self._verifier.verify(
                     question, making.turn, making.context, order, result, step=writer.step, attempt=attempt
                 )
@@ -186,16 +202,25 @@ class Generating:
                 if making.shown or making.repaired or until.left_s < self._pace.least_s(version.id):
                     break
                 making.repaired = True
-            permit.say(Outcome.INVALID)
-        making.leave(writer, Cause.INVALID, refused.failure)
+            if refused is not None:
+                permit.say(Outcome.INVALID)
+        if refused is None:
+            making.leave(writer, Cause.BUDGET)
+        else:
+            making.leave(writer, Cause.INVALID, refused.failure)
 
-    def _seconds(self, deadline: Deadline, writer: Writer, followers: Sequence[Writer]) -> float:
+    def _seconds(self, making: _Making, writer: Writer, followers: Sequence[Writer]) -> float:
         """What the writer may take of the time that is left; 0: it could not finish."""
-        left = deadline.left_s
+        left = making.deadline.left_s
         own = self._share(writer)
         if writer.step is Step.ASSIGNED and own.least_s > left >= LEAST_DRAFT_S:
             own = Share(weight=own.weight, least_s=left)
-        later = [self._share(other) for other in followers if self._circuits.admits(other.version.id)]
+        later = [
+            self._share(other)
+            for other in followers
+            if self._chain.is_at_hand(other)
+            and (making.question.pin is not None or self._circuits.admits(other.version.id))
+        ]
         return share_out(left, [own, *later])[0]
 
     def _share(self, writer: Writer) -> Share:
@@ -204,25 +229,25 @@ class Generating:
             return Share(weight=_WEIGHTS[writer.step], least_s=least)
         return Share(weight=_WEIGHTS[writer.step], least_s=least, most_s=writer.endpoint.timeout_s)
 
-    def _assembled(self, making: _Making, writer: Writer) -> bool:
-        """Whether the writer's own prompt has room for the question, and may be paid for."""
+    def _assembled(self, making: _Making, writer: Writer) -> Context | None:
+        """The writer's own prompt; None where it has no room for the question."""
         try:
             context = self._assembler.assemble(making.question, writer.version, making.turn.hits)
         except PromptBudgetError:
-            return False
-        if context.candidates and not context.passages:
-            return False
-        if writer.endpoint is not None and not writer.endpoint.affords(context.tokens):
-            return False
-        making.context = context
-        making.turn.passages = context.rows()
-        return True
+            return None
+        return None if context.candidates and not context.passages else context
 
     def _order(
-        self, making: _Making, writer: Writer, until: Deadline, refused: Refused | None, draft: str
+        self,
+        making: _Making,
+        writer: Writer,
+        context: Context,
+        until: Deadline,
+        refused: Refused | None,
+        draft: str,
     ) -> DraftOrder:
         question, version = making.question, writer.version
-        messages = list(making.context.messages)
+        messages = list(context.messages)
         if refused is not None:
             messages += [Message("assistant", draft), Message("user", _repair_words(refused))]
         registered = version.version
@@ -235,14 +260,17 @@ class Generating:
                 decoding=question.decoding_of(version),
                 # What is shown cannot be taken back, so nothing is kept for others once it has begun.
                 timeout_s=making.deadline.left_s if question.stream else left,
-                first_token_timeout_s=min(self._first_token_timeout_s, left),
+                # A pinned version has nobody to hand its time to.
+                first_token_timeout_s=left
+                if making.turn.model.arm is Arm.PINNED
+                else min(self._first_token_timeout_s, left),
                 cache_salt=question.key.tenant if writer.endpoint is None else None,
                 version=version.id,
                 arm=making.turn.model.arm.value,
                 prompt_name=question.prompt_of(version).name,
             ),
             question=question.text,
-            passages=making.context.passages,
+            passages=context.passages,
             validator=self._validator(version),
             field=text_field(registered.schema),
             enforce=not (question.pin and question.pin.prompt_only),
@@ -253,14 +281,6 @@ class Generating:
         if version.id not in self._validators:
             self._validators[version.id] = validator_of(version.version.schema)
         return self._validators[version.id]
-
-    def _note(self, making: _Making, writer: Writer, result: DraftResult) -> None:
-        """What a draft took and cost."""
-        if making.question.pin is None and result.error is None and result.finish_reason:
-            self._pace.note(writer.version.id, result.generation_s + result.checking_s)
-        if writer.endpoint is not None:
-            spent = result.usage.input_tokens + result.usage.output_tokens
-            writer.endpoint.spend(spent or making.context.tokens)
 
     def _failed(
         self, making: _Making, writer: Writer, error: EngineError, permit: Permit, seconds: float
@@ -309,6 +329,25 @@ class Generating:
         turn.ticket = refused or turn.tried[0].failure or turn.tried[0].because.value
         text = "".join(making.shown) + tail
         yield complete(turn, Status.FALLBACK, text, cited=cited, began=making.began)
+
+
+def _paid_by(writer: Writer, context: Context, order: DraftOrder) -> AbstractContextManager[SetAside | None]:
+    """What a draft may cost at most, kept until it is known what it did cost; None: more than is left."""
+    most = context.tokens + order.request.decoding.max_tokens
+    if len(order.request.messages) > len(
+        context.messages
+    ):  # a repair shows the draft, and says what is wrong
+        most += order.request.decoding.max_tokens + len(order.request.messages[-1].content)
+    return nullcontext(SetAside(most)) if writer.endpoint is None else writer.endpoint.set_aside(most)
+
+
+def _used(result: DraftResult) -> int | None:
+    """Tokens of a draft, as its model counted them; nothing where it would not begin; None: nobody knows."""
+    if spent := result.usage.input_tokens + result.usage.output_tokens:
+        return spent
+    if isinstance(result.error, EngineStreamError):
+        return None
+    return 0 if isinstance(result.error, EngineRejectedError | EngineUnavailableError) else None
 
 
 def _outcome(error: EngineError, *, ours: bool) -> Outcome | None:

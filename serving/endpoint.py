@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -52,6 +52,15 @@ class EndpointRoster:
         """Nothing is remembered."""
 
 
+@dataclass(slots=True)
+class SetAside:
+    """Tokens of the budget that nobody else may use while a draft is made."""
+
+    tokens: int
+    #: What the endpoint says that it counted. Of a draft that was broken off nobody knows: all of them count.
+    used: int | None = None
+
+
 class Endpoint:
     """The endpoint with what it may cost: time for a draft, and tokens in an hour of this process."""
 
@@ -74,6 +83,7 @@ class Endpoint:
         self._constrained = constrained
         self._clock = clock
         self._spent: deque[tuple[float, int]] = deque()
+        self._set_aside = 0
         self._versions: dict[str, RegisteredVersion] = {}
 
     def version_like(self, asked: RegisteredVersion) -> RegisteredVersion:
@@ -100,16 +110,26 @@ class Endpoint:
             )
         return known
 
-    def affords(self, tokens: int) -> bool:
-        """Whether a prompt of so many tokens stays within the hour's budget."""
+    @contextmanager
+    def set_aside(self, tokens: int) -> Iterator[SetAside | None]:
+        """Keep the most that a draft can take, in and out, and give back what it did not use; None where the
+        hour's budget does not hold it.
+
+        Questions that come at once see what the others keep, so together they stay within the budget too.
+        """
         since = self._clock() - _HOUR_S
         while self._spent and self._spent[0][0] <= since:
             self._spent.popleft()
-        return sum(spent for _, spent in self._spent) + tokens <= self._tokens_an_hour
-
-    def spend(self, tokens: int) -> None:
-        """Count tokens, in and out."""
-        self._spent.append((self._clock(), tokens))
+        if sum(spent for _, spent in self._spent) + self._set_aside + tokens > self._tokens_an_hour:
+            yield None
+            return
+        self._set_aside += tokens
+        kept = SetAside(tokens)
+        try:
+            yield kept
+        finally:
+            self._set_aside -= tokens
+            self._spent.append((self._clock(), tokens if kept.used is None else kept.used))
 
 
 def open_endpoint(settings: ServingSettings, session: aiohttp.ClientSession) -> Endpoint | None:

@@ -111,6 +111,29 @@ async def test_the_endpoint_s_answer_passes_the_same_checks(
     assert (await gateway.turn(body["id"]))["ticket"] == "unsupported"
 
 
+async def test_a_crowd_keeps_to_the_endpoint_s_budget_together(
+    database_url: str, tmp_path: Path, settings: GatewaySettings
+) -> None:
+    """Each question alone would be paid for."""
+    fake = FakeVllm(models={})
+    fake.program("big-model", answer=reply(PRICE), first_token_s=0.3)
+    budget = 3000
+    async with fake.serving() as url:
+        named = ServingSettings(endpoint_url=url, endpoint_model="big-model", endpoint_tokens_an_hour=budget)
+        async with started(database_url, tmp_path, settings, endpoint=named) as gateway:
+            fail(gateway, gateway.stable, gateway.canary, gateway.fallback)
+            answers = await asyncio.gather(
+                *(gateway.post("/v1/answers", {"question": PRICE_QUESTION}) for _ in range(30))
+            )
+    last = [body["fallback"]["tried"][-1]["because"] for _, body, _ in answers]
+    steps = [body["fallback"]["step"] for _, body, _ in answers]
+    assert steps.count("endpoint") == len(fake.requests) > 0
+    used = sum(len(str(message["content"]).split()) for sent in fake.requests for message in sent["messages"])
+    used += len(fake.requests) * len(reply(PRICE)) // 4
+    assert used <= budget
+    assert steps.count("fixed") == last.count("budget") == 30 - len(fake.requests)
+
+
 @pytest.mark.parametrize("path", ["/v1/answers", "/v1/chat/completions"])
 async def test_streams_say_who_wrote_from_the_first_word(gateway: Gateway, path: str) -> None:
     fail(gateway, gateway.stable)

@@ -424,17 +424,73 @@ async def test_the_endpoint_is_asked_with_the_strong_prompt_and_without_who_asks
 
 
 async def test_the_endpoint_s_budget_is_kept() -> None:
-    here = bench(stable=[BROKEN], previous=[BROKEN], base=[BROKEN], tokens_an_hour=40)
+    here = bench(stable=[BROKEN], previous=[BROKEN], base=[BROKEN], tokens_an_hour=220)
     first, _, _ = await here.answer()
     assert first.fallback is not None
     assert first.fallback.step == "endpoint"
     assert here.endpoint is not None
-    here.endpoint.spend(40)
-    second, _, _ = await here.answer()
+    with here.endpoint.set_aside(200):
+        second, turn, _ = await here.answer()
     assert second.fallback is not None
     assert second.fallback.step == "fixed"
     assert second.fallback.tried[-1].because == "budget"
     assert here.chats.asked().count("outside") == 1
+    # The turn shows the last prompt that was sent.
+    assert turn.prompt[0].content.startswith("You are base.")
+
+
+@pytest.mark.parametrize(
+    ("does", "asked"),
+    [(GOOD, 12), (BROKEN, 2), (EngineRejectedError("no", status=400), 12), (BAD, 2)],
+    ids=["answers", "breaks off", "refuses", "stopped by a check"],
+)
+async def test_what_the_endpoint_did_not_use_is_given_back(does: str | EngineError, asked: int) -> None:
+    here = bench(
+        stable=[BROKEN], previous=[BROKEN], base=[BROKEN], outside=[does], tokens_an_hour=450,
+        limits=CircuitLimits(errors_in_a_row=99, least=99, window=99),
+    )  # fmt: skip
+    for _ in range(12):
+        await here.answer()
+    assert here.chats.asked().count("outside") == asked
+
+
+async def test_a_repair_at_the_endpoint_is_paid_for_too() -> None:
+    drafts = [BAD, GOOD]
+    for budget, step in ((450, "fixed"), (900, "endpoint")):
+        here = bench(stable=[BROKEN], previous=[BROKEN], base=[BROKEN], outside=drafts, tokens_an_hour=budget)
+        body, _, _ = await here.answer()
+        assert body.fallback is not None
+        assert body.fallback.step == step
+        assert here.chats.asked().count("outside") == (1 if step == "fixed" else 2)
+    assert body.fallback.tried[-1].step == "base"
+
+
+async def test_questions_at_once_keep_to_the_endpoint_s_budget_together() -> None:
+    held = asyncio.Event()
+    here = bench(stable=[BROKEN], previous=[BROKEN], base=[BROKEN], outside=[held], tokens_an_hour=1000,
+                 limits=CircuitLimits(errors_in_a_row=99, least=99, window=99))  # fmt: skip
+    asking = [asyncio.create_task(here.answer()) for _ in range(40)]
+    question = Question(
+        text="How much does Sync Plus cost a month?", key=KEY, conversation_id="c", stream=False
+    )
+    most = here.assembler.assemble(question, BASE, (HIT,)).tokens + BASE.version.decoding.max_tokens  # type: ignore[arg-type]
+    room = 1000 // most
+    assert 1 < room < 40
+    async with asyncio.timeout(10):
+        while sum(task.done() for task in asking) < 40 - room:  # noqa: ASYNC110 (nothing says it)
+            await asyncio.sleep(0)
+    done = [task for task in asking if task.done()]
+    waiting = [task for task in asking if not task.done()]
+    assert here.chats.asked().count("outside") == len(waiting)
+    reasons = {task.result()[0].fallback.tried[-1].because for task in done}  # type: ignore[union-attr]
+    assert reasons == {"budget"}
+    # Who leaves gives back nothing, because nobody knows what was written for him.
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    body, _, _ = await here.answer()
+    assert body.fallback is not None
+    assert body.fallback.tried[-1].because == "budget"
 
 
 async def test_a_prompt_without_room_is_no_step() -> None:
@@ -559,6 +615,34 @@ async def test_each_step_gets_a_share_of_what_is_left() -> None:
     assert given[1] < given[2]
     assert given[3] <= 10  # the endpoint's own
     assert here.chats.requests[0].first_token_timeout_s == 12
+
+
+async def test_a_pinned_version_has_all_the_time() -> None:
+    """Its first token may come late as well: nobody could make use of the rest."""
+    here = bench()
+    here.pace.note(STABLE.id, 50.0)
+    await here.answer(seconds=30, pin=Pinned(model=STABLE.id), arm=Arm.PINNED)
+    [request] = here.chats.requests
+    assert 29 < request.first_token_timeout_s <= request.timeout_s <= 30
+
+
+async def test_no_time_is_kept_for_who_will_not_be_asked() -> None:
+    here = bench(served=("stable", "base"), endpoint=False)
+    await here.answer(seconds=30)
+    assert here.chats.requests[0].timeout_s > 19.5  # 4 of 6 parts: the previous version is not at hand
+
+
+async def test_an_evaluation_keeps_time_for_those_it_will_ask() -> None:
+    """The circuits of the traffic are not its own."""
+    pin = Pinned(effective_on=datetime(2026, 1, 1, tzinfo=UTC).date())
+    here = bench(stable=[BROKEN], previous=[BROKEN], limits=CircuitLimits(errors_in_a_row=1), endpoint=False)
+    await here.answer()  # opens both circuits
+    here.chats.tell("stable", LATE)
+    here.chats.requests.clear()
+    body, _, _ = await here.answer(seconds=30, pin=pin)
+    assert here.chats.asked() == ["stable", "previous", "base"]
+    assert here.chats.requests[0].timeout_s < 18  # 4 of 7 parts
+    assert body.fallback is not None
 
 
 async def test_a_step_without_time_is_not_begun() -> None:

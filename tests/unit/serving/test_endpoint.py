@@ -150,13 +150,31 @@ def test_the_tokens_of_an_hour() -> None:
         tokens_an_hour=100,
         clock=lambda: now,
     )
-    endpoint.spend(60)
-    assert (endpoint.affords(40), endpoint.affords(41)) == (True, False)
+
+    def fits(tokens: int) -> bool:
+        with endpoint.set_aside(tokens) as kept:
+            if kept is None:
+                return False
+            kept.used = 0
+            return True
+
+    with endpoint.set_aside(90) as first:
+        assert first is not None
+        # What one has set aside, no other can have.
+        assert (fits(10), fits(11)) == (True, False)
+        first.used = 60
+    assert (fits(40), fits(41)) == (True, False)
     now = 1800.0
-    endpoint.spend(40)
-    assert not endpoint.affords(1)
+    with pytest.raises(ValueError, match="left"), endpoint.set_aside(40):
+        raise ValueError("left")  # nobody knows what it used: all of it counts
+    assert not fits(1)
     now = 3600.0
-    assert (endpoint.affords(60), endpoint.affords(61)) == (True, False)
+    assert (fits(60), fits(61)) == (True, False)
+    now = 5400.0
+    with endpoint.set_aside(100) as more:
+        assert more is not None
+        more.used = 130  # its own tokenizer finds more
+    assert not fits(1)
 
 
 async def test_settings_that_name_no_endpoint_or_half_of_one() -> None:
