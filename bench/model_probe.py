@@ -25,8 +25,8 @@ import aiohttp
 from bench.engines.stand import BASE, median, scaled, vllm
 from bench.machine import describe_machine
 from serving.adapters import AdapterLoader
+from serving.digests import base_digest
 from serving.probing import Reading, distance, judge_adapter, read_probes
-from serving.weights import base_digest
 from tests.fakes.vllm_server import Behaviour, FakeVllm
 
 OUT = Path(__file__).with_name("results")

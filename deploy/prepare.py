@@ -17,9 +17,10 @@ from typing import Any
 from deploy.models import ModelFolders
 from retrieval.errors import RetrievalError
 from retrieval.minilm import prepare_minilm
+from serving.digests import digest_folder
 from serving.errors import ServingError, WeightsError
 from serving.settings import Form
-from serving.weights import digest_folder, keep_adapter, merge_adapter, prepare_base
+from serving.weights import keep_adapter, merge_adapter, prepare_base
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from deploy.errors import UsageError
 from deploy.models import SHIPPED_ADAPTER, ModelFolders
 from serving.adapter_checks import AdapterFacts, check_adapter
+from serving.digests import base_digest
 from serving.errors import AdapterFileError
 from serving.manifests import read_run_record
 from serving.settings import Form
@@ -54,8 +55,6 @@ def own_weights(kind: str, folders: ModelFolders, *, adapter: Path = SHIPPED_ADA
         raise UsageError(
             f"--weights: the base model is not prepared in {folders.root}; run `twinrail up` first"
         )
-    from serving.weights import base_digest
-
     return Weights(base_digest=base_digest(folders.base), adapter_digest=None, name=kind, record=PREPARED)
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from serving.adapter_checks import BaseFacts, check_adapter, check_files
+from serving.digests import digest_folder
 from serving.errors import AdapterError, AdapterNotFoundError, WeightsError
 from serving.versions import ModelVersion
-from serving.weights import digest_folder
 
 
 def inspect(folder: Path, *, base: Path) -> str:

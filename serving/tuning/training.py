@@ -36,6 +36,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from serving.adapter_checks import ADAPTER_FILE
+from serving.adapter_configs import ADAPTER_CONFIG
+from serving.digests import base_digest, digest_folder
 from serving.errors import TrainingError, TrainingStoppedError
 from serving.tuning.checkpoints import Checkpoints, no_room
 from serving.tuning.dataset_folder import Dataset, read_dataset
@@ -53,7 +56,6 @@ from serving.tuning.trainer import (
     trainer_settings,
 )
 from serving.versions import sha256_of
-from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, base_digest, digest_folder
 from serving.wording import DEFAULT_WORDING, load_wording
 
 CHECKPOINTS, MANIFEST = "checkpoints", "manifest.json"

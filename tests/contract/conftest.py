@@ -19,8 +19,10 @@ import pytest
 
 from deploy.models import ModelFolders
 from deploy.ports import free_port
+from serving.adapter_checks import ADAPTER_FILE
+from serving.adapter_configs import ADAPTER_CONFIG
 from serving.engines import EnginePool, engine_command, engine_environment
-from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, prepare_base
+from serving.weights import prepare_base
 from tests.fakes.vllm_server import FakeVllm
 from tests.prepared import MODELS
 
@@ -40,6 +42,8 @@ class Wire:
     name: str
     #: Folder of an adapter for it, or None where it cannot load any.
     adapter: Path | None
+    #: Its copy with a weights file that was cut off.
+    broken: Path | None
 
     @property
     def root(self) -> str:
@@ -69,6 +73,16 @@ def model_folder() -> Path:
 def adapter_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA of random weights for the base model: enough to be loaded, and to change what is written."""
     return write_random_adapter(model_folder, tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.fixture(scope="session")
+def broken_folder(adapter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The adapter as a full disk leaves it."""
+    folder = tmp_path_factory.mktemp("broken")
+    weights = (adapter_folder / ADAPTER_FILE).read_bytes()
+    (folder / ADAPTER_FILE).write_bytes(weights[: len(weights) // 2])
+    (folder / ADAPTER_CONFIG).write_bytes((adapter_folder / ADAPTER_CONFIG).read_bytes())
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -107,22 +121,26 @@ async def wire(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     """Each contract test runs against both."""
     async with aiohttp.ClientSession() as session:
         if request.param == "fake":
-            adapter = tmp_path / "adapter"
-            fake = FakeVllm(adapter_paths=frozenset({str(adapter)}))
+            adapter, broken = tmp_path / "adapter", tmp_path / "broken"
+            fake = FakeVllm(
+                adapter_paths=frozenset({str(adapter), str(broken)}), broken_paths=frozenset({str(broken)})
+            )
             for name in NAMES:
                 fake.program(name)
             del fake.models["m-fake"]
             # As slow as a real one, so that there is something to abort.
             fake.program(NAMES[1], first_token_s=0.2, between_tokens_s=0.05)
             async with fake.serving() as url:
-                yield Wire(url, session, EnginePool([url], session), NAMES[0], adapter)
+                yield Wire(url, session, EnginePool([url], session), NAMES[0], adapter, broken)
             return
         url = request.getfixturevalue("real_url")
         pool = EnginePool([url], session)
         (health,) = await pool.health()
         own = "TWINRAIL_TEST_ENGINE_URL" not in os.environ
-        adapter_or_none = request.getfixturevalue("adapter_folder") if own else None
-        yield Wire(url, session, pool, health.served[0], adapter_or_none)
+        folders = [
+            request.getfixturevalue(f"{each}_folder") if own else None for each in ("adapter", "broken")
+        ]
+        yield Wire(url, session, pool, health.served[0], *folders)
 
 
 def write_random_adapter(base: Path, folder: Path) -> Path:

@@ -12,10 +12,12 @@ from safetensors.numpy import save_file
 from deploy.database import pool
 from gateway.access import create_key
 from gateway.database import Database
+from serving.adapter_checks import ADAPTER_FILE
+from serving.adapter_configs import ADAPTER_CONFIG
+from serving.digests import digest_folder
 from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
 from serving.versions import ModelVersion
-from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, digest_folder
 from tests.integration.telemetry.running_gateway import REFUND, TENANT, RunningGateway, running_gateway
 
 

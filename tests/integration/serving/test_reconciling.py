@@ -15,7 +15,10 @@ from aiohttp import web
 from safetensors.numpy import save_file
 
 from deploy.database import Pool, pool
+from serving.adapter_checks import ADAPTER_FILE
+from serving.adapter_configs import ADAPTER_CONFIG
 from serving.client import ChatClient, ChatRequest
+from serving.digests import digest_folder
 from serving.errors import EngineUnavailableError, ModelNotServedError
 from serving.pool import EnginePool
 from serving.prober import Prober
@@ -26,7 +29,6 @@ from serving.replicas import Holding, HoldingState, ReplicaStore
 from serving.roster import Roster
 from serving.shelf import AdapterShelf
 from serving.versions import ModelVersion, RegisteredVersion
-from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, digest_folder
 from tests.fakes.vllm_server import FakeVllm
 
 BASE_DIGEST = "b" * 64

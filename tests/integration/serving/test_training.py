@@ -22,7 +22,9 @@ from tokenizers import Tokenizer  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from trl import SFTTrainer  # noqa: E402
 
-from serving.adapter_checks import check_adapter  # noqa: E402
+from serving.adapter_checks import ADAPTER_FILE, check_adapter  # noqa: E402
+from serving.adapter_configs import ADAPTER_CONFIG  # noqa: E402
+from serving.digests import base_digest, digest_folder  # noqa: E402
 from serving.errors import CheckpointError, ExampleError, TrainingError, TrainingStoppedError  # noqa: E402
 from serving.examples import Row  # noqa: E402
 from serving.prompting import PROMPTS, load_prompt, render  # noqa: E402
@@ -30,7 +32,7 @@ from serving.tuning.recipe import load_recipe  # noqa: E402
 from serving.tuning.trainer import CompletionTrainer, summed_loss  # noqa: E402
 from serving.tuning.training import CHECKPOINTS, MANIFEST, TrainingOrder, train  # noqa: E402
 from serving.versions import sha256_of  # noqa: E402
-from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, base_digest, digest_folder, merge_adapter  # noqa: E402
+from serving.weights import merge_adapter  # noqa: E402
 from tests.fakes.tiny_dataset import ROWS, SCHEMA, row, write_tiny_dataset, write_tiny_recipe  # noqa: E402
 from tests.fakes.tiny_model import write_tiny_model  # noqa: E402
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from serving.adapter_checks import ADAPTER_FILE
+from serving.adapter_configs import ADAPTER_CONFIG
+from serving.digests import digest_folder
 from serving.errors import AdapterFileError
-from serving.weights import ADAPTER_CONFIG, ADAPTER_FILE, digest_folder, keep_adapter
+from serving.weights import keep_adapter
 from tests.fakes.adapter_folders import CONFIG, write_adapter, write_base
 
 
