@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import aiohttp
 import jsonschema
 import pytest
 
-from serving.adapters import AdapterLoader
+from serving.adapters import AdapterLoader, look_at
 from serving.client import ChatClient, ChatDelta, ChatRequest
 from serving.errors import (
+    AdapterError,
     AdapterExistsError,
     AdapterNotFoundError,
     EngineRejectedError,
     ModelNotServedError,
 )
+from serving.probing import FLOOR_NATS, LIKELIEST, PROBES, TOKENS, distance, judge_adapter, read_probes
 from serving.prompting import Message
 from serving.versions import Decoding, canonical_json
 from tests.contract.conftest import NAMES, Wire
@@ -196,3 +199,54 @@ async def test_an_adapter_is_loaded_listed_used_and_unloaded_under_a_name_of_its
     assert not await wire.pool.ready(name)
     with pytest.raises(AdapterNotFoundError):
         await loader.unload(name)
+
+
+async def test_an_engine_says_since_when_it_runs_and_of_which_release_it_is(wire: Wire) -> None:
+    look = await look_at(wire.session, wire.url)
+    assert float(look.started) > 1e9
+    assert (await look_at(wire.session, wire.url)).started == look.started
+    assert re.fullmatch(r"vllm \d\S+", look.build)
+    assert [model.parent for model in look.models if model.name == wire.name] == [None]
+
+
+async def test_an_adapter_that_cannot_be_read_is_refused_and_not_listed(wire: Wire) -> None:
+    if wire.broken is None:
+        pytest.skip("the given engine's adapters are not ours")
+    with pytest.raises(AdapterError) as caught:
+        await AdapterLoader(wire.url, wire.session).load("m-adapter-00000002", wire.broken)
+    assert type(caught.value) is AdapterError
+    assert "add_lora" in str(caught.value)
+    assert not await wire.pool.ready("m-adapter-00000002")
+    assert await wire.pool.ready(wire.name)
+
+
+async def test_a_route_that_is_not_there_is_told_from_an_adapter_that_is_not_there(wire: Wire) -> None:
+    """So an engine that loads no adapters answers; the address is one that no engine knows."""
+    with pytest.raises(AdapterError, match="does not load adapters at run time"):
+        await AdapterLoader(f"{wire.root}/elsewhere/v1", wire.session).unload("m-adapter-00000002")
+
+
+async def test_likely_tokens_show_whose_weights_answer(wire: Wire) -> None:
+    base = await read_probes(wire.session, wire.url, wire.name)
+    assert len(base.places) == len(PROBES)
+    for places in base.places:
+        assert 1 <= len(places) <= TOKENS
+        for written, likely in places:
+            assert written in likely
+            # Two tokens may read alike.
+            assert LIKELIEST / 2 < len(likely) <= LIKELIEST
+            assert max(likely.values()) <= 0
+    again = await read_probes(wire.session, wire.url, wire.name)
+    assert distance(base.places, again.places) <= FLOOR_NATS
+    if wire.adapter is None:
+        return  # the given engine's adapters are not ours
+    loader, name = AdapterLoader(wire.url, wire.session), "m-adapter-00000003"
+    await loader.load(name, wire.adapter)
+    try:
+        listed = {model.name: model for model in (await look_at(wire.session, wire.url)).models}
+        assert (listed[name].parent, listed[name].root) == (wire.name, str(wire.adapter))
+        reading = await read_probes(wire.session, wire.url, name)
+    finally:
+        await loader.unload(name)
+    result = judge_adapter(reading, base=base, base_again=again, adapter_digest="a" * 64)
+    assert result.passed, result.reason

@@ -87,6 +87,8 @@ class FakeVllm:
     listed: int = 0
     #: Paths of adapters that exist; None accepts any.
     adapter_paths: frozenset[str] | None = None
+    #: Paths of adapters that cannot be read.
+    broken_paths: frozenset[str] = frozenset()
     #: What the adapter of a path writes; one that is not named says its name.
     written: dict[str, Behaviour] = field(default_factory=dict)
     #: Faults: names that it accepts and answers as the base, or with the adapter of another path, or that it
@@ -308,6 +310,8 @@ class FakeVllm:
             return _error(400, "InvalidUserInput", f"The lora adapter '{name}' has already been loaded.")
         if self.adapter_paths is not None and path not in self.adapter_paths:
             return _error(404, "NotFoundError", f"Loading lora {name} failed: No adapter found for {path}")
+        if path in self.broken_paths:
+            return _error(500, "InternalServerError", "Call to add_lora method failed: incomplete metadata")
         self.adapters[name] = path
         return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
 
