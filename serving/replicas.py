@@ -20,7 +20,8 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from serving.errors import RegistryUnavailableError, UnknownModelVersionError
+from serving.errors import RegistryUnavailableError, UnknownModelVersionError, VersionRetiredError
+from serving.sql import QUERIES as OF_THE_REGISTRY
 from serving.sql import load_queries
 
 QUERIES = load_queries(Path(__file__).parent / "sql" / "engines.sql")
@@ -207,11 +208,22 @@ class ReplicaStore:
         await self._run("release", {"url": url, "version": version})
 
     async def stage(self, version: str, *, by: str) -> None:
-        """Have engines hold a version before it is an arm. Staging it twice changes nothing."""
-        try:
-            await self._run("stage", {"version": version, "by": by})
-        except psycopg.errors.ForeignKeyViolation as exc:
-            raise UnknownModelVersionError(f"model version {version!r} is not registered") from exc
+        """Have engines hold a version before it is an arm. Staging it twice changes nothing.
+
+        One that is retired, also at this moment, is refused.
+        """
+        async with self._cursor() as cursor:
+            await cursor.execute(OF_THE_REGISTRY["lock_pointer"])
+            await cursor.execute(QUERIES["is_retired"], {"version": version})
+            row = await cursor.fetchone()
+            if row is None:
+                raise UnknownModelVersionError(f"model version {version!r} is not registered")
+            if row["retired"]:
+                raise VersionRetiredError(
+                    f"version: {version} is retired, so engines do not hold it; stage another, or bring "
+                    "it back (`twinrail model register` with the same files and --revive --reason TEXT)"
+                )
+            await cursor.execute(QUERIES["stage"], {"version": version, "by": by})
 
     async def unstage(self, version: str) -> None:
         """Take it back; an arm is held all the same."""

@@ -21,7 +21,6 @@ from gateway.schemas.replicas import (
     StageBody,
 )
 from gateway.state import Caller, GatewayState, State
-from serving.errors import VersionRetiredError
 from serving.replicas import Fleet
 from serving.versions import RegisteredVersion
 
@@ -63,8 +62,6 @@ async def stage(rail: Rail, body: StageBody, key: Releaser, state: State) -> Rea
     """Have engines load a version and show it before it is an arm; moves no traffic."""
     _require_model(rail)
     version = await state.models.version(body.version)
-    if body.staged and version.retired_at is not None:
-        raise VersionRetiredError(f"{version.id} is retired, so engines do not hold it; register it again")
     if body.staged:
         await state.replicas.stage(version.id, by=key.name)
     else:

@@ -61,6 +61,9 @@ GROUP BY n.version ORDER BY min(n.place), n.version;
 -- name: stage
 INSERT INTO serving.staged (version, staged_by) VALUES (%(version)s, %(by)s) ON CONFLICT (version) DO NOTHING;
 
+-- name: is_retired
+SELECT retired_at IS NOT NULL AS retired FROM serving.model_version WHERE id = %(version)s;
+
 -- name: unstage
 DELETE FROM serving.staged WHERE version = %(version)s;
 

@@ -46,6 +46,7 @@ WITH changed AS (
 SELECT * FROM changed;
 
 -- name: lock_pointer
+-- Who gives a version a role or retires it holds this first: either sees what the other has done.
 SELECT FROM serving.pointer FOR UPDATE;
 
 -- name: roles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import psycopg
@@ -24,6 +25,7 @@ from serving.errors import (
 )
 from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
+from serving.replicas import ReplicaStore
 from serving.sql import QUERIES
 from serving.versions import ModelVersion, Pointer, UndoGoal, VersionState
 
@@ -46,6 +48,21 @@ async def registry(database_url: str) -> AsyncIterator[ModelRegistry]:
         for version in (BASE, TUNED, OTHER):
             await registry.register(version, manifest={"source": "test"}, author="tester")
         yield registry
+
+
+async def until_one_waits(database_url: str) -> None:
+    """Until some transaction waits for the lock of another."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watch:
+        async with asyncio.timeout(10):
+            while (await (await watch.execute(waiting)).fetchone()) == (0,):
+                await watch.execute("SELECT pg_sleep(0.01)")
+
+
+@asynccontextmanager
+async def store_of(database_url: str) -> AsyncIterator[ReplicaStore]:
+    async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False) as pool:
+        yield ReplicaStore(pool)
 
 
 async def test_registering_twice_changes_nothing_and_reads_back_whole(registry: ModelRegistry) -> None:
@@ -157,11 +174,7 @@ async def test_two_undos_at_the_same_moment_undo_once(registry: ModelRegistry, d
     async with await psycopg.AsyncConnection.connect(database_url) as first:
         await first.execute(QUERIES["undo"], {"expected_revision": None})
         second = asyncio.create_task(registry.undo())
-        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watch:
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            async with asyncio.timeout(10):
-                while (await (await watch.execute(waiting)).fetchone()) == (0,):
-                    await watch.execute("SELECT pg_sleep(0.01)")
+        await until_one_waits(database_url)
         await first.commit()
     with pytest.raises(PointerMovedError):
         await second
@@ -393,17 +406,37 @@ async def test_of_a_promote_and_a_retire_at_the_same_moment_one_is_refused(
         second = asyncio.create_task(
             registry.promote(OTHER.id) if retiring_first else registry.retire(OTHER.id, by="ann")
         )
-        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as watch:
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            async with asyncio.timeout(10):
-                while (await (await watch.execute(waiting)).fetchone()) == (0,):
-                    await watch.execute("SELECT pg_sleep(0.01)")
+        await until_one_waits(database_url)
         await first.commit()
     with pytest.raises(VersionRetiredError if retiring_first else VersionInReachError):
         await second
     stable = (await registry.pointer()).stable
     assert stable == (BASE.id if retiring_first else OTHER.id)
     assert ((await registry.version(OTHER.id)).retired_at is not None) == retiring_first
+
+
+@pytest.mark.parametrize("retiring_first", [True, False])
+async def test_of_a_stage_and_a_retire_at_the_same_moment_one_is_refused(
+    registry: ModelRegistry, database_url: str, retiring_first: bool
+) -> None:
+    async with store_of(database_url) as store, await psycopg.AsyncConnection.connect(database_url) as first:
+        await first.execute(QUERIES["lock_pointer"])
+        if retiring_first:
+            values = {"id": OTHER.id, "by": "ann", "reason": "", "retired": True}
+            await first.execute(QUERIES["set_retired"], values)
+        else:
+            await first.execute(
+                "INSERT INTO serving.staged (version, staged_by) VALUES (%s, 'test')", [OTHER.id]
+            )
+        second: asyncio.Task[object] = asyncio.create_task(
+            store.stage(OTHER.id, by="bob") if retiring_first else registry.retire(OTHER.id, by="ann")
+        )
+        await until_one_waits(database_url)
+        await first.commit()
+        with pytest.raises(VersionRetiredError if retiring_first else VersionInReachError):
+            await second
+    assert ((await registry.version(OTHER.id)).retired_at is not None) == retiring_first
+    assert await registry.roles() == ({} if retiring_first else {OTHER.id: ("staged",)})
 
 
 async def test_moves_of_a_version_are_those_that_gave_it_a_part_or_took_it(registry: ModelRegistry) -> None:
