@@ -155,6 +155,7 @@ class Reconciler:
         if not await self._store.lead(self._holder, lease_s=self._limits.lease_s):
             self._led_since = None
             await self._stop_tasks()
+            instruments.engines_live.show([])
             instruments.replica_versions.show([])
             instruments.unroutable.show([])
             return

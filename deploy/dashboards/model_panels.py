@@ -19,6 +19,9 @@ OPERATION = "gen_ai_client_inference_operation"
 PER_TOKEN = "twinrail_generation_time_per_output_token_seconds"
 DRAFTS = "twinrail_generation_drafts_total"
 FALLBACKS = "twinrail_answer_fallbacks_total"
+REPLICAS = "twinrail_model_replicas"
+REPLICA_VERSIONS = "twinrail_model_replica_versions"
+STATE = "twinrail_replica_state"
 #: Drafts that are what the schema asks for, and those of which it is known.
 FITS = 'twinrail_draft_outcome=~"accepted|uncited|mismatch|empty"'
 KNOWN = 'twinrail_draft_outcome!~"unsupported|engine"'
@@ -209,5 +212,71 @@ def generation() -> Row:
                 ),
                 width=4,
             ),
+            Panel(
+                title="Engines",
+                about="Live, and down or leaving. `twinrail model replicas` names them.",
+                unit="short",
+                series=one(f"max by ({STATE}) ({REPLICAS})", f"{{{{{STATE}}}}}"),
+                width=4,
+            ),
+            Panel(
+                title="Engines that have shown a version",
+                about="Live engines whose probe of a version passed since their start: only they may answer.",
+                unit="short",
+                series=(
+                    Series(
+                        expr=_engines(f'{ANSWERED_BY}, {STATE}="probed"'),
+                        legend="{{twinrail_model_version}}",
+                    ),
+                    Series(expr=f'max({REPLICAS}{{{STATE}="live"}})', legend="live engines"),
+                ),
+            ),
+            Panel(
+                title="Versions not there yet",
+                about="Engines by how far a version has come; `failed` stays until somebody mends it.",
+                unit="short",
+                series=one(
+                    _engines(f'{ANSWERED_BY}, {STATE}!="probed"', by=STATE),
+                    f"{{{{twinrail_model_version}}}} {{{{{STATE}}}}}",
+                ),
+            ),
+            Panel(
+                title="Not routable",
+                about="1: an engine lacks the version or has not shown it, so it gets no new traffic.",
+                unit="short",
+                series=one(
+                    f"max by (twinrail_model_version) (twinrail_model_unroutable{{{ANSWERED_BY}}})",
+                    "{{twinrail_model_version}}",
+                ),
+                width=4,
+            ),
+            Panel(
+                title="Probes by outcome",
+                about="false: an engine answered as its base, or with other weights. Start it again.",
+                unit="cps",
+                series=one(
+                    rate(
+                        "twinrail_model_probes_total",
+                        by="twinrail_model_version, twinrail_probe_passed",
+                        where=ANSWERED_BY,
+                    ),
+                    "{{twinrail_model_version}} passed: {{twinrail_probe_passed}}",
+                ),
+            ),
+            Panel(
+                title="Steps of the reconciler that failed",
+                about="Loads, probes and looks that are tried again; the gateway's log says why.",
+                unit="cps",
+                series=one(
+                    rate("twinrail_model_reconcile_failures_total", by="twinrail_reconcile_step"),
+                    "{{twinrail_reconcile_step}}",
+                ),
+            ),
         ),
     )
+
+
+def _engines(where: str, *, by: str = "") -> str:
+    """How many engines; the maximum, because only the gateway that reconciles shows it."""
+    labels = f"twinrail_model_version, {by}" if by else "twinrail_model_version"
+    return f"max by ({labels}) ({REPLICA_VERSIONS}{{{where}}})"

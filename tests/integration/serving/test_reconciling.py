@@ -12,9 +12,11 @@ import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
+from opentelemetry.metrics import CallbackOptions
 from safetensors.numpy import save_file
 
 from deploy.database import Pool, pool
+from serving import instruments
 from serving.adapter_checks import ADAPTER_FILE
 from serving.adapter_configs import ADAPTER_CONFIG
 from serving.client import ChatClient, ChatRequest
@@ -361,9 +363,8 @@ async def test_without_a_folder_of_adapters_it_says_what_is_missing(rail: Rail) 
 
 async def test_only_one_of_two_reconciles_and_the_other_takes_over(rail: Rail) -> None:
     await rail.rounds()
-    patient = replace(AT_ONCE, lease_s=0.2)
     other = Reconciler(
-        rail.store, rail.registry, rail.session, shelf=AdapterShelf(rail.shelf), limits=patient
+        rail.store, rail.registry, rail.session, shelf=AdapterShelf(rail.shelf), limits=AT_ONCE
     )
     looks = [replica.looks for replica in (await rail.store.fleet()).replicas]
     await other.settled()
@@ -372,6 +373,12 @@ async def test_only_one_of_two_reconciles_and_the_other_takes_over(rail: Rail) -
         pass  # it resigns when it ends
     await other.settled()
     assert [replica.looks for replica in (await rail.store.fleet()).replicas] > looks
+
+    # Who leads no more shows nothing: what it knew would stand on the board for ever.
+    gauges = (instruments.engines_live, instruments.replica_versions, instruments.unroutable)
+    assert all(gauge(CallbackOptions()) for gauge in gauges)
+    await rail.reconciler.settled()
+    assert [list(gauge(CallbackOptions())) for gauge in gauges] == [[], [], []]
 
 
 async def test_engines_that_broke_off_are_looked_at_twice_before_they_count_again(rail: Rail) -> None:

@@ -19,7 +19,7 @@ from tests.integration.telemetry.running_gateway import (
 async def every_outcome(gateway: RunningGateway) -> None:
     """Answers of every status, each layer gone, a stream, a disconnect, a pin, refusals."""
     answered = await gateway.ask(REFUND)
-    assert answered["status"] == "answered"
+    assert answered["status"] == "answered", answered["fallback"]
     await gateway.feedback(answered["id"], rating="up")
     assert (await gateway.ask(MISCITED))["status"] == "answered"
     assert (await gateway.ask(OFF_TOPIC))["status"] == "abstained"
