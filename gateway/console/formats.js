@@ -3,7 +3,8 @@
 import { el, link } from "./elements.js";
 
 const MOST_ROWS = 200;
-const INLINE = /(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\([^)\s]+\))/;
+// No part may hold what begins it, so that a line is read through once however many parts it leaves open.
+const INLINE = /(`[^`]+`|\*\*[^*]+\*\*|\[[^[\]]+\]\([^()\s]+\))/;
 const CELLS = /(?<!\\)\|/;
 
 // ---- Markdown: headings, paragraphs, lists, tables and code, as our reports use them ----
@@ -37,8 +38,8 @@ export function markdown(text) {
 }
 
 function inline(text) {
-  return text.split(INLINE).map((part) => {
-    if (!INLINE.test(part)) return part;
+  return text.split(INLINE).map((part, number) => {
+    if (number % 2 === 0) return part;
     if (part.startsWith("`")) return el("code", {}, part.slice(1, -1));
     if (part.startsWith("**")) return el("strong", {}, part.slice(2, -2));
     const middle = part.indexOf("](");

@@ -11,9 +11,24 @@ const at = (id) => document.getElementById(id);
 let rows = [];
 let shown = null; // the open report
 let asPage = true; // its page rather than its data, where it has both
-let asked = 0; // a slow answer never replaces what was asked for after it
+let begun = 0; // how often the page began anew
+let running = 0;
+const asked = { list: 0, report: 0 };
 
 const named = () => new URLSearchParams(location.search).get("report") || "";
+
+// What was asked for last of that part. What comes later, or fails later, than something asked for after it
+// is null: nobody waits for it any more.
+async function newest(part, answer) {
+  const mine = ++asked[part];
+  try {
+    const found = await answer;
+    return mine === asked[part] ? found : null;
+  } catch (error) {
+    if (mine === asked[part]) throw error;
+    return null;
+  }
+}
 
 function say(state, text) {
   at("link").dataset.state = state;
@@ -55,9 +70,8 @@ function drawList() {
 }
 
 async function refresh() {
-  const mine = ++asked;
-  const found = await readReports({ kind: at("filter-kind").value, limit: SHOWN });
-  if (mine !== asked) return;
+  const found = await newest("list", readReports({ kind: at("filter-kind").value, limit: SHOWN }));
+  if (!found) return;
   rows = found.reports;
   document.body.classList.remove("locked");
   at("gate").hidden = true;
@@ -101,24 +115,31 @@ function turn(value) {
 }
 
 async function open(name) {
-  const mine = ++asked;
-  const report = await readReport(name);
-  if (mine !== asked) return;
+  const report = await newest("report", readReport(name));
+  if (!report) return false;
   shown = report;
   drawList();
   drawReport();
   say("live", "Open");
+  return true;
+}
+
+function close() {
+  asked.report += 1;
+  shown = null;
+  at("report").replaceChildren();
 }
 
 function doing(work) {
-  document.body.dataset.busy = "yes";
-  return work().catch(failed).finally(() => { document.body.dataset.busy = "no"; });
+  const count = (by) => { running += by; document.body.dataset.busy = running ? "yes" : "no"; };
+  count(1);
+  return work().catch(failed).finally(() => count(-1));
 }
 
 function choose(name) {
   history.pushState(null, "", `${location.pathname}?${new URLSearchParams({ report: name })}`);
   return doing(async () => {
-    await open(name);
+    if (!await open(name)) return;
     at("list").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
     if (matchMedia("(max-width: 860px)").matches) at("report-title").focus();
   });
@@ -161,19 +182,19 @@ addEventListener("popstate", () => { if (storedKey()) doing(show); });
 async function show() {
   const name = named();
   if (name) return open(name);
-  shown = null;
-  at("report").replaceChildren();
+  close();
   return drawList();
 }
 
 function begin() {
-  shown = null;
+  const mine = ++begun;
+  close();
+  asked.list += 1;
   rows = [];
   at("list").replaceChildren();
   at("list-note").replaceChildren();
-  at("report").replaceChildren();
   at("hint").hidden = true;
-  if (storedKey()) return doing(async () => { await refresh(); await show(); });
+  if (storedKey()) return doing(async () => { await refresh(); if (mine === begun) await show(); });
   say("wait", "No key");
   return gate("A key is needed", "Paste an API key with scope review, eval, release or admin.");
 }

@@ -138,6 +138,59 @@ async def test_an_address_names_a_report_and_a_narrow_window_shows_it(
     assert page.problems == []
 
 
+#: The network holds one answer back, until the page is told to `arrive` or to `fail`.
+HOLD = """
+const real = window.fetch.bind(window);
+window.fetch = (path, ...rest) => path.endsWith('/labels-r-1')
+  ? new Promise((go, no) => Object.assign(window, {
+      arrive: () => go(real(path, ...rest)), fail: () => no(new Error('too late')) }))
+  : real(path, ...rest);
+null
+"""
+CLICK = "document.querySelector('#list button[data-report=\"{}\"]').click()"
+LINK = "document.getElementById('link').textContent"
+
+
+@pytest.mark.usefixtures("written")
+async def test_what_arrives_late_is_shown_only_to_who_still_waits_for_it(
+    gateway: Gateway, page: Page
+) -> None:
+    await open_page(gateway, page)
+    await page.evaluate(HOLD)
+
+    async def late(meanwhile: str, *, until: str = "true", ending: str = "arrive") -> str | None:
+        """The report that is shown when an answer comes after something else was asked for."""
+        await page.evaluate(CLICK.format("labels-r-1"))
+        await page.until("window.arrive")
+        await page.evaluate(meanwhile)
+        await page.until(until)
+        await page.evaluate(f"{ending}(); window.arrive = null")
+        await page.until(IDLE)
+        title: str | None = await page.evaluate(TITLE)
+        return title
+
+    other = CLICK.format("gate-tuned")
+    arrived = f"{TITLE} === 'gate-tuned'"
+    assert await late(other, until=arrived) == "gate-tuned"
+    assert await late(other, until=arrived, ending="fail") == "gate-tuned"
+    assert await page.evaluate(LINK) == "Open"
+    # The list is another thing: reading it anew drops no report.
+    assert await late("document.getElementById('again').click()") == "labels-r-1"
+    gone = "history.pushState(null, '', location.pathname); dispatchEvent(new PopStateEvent('popstate'))"
+    assert await late(gone) is None
+    assert await late("document.getElementById('forget').click()") is None
+    assert await page.evaluate("document.getElementById('gate-title').textContent") == "A key is needed"
+
+
+async def test_a_line_of_openings_is_read_through_once(gateway: Gateway, page: Page) -> None:
+    """Where each was looked for to the end of the line, a page of these took minutes."""
+    lines = ["a " + "[a](" * 200_000, *("a " + each * 10_000 for each in ("[", "**", "`", "[a", "**a*"))]
+    await client_of(gateway).put_report("gate-long", kind="gate", content={}, markdown="\n\n".join(lines))
+    await open_page(gateway, page, "?report=gate-long")
+    await page.until(f"{TITLE} === 'gate-long'")
+    assert await page.evaluate("document.querySelectorAll('.prose p').length") == len(lines)
+
+
 async def test_without_reports_the_page_says_how_to_get_one(
     gateway: Gateway, page: Page, tmp_path: Path
 ) -> None:
