@@ -32,6 +32,10 @@ _PLAIN: Final[Mapping[str, str]] = {
     "use_qalora": "its groups of inputs are not served",
     "use_bdlora": "its blocks are not served",
     "arrow_config": "it chooses among several adapters",
+    "kasa_config": "it weighs the ranks of each layer by itself",
+    "layers_to_transform": "merging would leave out layers that engines use",
+    "layers_pattern": "merging would leave out layers that engines use",
+    "exclude_modules": "merging would leave out layers that engines use",
 }
 #: Starts that leave the base as it is; the others subtract something from its weights.
 _STARTS = (None, True, False, "gaussian", "orthogonal", "eva")

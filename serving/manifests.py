@@ -149,6 +149,36 @@ class Manifest:
                 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherUse:
+    """Where a configuration makes something else of an adapter's weights than a manifest recorded."""
+
+    #: As `adapter_config.json` calls it.
+    field: str
+    given: str
+    recorded: str
+
+
+#: What decides what an adapter's weights do: the name in a manifest, and in `adapter_config.json`.
+_USES = {"rank": "r", "alpha": "lora_alpha", "target_modules": "target_modules"}
+
+
+def other_use(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> OtherUse | None:
+    """The first of rank, alpha and layers in which two records of the same weights differ.
+
+    What one of them does not name says nothing.
+    """
+    for name, field_ in _USES.items():
+        mine, its = (_use(each.get(name)) for each in (given, recorded))
+        if mine and its and mine != its:
+            return OtherUse(field=field_, given=_shown(mine), recorded=_shown(its))
+    return None
+
+
+def _use(value: Any) -> Any:
+    return sorted(map(str, value)) if isinstance(value, list | tuple) else value
+
+
 def identity_of(version: ModelVersion) -> dict[str, Any]:
     """The fields of a manifest that follow from the version."""
     definition = version.definition()

@@ -315,7 +315,7 @@ class Reconciler:
                 "not loaded, and this gateway has no adapters to load (SERVING_ADAPTERS_DIR); "
                 "load it on that engine, or set the folder"
             )
-        folder = await self._shelf.checked(version.version)
+        folder = await self._shelf.checked(version)
         was_there = held is not None and held.state is HoldingState.PROBED
         await self._hold(replica, version, HoldingState.LOADING)
         if was_there:
@@ -351,7 +351,7 @@ class Reconciler:
         if model is None:
             raise AdapterError("the engine answered that it was loaded, and does not list it")
         if self._shelf is not None and model.parent is not None:
-            await self._shelf.require_same(version.version, model.root)
+            await self._shelf.require_same(version, model.root)
         result = await self._prober.probe(replica, version, model)
         if not result.passed:
             await self._hold(replica, version, HoldingState.FAILED, result.reason, result.evidence)

@@ -18,7 +18,9 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Json, Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from serving.adapter_configs import ADAPTER_CONFIG
 from serving.errors import (
+    AdapterFileError,
     CanaryError,
     NoStableVersionError,
     NothingToUndoError,
@@ -31,7 +33,7 @@ from serving.errors import (
     VersionRetiredError,
     WeightError,
 )
-from serving.manifests import Manifest
+from serving.manifests import Manifest, other_use
 from serving.sql import QUERIES
 from serving.versions import ModelVersion, Pointer, RegisteredVersion, UndoGoal, canonical_json
 
@@ -108,21 +110,24 @@ class ModelRegistry:
         definition = canonical_json(version.definition())
         forced = bool(forced_because)
         made = Manifest.of(version, manifest or {}, author=author, forced=forced)
-        row = await self._one(
-            "register",
-            {
-                "id": version.id,
-                "name": version.name,
-                "definition": Json(version.definition(), dumps=canonical_json),
-                "manifest": Jsonb(made.as_json()),
-                "served_name": served_name or version.id,
-                "releasable": releasable or forced,
-                "forced": forced,
-                "reason": forced_because,
-                "author": author,
-                "created_at": made.created_at,
-            },
-        )
+        values = {
+            "id": version.id,
+            "name": version.name,
+            "definition": Json(version.definition(), dumps=canonical_json),
+            "manifest": Jsonb(made.as_json()),
+            "served_name": served_name or version.id,
+            "releasable": releasable or forced,
+            "forced": forced,
+            "reason": forced_because,
+            "author": author,
+            "created_at": made.created_at,
+        }
+        async with self._cursor() as cursor, cursor.connection.transaction():
+            # Of two who register the same weights at once, the later one sees how the first uses them.
+            await cursor.execute(QUERIES["lock_pointer"])
+            await _require_same_use(cursor, version, made.as_json())
+            await cursor.execute(QUERIES["register"], values)
+            row = await cursor.fetchone()
         if row is None:
             # A concurrent register committed between the two halves of the statement.
             return await self.version(version.id)
@@ -131,6 +136,15 @@ class ModelRegistry:
                 f"{version.id} is registered with another definition (8-digit collision)"
             )
         return _registered(row)
+
+    async def require_same_use(self, version: ModelVersion, facts: Mapping[str, Any]) -> None:
+        """Refuse weights that are registered already with another rank, alpha or other layers.
+
+        An adapter is known by the digest of its weights, and `facts` is what its configuration makes of them:
+        two uses of one digest would be two contents under one name. Raises AdapterFileError.
+        """
+        async with self._cursor() as cursor:
+            await _require_same_use(cursor, version, facts)
 
     async def make_releasable(
         self,
@@ -305,6 +319,21 @@ class ModelRegistry:
             raise RegistryUnavailableError(f"the database of the model rail does not answer: {exc}") from exc
 
 
+async def _require_same_use(
+    cursor: psycopg.AsyncCursor[DictRow], version: ModelVersion, facts: Mapping[str, Any]
+) -> None:
+    if version.adapter_digest is None:
+        return
+    await cursor.execute(QUERIES["uses_of_adapter"], {"digest": version.adapter_digest})
+    for row in await cursor.fetchall():
+        if (other := other_use(facts, row["manifest"])) is not None:
+            raise AdapterFileError(
+                f"{other.field}: is {other.given}, and {row['id']} is registered with the same weights and "
+                f"{other.recorded}: a version never changes; restore {ADAPTER_CONFIG} as it was trained, or "
+                "train the adapter with what it is to have"
+            )
+
+
 def _pointer(row: DictRow | None) -> Pointer:
     if row is None or row["stable"] is None:
         raise NoStableVersionError
@@ -330,7 +359,7 @@ def _registered(row: DictRow) -> RegisteredVersion:
 def _retired(version_id: str) -> str:
     return (
         f"{version_id} is retired, so it takes no part any more; "
-        "`twinrail model register` with the same files brings it back"
+        "`twinrail model register` with the same files and --revive --reason TEXT brings it back"
     )
 
 

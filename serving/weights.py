@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,14 @@ def merge_adapter(
     """Fold a LoRA adapter into a copy of its base; returns the adapter's digest. Once; later calls are
     instant.
 
-    On CPU an adapter in use costs several times the decode speed, merged weights cost nothing.
+    On CPU an adapter in use costs several times the decode speed, merged weights cost nothing. A folder that
+    was made of the same weights with another configuration is made again.
     """
     adapter_sha = digest_folder(adapter)
-    merged = {"base_digest": base_digest(base), "adapter_digest": adapter_sha}
+    # With what its configuration makes of the weights: the digest does not cover that.
+    config = read_config(adapter / ADAPTER_CONFIG)
+    use = {**asdict(config), "target_modules": list(config.target_modules)}
+    merged = {"base_digest": base_digest(base), "adapter_digest": adapter_sha, "use": use}
     if _read_stamp(target) == merged:
         return adapter_sha
     check_adapter(adapter, base=base)
@@ -169,14 +173,14 @@ def _stamped(folder: Path, digest: str, dtype: str) -> bool:
     return stamp is not None and stamp.get("base_digest") == digest and stamp.get("dtype") == dtype
 
 
-def _read_stamp(folder: Path) -> dict[str, str] | None:
+def _read_stamp(folder: Path) -> dict[str, Any] | None:
     try:
         return dict(json.loads((folder / STAMP).read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
 
 
-def _write_stamp(folder: Path, stamp: dict[str, str]) -> None:
+def _write_stamp(folder: Path, stamp: dict[str, Any]) -> None:
     (folder / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
 
 

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from deploy.database import database, pool
 from deploy.errors import UsageError
 from deploy.migrate import migrate
 from deploy.models import ModelFolders
+from deploy.registrations import Wish, known_of, look_up, state_after
 from deploy.release import OUTSIDE, digest_of_name
 from deploy.settings import load
 from deploy.stored_turns import unfit_turns
 from deploy.version_weights import BASE, TUNED, Weights, own_adapter, own_weights, take_in
 from gateway.outcome import Unfit, parse_draft, text_field, validator_of
-from serving.errors import EngineUnavailableError, UnknownModelVersionError
+from serving.errors import EngineUnavailableError
 from serving.manifests import Manifest, identity_of, write_manifest
 from serving.pool import EngineHealth, EnginePool
 from serving.prompting import MESSAGE_OVERHEAD_TOKENS, PROMPTS, load_prompt, render, token_counter
@@ -38,7 +38,6 @@ from serving.versions import (
     load_task_schema,
 )
 
-AUTHOR = "twinrail model register"
 PACKAGED_SCHEMAS = ("support_answer", "ticket_routing")
 PACKAGED_PROMPTS = ("support_short", "support_strong", "ticket_routing")
 #: What a prompt may take on a small machine before its first token takes too long.
@@ -58,8 +57,8 @@ def add(commands: CommandLine) -> None:
         _register,
         summary="Make a model version of a task schema and a prompt, and print its id. Nothing goes live.",
         example="twinrail model register --name routing --schema ticket_routing --prompt ticket_routing",
-        exit_codes="0 registered, or registered before; 2 schema, prompt or name cannot be used; "
-        "3 no database or engine",
+        exit_codes="0 registered, or registered before; 1 it was retired; 2 schema, prompt, name or adapter "
+        "cannot be used; 3 no database or engine",
     )
     register.add_argument("--name", required=True, help="the middle of the id m-NAME-<digest>")
     register.add_argument(
@@ -90,7 +89,10 @@ def add(commands: CommandLine) -> None:
         action="store_true",
         help="let the version of an --adapter take traffic although no gate has passed it; needs --reason",
     )
-    register.add_argument("--reason", default="", metavar="TEXT", help="kept with who forced it")
+    register.add_argument(
+        "--revive", action="store_true", help="bring the version back if it was retired; needs --reason"
+    )
+    register.add_argument("--reason", default="", metavar="TEXT", help="kept with who forced or revived it")
     register.add_argument(
         "--budget-tokens",
         type=int,
@@ -134,87 +136,83 @@ async def _register(args: argparse.Namespace, context: Context) -> int:
     _check_head(version, context.models)
     for line in _warnings(version, weights):
         context.out.note(line)
+    # An operator's own adapter is a candidate: like one that was tuned here, it takes traffic when a gate has
+    # passed it.
+    wish = Wish(releasable=weights.adapter is None, force=args.force, revive=args.revive)
     if args.dry_run:
-        context.out.note(f"would register {version.id} for {version.task} on the weights {weights.name}")
-        context.out.result(_row(version, weights, new=True, dry_run=True), version.id)
-        return 0
-    if args.adapter and weights.adapter:
-        await asyncio.to_thread(
-            take_in,
-            args.adapter,
-            weights.adapter,
-            context.models,
-            form=settings.tuned_as,
-            on_step=context.out.note,
+        known = await look_up(context.settings, context.home, version, weights.record)
+        _require_served_name(version, weights, known)
+        state = state_after(version.id, known, wish)
+        context.out.note(
+            f"would register {version.id} for {version.task} on the weights {weights.name}: {state.value}"
         )
+        row = _row(version, weights, new=known is None, dry_run=True)
+        context.out.result({**row, "state": state.value}, version.id)
+        return 0
     async with database(context.settings, context.home) as url:
         await migrate(url, on_step=lambda name: context.out.note(f"migrated {name}"))
         async with pool(url, size=1) as connections:
+            registry = ModelRegistry(connections)
+            # Everything that may be refused, before anything is copied or written.
+            known = await known_of(registry, version.id)
+            state_after(version.id, known, wish)
+            _require_served_name(version, weights, known)
+            await registry.require_same_use(version, weights.record)
+            if args.adapter and weights.adapter:
+                form, on_step = settings.tuned_as, context.out.note
+                await asyncio.to_thread(
+                    take_in, args.adapter, weights.adapter, context.models, form=form, on_step=on_step
+                )
             unfit = await unfit_turns(connections, version)
-            done = await _write(ModelRegistry(connections), version, weights, forced_because=args.reason)
+            registered = await _write(registry, version, weights, known, args)
     if unfit.unfit:
         context.out.note(unfit.told(version.task))
-    before = Manifest.from_json(done.known.manifest) if done.known else None
-    write_manifest(context.models.root, Manifest.from_json(done.registered.manifest), replaces=before)
-    verb = "registered" if done.is_new else "registered before:"
+    before = Manifest.from_json(known.manifest) if known else None
+    write_manifest(context.models.root, Manifest.from_json(registered.manifest), replaces=before)
+    verb = "registered before:" if known else "registered"
     context.out.note(f"{verb} {version.id} for {version.task} on the weights {weights.name}")
-    for line in _next_steps(done.registered):
+    for line in _next_steps(registered):
         context.out.note(line)
-    row = _row(version, weights, new=done.is_new, dry_run=False)
-    told = {"state": done.registered.state.value, "turns": {"checked": unfit.checked, "unfit": unfit.unfit}}
+    row = _row(version, weights, new=known is None, dry_run=False)
+    told = {"state": registered.state.value, "turns": {"checked": unfit.checked, "unfit": unfit.unfit}}
     context.out.result({**row, **told}, version.id)
     return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What became of a version."""
-
-    registered: RegisteredVersion
-    #: What it was before; None of a new one.
-    known: RegisteredVersion | None
-
-    @property
-    def is_new(self) -> bool:
-        """Whether nobody had registered it."""
-        return self.known is None
-
-
 async def _write(
-    registry: ModelRegistry, version: ModelVersion, weights: Weights, *, forced_because: str
-) -> Done:
-    """Register, or find it registered: what is retired comes back, and what is a candidate may be forced.
-
-    An operator's own adapter is a candidate: like one that was tuned here, it takes traffic when a gate has
-    passed it. A version that is there keeps the served name that it has.
-    """
-    by = person()
-    try:
-        known: RegisteredVersion | None = await registry.version(version.id)
-    except UnknownModelVersionError:
-        known = None
+    registry: ModelRegistry,
+    version: ModelVersion,
+    weights: Weights,
+    known: RegisteredVersion | None,
+    args: argparse.Namespace,
+) -> RegisteredVersion:
+    """Register what nobody has; of what is known, do what was asked for: revive it, force it."""
+    by, reason = person(), args.reason.strip()
     if known is None:
-        registered = await registry.register(
+        return await registry.register(
             version,
             manifest=weights.record,
             served_name=weights.served_name,
             releasable=weights.adapter is None,
-            forced_because=forced_because,
+            forced_because=reason if args.force else "",
             author=by,
         )
-    else:
-        registered = known
-        if known.retired_at is not None:
-            registered = await registry.revive(version.id, by=by, reason=AUTHOR)
-        if forced_because and not registered.releasable:
-            registered = await registry.make_releasable(version.id, by=by, reason=forced_because, forced=True)
+    registered = known
+    if known.retired_at is not None:
+        registered = await registry.revive(version.id, by=by, reason=reason)
+    if args.force and not registered.releasable:
+        registered = await registry.make_releasable(version.id, by=by, reason=reason, forced=True)
+    return registered
+
+
+def _require_served_name(version: ModelVersion, weights: Weights, known: RegisteredVersion | None) -> None:
+    """A version that is there keeps the served name that it has."""
     wanted = weights.served_name or version.id
-    if registered.served_name != wanted:
+    if known is not None and known.served_name != wanted:
         raise UsageError(
-            f"--served-name: {version.id} is registered as served by {registered.served_name!r}, "
+            f"--served-name: {version.id} is registered as served by {known.served_name!r}, "
             f"not by {wanted!r}, and a version never changes; give another --name"
         )
-    return Done(registered=registered, known=known)
 
 
 # ---- what the version stands on ----------------------------------------------------------------------
@@ -282,8 +280,12 @@ def _check_numbers(args: argparse.Namespace, settings: ServingSettings) -> None:
     if args.force and not (args.adapter and args.reason.strip()):
         lacks = "--reason: say why" if args.adapter else "--force: is for an --adapter"
         raise UsageError(f"{lacks}; any other version may take traffic once it is registered")
-    if args.reason and not args.force:
-        raise UsageError("--reason: says why a version is forced; leave it out, or give --force too")
+    if args.revive and not args.reason.strip():
+        raise UsageError("--reason: say why the version comes back")
+    if args.reason and not (args.force or args.revive):
+        raise UsageError(
+            "--reason: says why a version is forced or revived; leave it out, or give --force or --revive too"
+        )
     if not _NAME.fullmatch(args.name):
         raise UsageError(
             f"--name: {args.name!r} cannot be part of an id; "

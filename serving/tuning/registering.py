@@ -5,12 +5,11 @@ Decisions only. Who asks copies the weights and writes the registry.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from serving.adapter_checks import AdapterFacts
 from serving.errors import ManifestError, VerdictError
@@ -68,38 +67,17 @@ class Verdict:
     report: str
     sha256: str
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """From the report that `twinrail tune evaluate` or `twinrail eval gate` wrote."""
-        try:
-            content = path.read_bytes()
-            raw = json.loads(content)
-        except OSError as exc:
-            raise VerdictError(f"{path}: cannot be read: {exc.strerror}; give the report of a gate") from exc
-        except ValueError as exc:
-            raise VerdictError(f"{path}: not JSON; give the report of a gate") from exc
-        subject = raw.get("subject") if isinstance(raw, dict) else None
-        about = subject if isinstance(subject, dict) else raw if isinstance(raw, dict) else {}
-        if about.get("rail", "model") != "model" or not isinstance(about.get("version"), str):
-            raise VerdictError(f"{path}: version: names no model version; give the report of a gate")
-        for field in ("gate", "verdict"):
-            if not isinstance(raw.get(field), str):
-                raise VerdictError(f"{path}: {field}: is missing; give the report of a gate")
-        return cls(
-            gate=raw["gate"],
-            version=about["version"],
-            verdict=raw["verdict"],
-            report=path.name,
-            sha256=hashlib.sha256(content).hexdigest(),
-        )
+    def require_about(self, version_id: str) -> None:
+        """Refuse a verdict of another version."""
+        if self.version != version_id:
+            raise VerdictError(
+                f"{self.report}: version: is {self.version}, and this run is {version_id}: another adapter, "
+                f"prompt or name; evaluate this one (`twinrail tune evaluate {version_id}`)"
+            )
 
     def require_passing(self, version_id: str) -> None:
         """Refuse a verdict of another version, and one that is no pass."""
-        if self.version != version_id:
-            raise VerdictError(
-                f"{self.report}: is about {self.version}, and this run is {version_id}: another adapter, "
-                f"prompt or name; evaluate this one (`twinrail tune evaluate {version_id}`)"
-            )
+        self.require_about(version_id)
         if self.verdict != PASS:
             raise VerdictError(
                 f"{self.report}: the gate {self.gate} says {self.verdict} of {version_id}, not {PASS}; "

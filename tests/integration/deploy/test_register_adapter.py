@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from deploy.database import pool
 from deploy.models import LocalModels, ModelFolders
 from deploy.output import Output
 from serving.adapter_checks import BaseFacts, check_adapter
+from serving.adapter_configs import ADAPTER_CONFIG
 from serving.digests import digest_folder
 from serving.manifests import manifest_file
 from serving.registry import ModelRegistry
@@ -102,7 +104,7 @@ async def test_force_needs_a_reason_and_is_kept(adapter: Path, database_url: str
     given = ("--adapter", str(adapter))
     for wrong, says in (
         ((*given, "--force"), "--reason: say why"),
-        ((*given, "--reason", "x"), "give --force too"),
+        ((*given, "--reason", "x"), "leave it out, or give --force or --revive too"),
         (("--force", "--reason", "x"), "--force: is for an --adapter"),
     ):
         code, _, log = await register(*wrong)
@@ -118,14 +120,56 @@ async def test_force_needs_a_reason_and_is_kept(adapter: Path, database_url: str
     assert (events[0].action, events[0].reason) == ("forced", "shown on Monday")
 
 
-async def test_a_retired_version_comes_back_when_it_is_registered_again(
-    adapter: Path, database_url: str
-) -> None:
-    _, told, _ = await register("--adapter", str(adapter))
+async def test_a_retired_version_comes_back_only_with_a_reason(adapter: Path, database_url: str) -> None:
+    given = ("--adapter", str(adapter))
+    _, told, _ = await register(*given)
     async with pool(database_url, size=1) as connections:
         await ModelRegistry(connections).retire(told["id"], by="test")
-    code, again, _ = await register("--adapter", str(adapter))
+    for more in ((), ("--dry-run",), ("--force", "--reason", "in haste")):
+        code, _, log = await register(*given, *more)
+        assert code == 1
+        assert f"version: {told['id']} was retired on" in log
+        assert "--revive --reason TEXT to bring it back" in log
+    assert "--reason: say why the version comes back" in (await register(*given, "--revive"))[2]
+    back = (*given, "--revive", "--reason", "needed in May")
+    assert (await register(*back, "--dry-run"))[1]["state"] == "candidate"
+    code, again, _ = await register(*back)
     assert (code, again["id"], again["state"]) == (0, told["id"], "candidate")
+    async with pool(database_url, size=1) as connections:
+        events = await ModelRegistry(connections).events(told["id"])
+    assert (events[0].action, events[0].reason) == ("revived", "needed in May")
+
+
+async def test_a_dry_run_says_what_the_command_then_does(adapter: Path) -> None:
+    given = ("--adapter", str(adapter))
+    forced = ("--force", "--reason", "shown on Monday")
+    for more, new, state in (((), True, "candidate"), (forced, False, "forced"), ((), False, "forced")):
+        _, would, _ = await register(*given, *more, "--dry-run")
+        assert (would["new"], would["state"], would["dry_run"]) == (new, state, True)
+        _, told, _ = await register(*given, *more)
+        assert {name: told[name] for name in would} == {**would, "dry_run": False}
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+async def test_the_same_weights_with_another_alpha_are_refused(
+    adapter: Path, models: ModelFolders, database_url: str, has_copy: bool
+) -> None:
+    """Also under another name, by a dry run, and on a machine that never had the first one."""
+    given = ("--adapter", str(adapter))
+    _, told, _ = await register(*given)
+    if not has_copy:
+        shutil.rmtree(models.adapter(digest_folder(adapter)))
+    (adapter / "manifest.json").unlink()
+    config = adapter / ADAPTER_CONFIG
+    made = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**made, "lora_alpha": 3 * made["lora_alpha"]}), encoding="utf-8")
+    for more in ((), ("--dry-run",), ("--name", "another")):
+        code, _, log = await register(*given, *more)
+        assert code == 2
+        assert f"lora_alpha: is {3.0 * made['lora_alpha']}, and {told['id']} is registered with" in log
+        assert "restore adapter_config.json" in log
+    assert [each.id for each in await stored(database_url)] == [told["id"]]
+    assert models.adapter(digest_folder(adapter)).exists() == has_copy
 
 
 async def test_an_edited_manifest_is_refused_with_the_field(adapter: Path, models: ModelFolders) -> None:

@@ -26,6 +26,7 @@ from serving.registry import ModelRegistry, VersionEvent
 from serving.versions import RegisteredVersion
 from tests.fakes.tiny_dataset import write_tiny_dataset, write_tiny_recipe
 from tests.fakes.tiny_model import write_tiny_model
+from tests.fakes.tuning_reports import tuning_report, write_tuning_report
 
 
 async def twinrail(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
@@ -74,17 +75,17 @@ async def stored(url: str, version: str) -> tuple[RegisteredVersion, list[Versio
         return await registry.version(version), await registry.events(version)
 
 
-async def give_verdict(url: str, version: str, verdict: str, *, gate: str = "tuned") -> None:
+async def give_verdict(url: str, version: str, verdict: str, *, gate: str = "tuning") -> None:
     async with pool(url, size=1) as connections:
         await ReportStore(Database(connections)).give_verdict(
             "model", version, gate=gate, verdict=verdict, report="tuned-x", sha256="ab" * 32, given_by="eval"
         )
 
 
-def verdict_file(folder: Path, version: str, verdict: str = "pass", **more: Any) -> Path:
-    path = folder / f"{verdict}.json"
-    path.write_text(json.dumps({"gate": "tuned", "verdict": verdict, "version": version, **more}))
-    return path
+def verdict_file(folder: Path, run: Path, version: str, verdict: str = "pass") -> Path:
+    sha256 = json.loads((run / RUN_RECORD).read_text())["dataset_sha256"]
+    content = tuning_report(version, verdict, trained_on={"sha256": sha256, "rows": 5})
+    return write_tuning_report(folder, content, name=f"{verdict}.json")
 
 
 async def candidate(run: Path) -> str:
@@ -123,8 +124,8 @@ async def test_a_recorded_pass_makes_it_releasable(run: Path, home: Path, databa
     found, events = await stored(database_url, version)
     assert found.releasable
     assert not found.forced
-    assert found.manifest["metrics"]["gate"] == "tuned"
-    assert "the gate tuned passed it" in events[0].reason
+    assert found.manifest["metrics"]["gate"] == "tuning"
+    assert "the gate tuning passed it" in events[0].reason
     assert json.loads(manifest_file(home / "models", version).read_text()) == found.manifest
     # Once more changes nothing.
     assert (await twinrail("register", run, "--name", "support", "--json"))[1] == told
@@ -134,28 +135,25 @@ async def test_a_verdict_file_for_exactly_this_version_makes_it_releasable(
     run: Path, tmp_path: Path, database_url: str
 ) -> None:
     version = await candidate(run)
-    file = verdict_file(tmp_path, version)
+    file = verdict_file(tmp_path, run, version)
     code, _, log = await twinrail("register", run, "--name", "support", "--verdict", file, "--json")
     assert code == 0, log
     assert (await stored(database_url, version))[0].releasable
 
 
 async def test_the_verdict_of_another_adapter_is_not_taken(run: Path, tmp_path: Path) -> None:
-    file = verdict_file(tmp_path, "m-support-00000000")
+    file = verdict_file(tmp_path, run, "m-support-00000000")
     code, _, log = await twinrail("register", run, "--name", "support", "--verdict", file)
     assert code == 2
-    assert "is about m-support-00000000, and this run is m-support-" in log
+    assert "version: is m-support-00000000, and this run is m-support-" in log
 
 
-@pytest.mark.parametrize(("verdict", "gate"), [("refused", "tuned"), ("refused", "another")])
-async def test_a_refusal_stands_until_it_is_forced(
-    run: Path, tmp_path: Path, database_url: str, verdict: str, gate: str
-) -> None:
+@pytest.mark.parametrize("gate", ["tuning", "another"])
+async def test_a_refusal_stands_until_it_is_forced(run: Path, database_url: str, gate: str) -> None:
     version = await candidate(run)
-    await give_verdict(database_url, version, "pass", gate="tuned")
-    await give_verdict(database_url, version, verdict, gate=gate)
-    passing = verdict_file(tmp_path, version)
-    code, _, log = await twinrail("register", run, "--name", "support", "--verdict", passing)
+    await give_verdict(database_url, version, "pass")
+    await give_verdict(database_url, version, "refused", gate=gate)
+    code, _, log = await twinrail("register", run, "--name", "support")
     assert code == 1
     assert f"the gate {gate} says refused of {version}" in log
     assert not (await stored(database_url, version))[0].releasable
@@ -165,6 +163,58 @@ async def test_a_refusal_stands_until_it_is_forced(
     found, events = await stored(database_url, version)
     assert (found.releasable, found.forced, found.manifest["forced"]) == (True, True, True)
     assert (events[0].action, events[0].reason) == ("forced", "the demo is at noon")
+
+
+@pytest.mark.parametrize("recorded", ["refused", "not_enough", "pass"])
+async def test_a_file_never_outweighs_what_is_recorded(
+    run: Path, tmp_path: Path, database_url: str, recorded: str
+) -> None:
+    version = await candidate(run)
+    await give_verdict(database_url, version, recorded)
+    passing = verdict_file(tmp_path, run, version)
+    code, _, log = await twinrail("register", run, "--name", "support", "--verdict", passing)
+    assert code == 1
+    assert f"the gate tuning has said {recorded} of {version} in the recorded report tuned-x" in log
+    assert not (await stored(database_url, version))[0].releasable
+
+
+async def test_a_file_makes_up_for_no_other_gate(run: Path, tmp_path: Path, database_url: str) -> None:
+    version = await candidate(run)
+    passing = verdict_file(tmp_path, run, version)
+    for recorded, code in (("not_enough", 4), ("refused", 1), ("pass", 0)):
+        await give_verdict(database_url, version, recorded, gate="another")
+        given = ("--name", "support", "--verdict", passing, "--json")
+        assert (await twinrail("register", run, *given))[0] == code
+
+
+async def test_a_retired_version_comes_back_only_with_a_reason(run: Path, database_url: str) -> None:
+    version = await candidate(run)
+    async with pool(database_url, size=1) as connections:
+        await ModelRegistry(connections).retire(version, by="ann")
+    for dry in ((), ("--dry-run",)):
+        code, _, log = await twinrail("register", run, "--name", "support", *dry)
+        assert code == 1
+        assert f"version: {version} was retired on" in log
+        assert "--revive --reason" in log
+    assert "--reason: say why it is brought back" in (await twinrail("register", run, "--revive"))[2]
+    code, told, _ = await twinrail(
+        "register", run, "--name", "support", "--revive", "--reason", "needed in May", "--json"
+    )
+    assert (code, told["state"]) == (4, "candidate")
+    events = (await stored(database_url, version))[1]
+    assert (events[0].action, events[0].reason) == ("revived", "needed in May")
+
+
+async def test_a_dry_run_says_what_the_command_then_does(run: Path, database_url: str) -> None:
+    version = await candidate(run)
+    support = ("register", run, "--name", "support", "--json")
+    forced = ("--force", "--reason", "the demo is at noon")
+    for verdict, more in ((None, forced), (None, ()), ("pass", ()), (None, forced)):
+        if verdict is not None:
+            await give_verdict(database_url, version, verdict)
+        code, would, _ = await twinrail(*support, *more, "--dry-run")
+        then, told, _ = await twinrail(*support, *more)
+        assert (then, told) == (code, {**would, "dry_run": False})
 
 
 async def test_too_little_evidence_leaves_it_a_candidate(run: Path, database_url: str) -> None:
@@ -177,10 +227,10 @@ async def test_a_report_with_too_little_evidence_is_no_refusal(
     run: Path, tmp_path: Path, database_url: str
 ) -> None:
     version = await candidate(run)
-    file = verdict_file(tmp_path, version, "not_enough")
+    file = verdict_file(tmp_path, run, version, "not_enough")
     code, told, log = await twinrail("register", run, "--name", "support", "--verdict", file, "--json")
     assert (code, told["state"]) == (4, "candidate")
-    assert "not_enough.json: the gate tuned has not enough evidence" in log
+    assert "not_enough.json: the gate tuning has not enough evidence" in log
     assert not (await stored(database_url, version))[0].releasable
 
 
@@ -203,11 +253,11 @@ async def test_what_cannot_be_is_refused_by_name(run: Path, arguments: tuple[str
 async def test_a_verdict_that_is_none_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "text.json").write_text("pass")
-    knowledge = verdict_file(tmp_path, "", subject={"rail": "knowledge", "version": "k-x"})
+    (tmp_path / "words.json").write_text('{"format": 1, "gate": "tuning", "verdict": "pass"}')
     for file, message in (
-        (tmp_path / "list.json", "names no model version"),
+        (tmp_path / "list.json", "holds no JSON object"),
         (tmp_path / "text.json", "not JSON"),
-        (knowledge, "names no model version"),
+        (tmp_path / "words.json", "version: is missing"),
     ):
         code, _, log = await twinrail("register", run, "--verdict", file)
         assert code == 2

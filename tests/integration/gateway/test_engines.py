@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from serving.digests import digest_folder
 from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
 from serving.versions import ModelVersion
+from tests.fakes.adapter_folders import CONFIG
 from tests.integration.telemetry.running_gateway import REFUND, TENANT, RunningGateway, running_gateway
 
 
@@ -39,7 +41,7 @@ async def test_a_registered_version_is_staged_shown_promoted_and_retired(
     folder = shelf / "new"
     folder.mkdir(parents=True)
     save_file({"weight": np.ones(4, dtype=np.float32)}, folder / ADAPTER_FILE)
-    (folder / ADAPTER_CONFIG).write_text("{}", encoding="utf-8")
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(CONFIG), encoding="utf-8")
     digest = digest_folder(folder)
     path = folder.rename(shelf / f"adapter-{digest[:8]}")
     environ = {"SERVING_ADAPTERS_DIR": str(shelf), "SERVING_RECONCILE_S": "0.1", "SERVING_EVICT_AFTER_S": "0"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from serving.replicas import Holding, HoldingState, ReplicaStore
 from serving.roster import Roster
 from serving.shelf import AdapterShelf
 from serving.versions import ModelVersion, RegisteredVersion
+from tests.fakes.adapter_folders import CONFIG
 from tests.fakes.vllm_server import FakeVllm
 
 BASE_DIGEST = "b" * 64
@@ -42,7 +44,7 @@ def adapter(root: Path, number: int) -> str:
     folder = root / "new"
     folder.mkdir(parents=True)
     save_file({"weight": np.full(4, number, dtype=np.float32)}, folder / ADAPTER_FILE)
-    (folder / ADAPTER_CONFIG).write_text("{}", encoding="utf-8")
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(CONFIG), encoding="utf-8")
     digest = digest_folder(folder)
     folder.rename(root / f"adapter-{digest[:8]}")
     return digest
@@ -95,7 +97,8 @@ async def register(registry: ModelRegistry, name: str, adapter_digest: str | Non
             prompt=PromptTemplate(name=name, system="Answer."),
             task="support_answer",
             schema={"type": "object"},
-        )
+        ),
+        manifest={"rank": CONFIG["r"], "alpha": CONFIG["lora_alpha"]} if adapter_digest else None,
     )
 
 
@@ -234,6 +237,19 @@ async def test_a_folder_whose_bytes_changed_is_refused_and_healed_by_restoring_t
     assert not rail.engines[0].adapters
     assert "its bytes have the digest" in (await rail.held(rail.one)).reason
     file.write_bytes(good)
+    await rail.rounds()
+    assert await rail.lacks(rail.one) == []
+
+
+async def test_a_configuration_that_the_manifest_did_not_record_is_refused(rail: Rail) -> None:
+    file = AdapterShelf(rail.shelf).folder(rail.one.version) / ADAPTER_CONFIG
+    file.write_text(json.dumps({**CONFIG, "lora_alpha": 64}), encoding="utf-8")
+    await rail.roster.stage(rail.one.id, by="test")
+    await rail.rounds()
+    assert not rail.engines[0].adapters
+    reason = (await rail.held(rail.one)).reason
+    assert f"lora_alpha: is 64.0, and the manifest of {rail.one.id} recorded 4; restore the file" in reason
+    file.write_text(json.dumps(CONFIG), encoding="utf-8")
     await rail.rounds()
     assert await rail.lacks(rail.one) == []
 
