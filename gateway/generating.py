@@ -125,7 +125,8 @@ class Generating:
     ) -> AsyncGenerator[Delta | Completed]:
         """Delta for what is shown, then Completed."""
         making = _Making(question=question, turn=turn, deadline=deadline, context=context, began=began)
-        writers = [self._chain.assigned(version), *await self._chain.stand_ins(question, turn.model, version)]
+        first = await self._chain.first(turn.model, version)
+        writers = [first, *await self._chain.stand_ins(question, turn.model, version)]
         for n, writer in enumerate(writers):
             if not self._chain.is_at_hand(writer):
                 continue
@@ -300,7 +301,7 @@ class Generating:
     def _accept(self, making: _Making, writer: Writer, accepted: Accepted) -> tuple[Delta | Completed, ...]:
         making.stamp(writer)
         cited = accepted.citations.cited
-        status = status_of(accepted.parsed, cited=bool(cited)) or Status.ANSWERED
+        status = status_of(accepted.parsed, cited=bool(cited), wording=self._wording) or Status.ANSWERED
         text = text_of(accepted.parsed, status, self._wording)
         tail = text[len("".join(making.shown)) :]
         if writer.step is not Step.ASSIGNED and status is Status.ANSWERED:

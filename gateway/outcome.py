@@ -65,16 +65,19 @@ def parse_draft(text: str, *, validator: Validator, field: str | None) -> Parsed
     return Parsed(answer=str(value.pop(field, "")), fields=value, cited=numbers)
 
 
-def status_of(parsed: Parsed, *, cited: bool = False) -> Status | None:
+def status_of(parsed: Parsed, *, cited: bool = False, wording: Wording | None = None) -> Status | None:
     """The status that the draft asks for; None if it says nothing at all.
 
     A supported, cited answer that names `not_in_help_centre` for the rest of the question is no abstention.
+    A fixed wording that answers nothing is one, whatever the fields beside it say.
     """
     reason = parsed.fields.get("escalation_reason")
     if reason == _NOT_IN_HELP_CENTRE and not cited:
         return Status.ABSTAINED
     if parsed.fields.get("escalate") is True:
         return Status.ESCALATED
+    if wording is not None and not cited and " ".join(parsed.answer.split()) in wording.declining():
+        return Status.ABSTAINED
     if parsed.answer.strip():
         return Status.ANSWERED
     return Status.CLARIFY if str(parsed.fields.get(FOLLOW_UP_FIELD) or "").strip() else None

@@ -42,6 +42,10 @@ class Wording:
             self.clarify,
         )
 
+    def declining(self) -> tuple[str, ...]:
+        """Those that are a whole answer and say that there is none."""
+        return (self.not_in_help_centre, self.off_topic, self.abusive)
+
 
 def load_wording(path: Path = DEFAULT_WORDING) -> Wording:
     """Read a wording file; a field that it leaves out keeps the packaged text."""

@@ -324,6 +324,13 @@ async def test_a_reader_is_told_that_nothing_could_be_cited() -> None:
     assert turn.row()["reasons"] == ["failed_verification"]
 
 
+async def test_what_is_off_topic_is_an_abstention_and_not_an_answer_without_a_source() -> None:
+    here = bench(stable=[written(WORDING.off_topic)])
+    body, turn, _ = await here.answer()
+    assert (body.status, body.answer, body.citations) == ("abstained", WORDING.off_topic, [])
+    assert (body.fallback, turn.ticket) == (None, "abstained")
+
+
 async def test_a_repair_that_holds_is_the_assigned_version_s_answer() -> None:
     here = bench(stable=[BAD, GOOD])
     body, turn, _ = await here.answer()

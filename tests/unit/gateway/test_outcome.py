@@ -56,6 +56,21 @@ def test_a_cited_answer_is_no_abstention_whatever_reason_it_names(escalate: bool
     assert status_of(parsed, cited=False) is Status.ABSTAINED
 
 
+@pytest.mark.parametrize("field", ["not_in_help_centre", "off_topic", "abusive"])
+def test_a_fixed_wording_that_answers_nothing_is_an_abstention(field: str) -> None:
+    wording = load_wording()
+    text = getattr(wording, field)
+    parsed, more = parse(draft(answer=f" {text}\n")), parse(draft(answer=f"{text} It is $9."))
+    assert isinstance(parsed, Parsed)
+    assert isinstance(more, Parsed)
+    assert status_of(parsed, wording=wording) is Status.ABSTAINED
+    assert status_of(parsed, cited=True, wording=wording) is Status.ANSWERED
+    assert status_of(more, wording=wording) is Status.ANSWERED
+    passed_on = parse(draft(answer=text, escalate=True, escalation_reason="asked_for_person"))
+    assert isinstance(passed_on, Parsed)
+    assert status_of(passed_on, wording=wording) is Status.ESCALATED
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
