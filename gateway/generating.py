@@ -125,8 +125,7 @@ class Generating:
     ) -> AsyncGenerator[Delta | Completed]:
         """Delta for what is shown, then Completed."""
         making = _Making(question=question, turn=turn, deadline=deadline, context=context, began=began)
-        first = await self._chain.first(turn.model, version)
-        writers = [first, *await self._chain.stand_ins(question, turn.model, version)]
+        writers = [self._chain.assigned(version), *await self._chain.stand_ins(question, turn.model, version)]
         for n, writer in enumerate(writers):
             if not self._chain.is_at_hand(writer):
                 continue
