@@ -27,7 +27,7 @@ from gateway.generating import Generating
 from gateway.rails import KnowledgeRail, Searcher, SentenceCheck
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
-from gateway.schemas.answers import Status
+from gateway.schemas.answers import Cause, Status, Step, Tried
 from gateway.standins import Chain
 from gateway.turn import Question, TurnDraft
 from gateway.verifying import Verifier
@@ -35,7 +35,7 @@ from retrieval.errors import NoStableVersionError, RetrievalError, UnknownVersio
 from retrieval.errors import RequestError as BadSearchError
 from retrieval.hits import Said, SearchRequest, SearchResult
 from serving.circuit import Circuits
-from serving.errors import UnknownModelVersionError
+from serving.errors import UnknownModelVersionError, VersionUnreadableError
 from serving.versions import RegisteredVersion
 from serving.wording import Wording
 
@@ -70,6 +70,7 @@ class Answering:
         limits: AnsweringLimits,
     ) -> None:
         self._live = live
+        self._chain = chain
         self._searcher = searcher
         self._assembler = Assembler(count_tokens=count_tokens, history_messages=limits.history_messages)
         self._generating = Generating(
@@ -151,6 +152,22 @@ class Answering:
             raise InvalidFieldError(
                 str(exc), field="pin.model", fix="Use an id of `GET /v1/rails/model/versions`."
             ) from exc
+        except VersionUnreadableError:
+            stand_in = None
+            if turn.model.arm is not Arm.PINNED:
+                stand_in = await self._chain.in_place_of(turn.model)
+            if stand_in is None:
+                raise
+            turn.tried.append(
+                Tried(
+                    step=Step.ASSIGNED,
+                    version=turn.model.version or "",
+                    because=Cause.UNREADABLE,
+                    failure=None,
+                )
+            )
+            turn.degrade("generation")
+            return stand_in
 
     # ---- retrieve ----
 

@@ -125,7 +125,8 @@ class Generating:
     ) -> AsyncGenerator[Delta | Completed]:
         """Delta for what is shown, then Completed."""
         making = _Making(question=question, turn=turn, deadline=deadline, context=context, began=began)
-        writers = [self._chain.assigned(version), *await self._chain.stand_ins(question, turn.model, version)]
+        first = await self._chain.first(turn.model, version)
+        writers = [first, *await self._chain.stand_ins(question, turn.model, version)]
         for n, writer in enumerate(writers):
             if not self._chain.is_at_hand(writer):
                 continue

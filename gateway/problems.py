@@ -148,6 +148,7 @@ KINDS: Final[Mapping[type[BaseException], Kind]] = {
     mo.UnknownModelVersionError: Kind(404, "unknown-version", "There is no such version"),
     mo.NoStableVersionError: Kind(503, "no-stable-version", "The rail has no stable version"),
     mo.NotReleasableError: Kind(409, "not-releasable", "The version may not take traffic"),
+    mo.VersionUnreadableError: Kind(503, "version-unreadable", "The version cannot be read"),
     mo.VersionRetiredError: Kind(409, "version-retired", "The version is retired"),
     mo.VersionInReachError: Kind(409, "version-in-reach", "Traffic can reach the version"),
     mo.NothingToUndoError: Kind(409, "nothing-to-undo", "There is nothing to undo"),

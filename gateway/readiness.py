@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
 from gateway.rollouts.assignment import Rail
 from retrieval.errors import RetrievalError
-from serving.errors import ServingError
+from serving.errors import ServingError, VersionUnreadableError
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,13 @@ def readiness_of(
         return f"stable {pointer.stable}"
 
     async def model_rail() -> str:
-        version = await models.version((await models.pointer()).stable)
+        pointer = await models.pointer()
+        try:
+            version = await models.version(pointer.stable)
+        except VersionUnreadableError as exc:
+            if pointer.fallback is None:
+                raise
+            return f"{exc}; {await fallback_model()} stands in"
         if not await engines.ready(version.served_name):
             raise NotReadyError(f"no engine serves {version.served_name}")
         return f"stable {version.id}"

@@ -19,7 +19,7 @@ from gateway.rollouts.live import LiveRails
 from gateway.schemas.answers import Step
 from gateway.turn import Question
 from serving.endpoint import Endpoint
-from serving.errors import UnknownModelVersionError
+from serving.errors import UnknownModelVersionError, VersionUnreadableError
 from serving.versions import Pointer, RegisteredVersion
 
 
@@ -52,9 +52,26 @@ class Chain:
         self._endpoint = endpoint
         self._endpoint_drafter = endpoint_drafter
 
-    def assigned(self, version: RegisteredVersion) -> Writer:
-        """The first writer."""
-        return Writer(step=Step.ASSIGNED, version=version, drafter=self._drafter)
+    async def first(self, assigned: Assignment, version: RegisteredVersion) -> Writer:
+        """The first writer: the assigned version, or what stands in because it cannot be read."""
+        step = Step.ASSIGNED
+        if assigned.version != version.id:
+            fallback = (await self._live.model_pointer.get()).fallback
+            step = Step.BASE if version.id == fallback else Step.PREVIOUS
+        return Writer(step=step, version=version, drafter=self._drafter)
+
+    async def in_place_of(self, assigned: Assignment) -> RegisteredVersion | None:
+        """What answers where the registry's row of the assigned version was damaged; None: nothing can."""
+        pointer = await self._live.model_pointer.get()
+        for version_id in (_before(pointer, assigned.arm), pointer.fallback):
+            if version_id is None or version_id == assigned.version:
+                continue
+            version = await self._known(version_id)
+            if version is None or not version.releasable:
+                continue
+            if version_id == pointer.fallback or await self._engines.ready(version.served_name):
+                return version
+        return None
 
     async def stand_ins(
         self, question: Question, assigned: Assignment, version: RegisteredVersion
@@ -89,8 +106,7 @@ class Chain:
     async def _previous(
         self, pointer: Pointer, arm: Arm, assigned: RegisteredVersion
     ) -> RegisteredVersion | None:
-        before = None if pointer.taken_back else pointer.previous
-        wanted = pointer.stable if arm is Arm.CANARY else before
+        wanted = _before(pointer, arm)
         if wanted is None or wanted in (assigned.id, pointer.fallback):
             return None
         version = await self._known(wanted)
@@ -106,8 +122,15 @@ class Chain:
     async def _known(self, version_id: str) -> RegisteredVersion | None:
         try:
             return await self._live.model_version(version_id)
-        except UnknownModelVersionError:
+        except (UnknownModelVersionError, VersionUnreadableError):
             return None
+
+
+def _before(pointer: Pointer, arm: Arm) -> str | None:
+    """What an arm's version took over from."""
+    if arm is Arm.CANARY:
+        return pointer.stable
+    return None if pointer.taken_back else pointer.previous
 
 
 def _differs(one: RegisteredVersion, other: RegisteredVersion) -> bool:

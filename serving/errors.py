@@ -8,7 +8,7 @@ ServingError
 ├── TrainingError: RecipeError, CheckpointError, TrainingStoppedError, VerdictError
 ├── RegistryError: UnknownModelVersionError, NoStableVersionError, NotReleasableError, VersionRetiredError,
 │                  VersionInReachError, NothingToUndoError, WeightError, CanaryError, PointerMovedError,
-│                  VersionConflictError, RegistryUnavailableError
+│                  VersionConflictError, VersionUnreadableError, RegistryUnavailableError
 ├── AdapterError: AdapterNotFoundError, AdapterExistsError
 └── EngineError: EngineUnavailableError (EngineStreamError, NoEngineError), EngineTimeoutError,
                  EngineRejectedError, ModelNotServedError
@@ -145,6 +145,10 @@ class PointerMovedError(RegistryError):
 
 class VersionConflictError(RegistryError):
     """The same version id is registered with other content."""
+
+
+class VersionUnreadableError(RegistryError):
+    """What the registry holds of the version cannot be read."""
 
 
 class VersionRetiredError(RegistryError):

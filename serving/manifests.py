@@ -126,11 +126,8 @@ class Manifest:
             raise ManifestError(f"{unknown[0]}: no field of a manifest; remove it")
         if missing := [name for name in IDENTITY if name not in row]:
             raise ManifestError(f"{missing[0]}: missing; restore the manifest")
+        _require_kinds(row)
         values = dict(row)
-        for name, value in values.items():
-            kind, words = _kind_of(name)
-            if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
-                raise ManifestError(f"{name}: {value!r} is not {words}; restore the manifest")
         values["target_modules"] = tuple(values.get("target_modules", ()))
         return cls(**values)
 
@@ -236,6 +233,31 @@ def check_manifest_file(models: Path, manifest: Manifest) -> bool:
         return False
     manifest.require_same(Manifest.from_json(_read(path)), where=path)
     return True
+
+
+def require_readable(row: Any, version: ModelVersion) -> None:
+    """Refuse a stored manifest that is none of the version's, with the field.
+
+    One that a later release wrote may hold fields that are not known here: they decide nothing here.
+    """
+    if not isinstance(row, Mapping):
+        raise ManifestError(f"manifest: is {_shown(row)}, not an object")
+    for name, value in identity_of(version).items():
+        if name not in row:
+            raise ManifestError(f"manifest.{name}: missing")
+        if row[name] != value:
+            raise ManifestError(
+                f"manifest.{name}: is {_shown(row[name])}, and the version has {_shown(value)}"
+            )
+    known = {each.name for each in fields(Manifest)}
+    _require_kinds({name: value for name, value in row.items() if name in known})
+
+
+def _require_kinds(row: Mapping[str, Any]) -> None:
+    for name, value in row.items():
+        kind, words = _kind_of(name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
+            raise ManifestError(f"{name}: {value!r} is not {words}; restore the manifest")
 
 
 def _read(path: Path) -> dict[str, Any]:

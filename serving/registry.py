@@ -22,6 +22,7 @@ from serving.adapter_configs import ADAPTER_CONFIG
 from serving.errors import (
     AdapterFileError,
     CanaryError,
+    ManifestError,
     NoStableVersionError,
     NothingToUndoError,
     NotReleasableError,
@@ -31,11 +32,19 @@ from serving.errors import (
     VersionConflictError,
     VersionInReachError,
     VersionRetiredError,
+    VersionUnreadableError,
     WeightError,
 )
-from serving.manifests import Manifest, other_use
+from serving.manifests import Manifest, other_use, require_readable
 from serving.sql import QUERIES
-from serving.versions import ModelVersion, Pointer, RegisteredVersion, UndoGoal, canonical_json
+from serving.versions import (
+    ModelVersion,
+    Pointer,
+    RegisteredVersion,
+    UndoGoal,
+    UnreadableVersion,
+    canonical_json,
+)
 
 FULL_WEIGHT_BP = 10_000
 
@@ -78,11 +87,17 @@ class ModelRegistry:
         return _pointer(row)
 
     async def versions(self) -> list[RegisteredVersion]:
-        """All versions, oldest first."""
-        return [_registered(row) for row in await self._all("versions", {})]
+        """All versions that can be read, oldest first: one damaged row must not take away the others."""
+        found = [_read(row) for row in await self._all("versions", {})]
+        return [each for each in found if isinstance(each, RegisteredVersion)]
+
+    async def unreadable(self) -> list[UnreadableVersion]:
+        """The rows that cannot be read, oldest first, each with the reason."""
+        found = [_read(row) for row in await self._all("versions", {})]
+        return [each for each in found if isinstance(each, UnreadableVersion)]
 
     async def version(self, version_id: str) -> RegisteredVersion:
-        """The version of that id."""
+        """The version of that id; raises UnknownModelVersionError or VersionUnreadableError."""
         row = await self._one("version", {"id": version_id})
         if row is None:
             raise UnknownModelVersionError(
@@ -340,10 +355,31 @@ def _pointer(row: DictRow | None) -> Pointer:
     return Pointer(**row)
 
 
+def _read(row: DictRow) -> RegisteredVersion | UnreadableVersion:
+    try:
+        return _registered(row)
+    except VersionUnreadableError as exc:
+        return UnreadableVersion(
+            id=row["id"],
+            reason=str(exc),
+            author=row["author"],
+            created_at=row["created_at"],
+            retired_at=row["retired_at"],
+        )
+
+
 def _registered(row: DictRow) -> RegisteredVersion:
-    version = ModelVersion.from_definition(row["definition"])
-    if version.id != row["id"]:
-        raise VersionConflictError(f"{row['id']}: its definition in the database hashes to {version.id}")
+    try:
+        version = ModelVersion.from_definition(row["definition"])
+        found = version.id
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise VersionUnreadableError(_damaged(row["id"], f"definition: {exc!r}")) from exc
+    if found != row["id"]:
+        raise VersionUnreadableError(_damaged(row["id"], f"definition: hashes to {found}"))
+    try:
+        require_readable(row["manifest"], version)
+    except ManifestError as exc:
+        raise VersionUnreadableError(_damaged(row["id"], str(exc))) from exc
     return RegisteredVersion(
         version=version,
         served_name=row["served_name"],
@@ -353,6 +389,13 @@ def _registered(row: DictRow) -> RegisteredVersion:
         created_at=row["created_at"],
         forced=row["forced"],
         retired_at=row["retired_at"],
+    )
+
+
+def _damaged(version_id: str, what: str) -> str:
+    return (
+        f"version: {version_id} cannot be read: {what}; restore its row of serving.model_version from a "
+        "backup, and until then give its part to another version (`twinrail model promote`)"
     )
 
 

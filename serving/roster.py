@@ -133,9 +133,10 @@ class Roster:
             logger.exception("engines not read", extra={"action": "roster_unread"})
 
     async def _learn_names(self, fleet: Fleet) -> None:
-        """A version's served name never changes."""
+        """A version's served name never changes. One whose row was damaged since keeps its name, so that it
+        is routable only where it is still shown, and nobody shows it."""
         if any(wanted.version not in self._names for wanted in fleet.wanted):
-            self._names = {each.id: each.served_name for each in await self._registry.versions()}
+            self._names |= {each.id: each.served_name for each in await self._registry.versions()}
 
     def _admissions(self, fleet: Fleet) -> Admissions:
         managed = {self._names[each.version] for each in fleet.wanted if each.version in self._names}

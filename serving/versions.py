@@ -111,6 +111,8 @@ class VersionState(StrEnum):
     CANDIDATE = "candidate"
     #: Takes no part any more.
     RETIRED = "retired"
+    #: Its row in the registry was damaged: never wanted, never routable.
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,17 @@ class RegisteredVersion:
         if not self.releasable:
             return VersionState.CANDIDATE
         return VersionState.FORCED if self.forced else VersionState.RELEASABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableVersion:
+    """A row of the registry that is no version any more: listed with the reason, good for nothing else."""
+
+    id: str
+    reason: str
+    author: str
+    created_at: datetime
+    retired_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

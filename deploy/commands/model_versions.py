@@ -18,6 +18,7 @@ from deploy.output import table
 from serving.differences import Difference, differences
 from serving.errors import ManifestError
 from serving.manifests import Manifest, check_manifest_file
+from serving.versions import VersionState
 
 #: Exit code of a probe that does not pass.
 REFUSED = 1
@@ -87,6 +88,9 @@ async def _versions(args: argparse.Namespace, context: Context) -> int:
     shown = [each for each in found if args.all or each["state"] != "retired"]
     header = ("version", "state", "part", "task", "prompt", "base", "adapter", "author", "created")
     context.out.result({"versions": shown}, table(header, map(_row, shown)))
+    for each in shown:
+        if each["state"] == VersionState.UNREADABLE:
+            context.out.note(f"warning: {each['details']['reason']}")
     if hidden := len(found) - len(shown):
         context.out.note(f"{hidden} retired: --all lists them too")
     return 0
@@ -94,6 +98,10 @@ async def _versions(args: argparse.Namespace, context: Context) -> int:
 
 def _row(version: Mapping[str, Any]) -> tuple[str, ...]:
     details = version["details"]
+    if version["state"] == VersionState.UNREADABLE:
+        parts = "+".join(details["roles"]) or "-"
+        made = (details["author"] or "-", str(details["created_at"])[:16])
+        return (version["id"], version["state"], parts, "-", "-", "-", "-", *made)
     return (
         version["id"],
         version["state"],
@@ -251,6 +259,11 @@ def weights_of(
 ) -> list[Path]:
     """Folders of this machine that only this version's adapter needs. A base belongs to all."""
     digest = version["details"]["adapter_digest"]
+    if damaged := [each["id"] for each in others if each["state"] == VersionState.UNREADABLE]:
+        raise GateRefusedError(
+            f"--delete-weights: {damaged[0]} cannot be read, so nobody knows whether it needs them; restore "
+            "its row first, or leave --delete-weights out"
+        )
     used = {each["details"]["adapter_digest"] for each in others if each["state"] != "retired"}
     if digest is None or digest in used:
         return []

@@ -13,7 +13,7 @@ from gateway.schemas.model_versions import ModelVersionView, MoveView, VersionEv
 from gateway.schemas.rails import VersionView
 from gateway.schemas.reports import ForcedView, VerdictView
 from gateway.state import Caller, State
-from serving.versions import RegisteredVersion, prompt_definition, sha256_of
+from serving.versions import RegisteredVersion, UnreadableVersion, VersionState, prompt_definition, sha256_of
 
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
 
@@ -61,3 +61,17 @@ def model_view(registered: RegisteredVersion, roles: Sequence[str]) -> VersionVi
         "manifest": dict(registered.manifest),
     }
     return VersionView(id=registered.id, name=version.name, state=registered.state.value, details=details)
+
+
+def unreadable_view(version: UnreadableVersion, roles: Sequence[str]) -> VersionView:
+    """A damaged row as the list shows it: what is known of it, and why it is good for nothing."""
+    details: dict[str, Any] = {
+        "reason": version.reason,
+        "roles": list(roles),
+        "author": version.author,
+        "created_at": version.created_at,
+        "retired_at": version.retired_at,
+    }
+    # `m-<name>-<sha8>`
+    name = version.id.removeprefix("m-").rpartition("-")[0]
+    return VersionView(id=version.id, name=name, state=VersionState.UNREADABLE.value, details=details)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Response
 from gateway.access import ApiKey, Scope
 from gateway.errors import GateRefusedError, InvalidFieldError, NotServedError
 from gateway.rollouts.assignment import Rail
-from gateway.routes.model_versions import model_view
+from gateway.routes.model_versions import model_view, unreadable_view
 from gateway.schemas.rails import (
     CanaryBody,
     PointerView,
@@ -63,6 +63,7 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
     else:
         roles = await state.models.roles()
         found = [model_view(each, roles.get(each.id, ())) for each in await state.models.versions()]
+        found += [unreadable_view(each, roles.get(each.id, ())) for each in await state.models.unreadable()]
     verdicts = await state.reports.verdicts(rail.value)
     forced = await state.reports.forced(rail.value)
     for view in found:

@@ -21,8 +21,9 @@ from gateway.schemas.replicas import (
     StageBody,
 )
 from gateway.state import Caller, GatewayState, State
+from serving.errors import VersionUnreadableError
 from serving.replicas import Fleet
-from serving.versions import RegisteredVersion
+from serving.versions import RegisteredVersion, VersionState
 
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
 
@@ -53,7 +54,7 @@ async def list_replicas(rail: Rail, key: Reader, state: State, version: str | No
             )
             for each in fleet.replicas
         ],
-        versions=[await _readiness(state, await state.models.version(each), fleet) for each in ids],
+        versions=[await _readiness_of(state, each, fleet) for each in ids],
     )
 
 
@@ -88,6 +89,20 @@ async def probe(rail: Rail, body: ProbeBody, key: Releaser, state: State) -> Pro
             for each in found
         ],
     )
+
+
+async def _readiness_of(state: GatewayState, version_id: str, fleet: Fleet) -> ReadinessView:
+    """One that cannot be read is shown as that, and takes nothing away from the others."""
+    try:
+        return await _readiness(state, await state.models.version(version_id), fleet)
+    except VersionUnreadableError as exc:
+        return ReadinessView(
+            version=version_id,
+            roles=[role for wanted in fleet.wanted if wanted.version == version_id for role in wanted.roles],
+            routable=False,
+            lacks=[LackView(url="registry", state=VersionState.UNREADABLE.value, reason=str(exc))],
+            holdings=[],
+        )
 
 
 async def _readiness(state: GatewayState, version: RegisteredVersion, fleet: Fleet) -> ReadinessView:

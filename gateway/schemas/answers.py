@@ -41,6 +41,8 @@ class Cause(StrEnum):
     INVALID = "invalid"
     #: Its prompt leaves no room for the question, or the endpoint's tokens of the hour are used up.
     BUDGET = "budget"
+    #: What the registry holds of the version was damaged.
+    UNREADABLE = "unreadable"
 
 
 class HistoryMessage(Body):

@@ -99,6 +99,41 @@ async def test_each_version_stands_in_for_the_one_before(
     assert (await gateway.turn(body["id"]))["ticket"] == "engine"
 
 
+async def test_a_version_whose_row_was_damaged_is_stood_in_for_and_listed_with_the_reason(
+    gateway: Gateway,
+) -> None:
+    stable, previous = gateway.stable, gateway.canary
+    async with gateway.records.connection() as connection:
+        await connection.execute(
+            "UPDATE serving.model_version SET manifest = '[]' WHERE id = ANY(%s)", [[stable]]
+        )
+    gateway.vllm.program(previous, answer=reply(PRICE))
+    _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
+    assert (body["status"], body["answer"], body["fallback"]["step"]) == ("fallback", PRICE, "previous")
+    assert body["versions"]["model"] == previous
+    assert body["fallback"]["tried"] == [
+        {"step": "assigned", "version": stable, "because": "unreadable", "failure": None}
+    ]
+    key = gateway.keys.release
+    _, found = await gateway.get("/v1/rails/model/versions", key=key)
+    states = {each["id"]: each["state"] for each in found["versions"]}
+    assert states == {stable: "unreadable", previous: "releasable", gateway.fallback: "releasable"}
+    [damaged] = [each for each in found["versions"] if each["id"] == stable]
+    assert "stable" in damaged["details"]["roles"]
+    assert "cannot be read: manifest: is [], not an object; restore its row" in damaged["details"]["reason"]
+    status, problem = await gateway.get(f"/v1/rails/model/versions/{stable}", key=key)
+    assert (status, problem["type"]) == (503, "urn:twinrail:problem:version-unreadable")
+    _, replicas = await gateway.get(f"/v1/rails/model/replicas?version={stable}", key=key)
+    [shown] = replicas["versions"]
+    assert (shown["routable"], shown["lacks"][0]["state"]) == (False, "unreadable")
+    status, ready = await gateway.get("/readyz")
+    assert (status, ready["parts"]["model"]["ok"]) == (200, True)
+    assert f"{gateway.fallback} stands in" in ready["parts"]["model"]["detail"]
+    assert (await gateway.post("/v1/rails/model:promote", {"version": previous}, key=key))[0] == 200
+    _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
+    assert (body["status"], body["versions"]["model"]) == ("answered", previous)
+
+
 async def test_the_endpoint_s_answer_passes_the_same_checks(
     gateway: Gateway, outside: tuple[FakeVllm, ServingSettings]
 ) -> None:

@@ -78,6 +78,25 @@ async def test_versions_say_what_they_may_do_and_what_part_they_play(
     assert row[1:5] == ["retired", "-", "support_answer", "next_prompt"]
 
 
+async def test_a_damaged_version_is_listed_with_the_reason_and_keeps_the_weights_of_others(
+    gateway: Gateway, model: Command
+) -> None:
+    damaged, other = [await with_adapter(gateway, digest * 64, name="d" + digest) for digest in "ab"]
+    async with gateway.records.connection() as connection:
+        await connection.execute("UPDATE serving.model_version SET manifest = '[]' WHERE id = %s", [damaged])
+    code, said, log = await model.text("versions")
+    assert code == 0
+    [row] = [line.split() for line in said.splitlines() if line.startswith(damaged)]
+    assert row[1:8] == ["unreadable", "-", "-", "-", "-", "-", "ann"]
+    assert f"warning: version: {damaged} cannot be read: manifest: is [], not an object" in log
+    code, _, log = await model("show", damaged)
+    assert (code, "cannot be read" in log) == (3, True)
+    code, _, log = await model("retire", other, "--delete-weights")
+    assert code == 1
+    assert f"--delete-weights: {damaged} cannot be read" in log
+    assert (await model("retire", other))[0] == 0
+
+
 async def test_show_tells_manifest_parts_events_and_moves(gateway: Gateway, model: Command) -> None:
     candidate = await with_adapter(gateway, "a" * 64)
     await model("promote", gateway.canary, "--wait", "0")

@@ -241,6 +241,23 @@ async def test_a_folder_whose_bytes_changed_is_refused_and_healed_by_restoring_t
     assert await rail.lacks(rail.one) == []
 
 
+async def test_a_version_whose_row_was_damaged_is_let_go_and_holds_up_no_other(rail: Rail) -> None:
+    for version in (rail.one, rail.two):
+        await rail.roster.stage(version.id, by="test")
+    await rail.rounds()
+    async with rail.connections.connection() as connection:
+        await connection.execute(
+            "UPDATE serving.model_version SET manifest = '{}' WHERE id = %s", [rail.one.id]
+        )
+    await rail.rounds()
+    assert (await rail.store.fleet()).holding(rail.urls[0], rail.one.id) is None
+    assert (await rail.held(rail.two)).state is HoldingState.PROBED
+    # Whoever read it before the damage sends it nothing either.
+    with pytest.raises((EngineUnavailableError, ModelNotServedError)):
+        await rail.write(rail.one)
+    assert await rail.write(rail.two)
+
+
 async def test_a_configuration_that_the_manifest_did_not_record_is_refused(rail: Rail) -> None:
     file = AdapterShelf(rail.shelf).folder(rail.one.version) / ADAPTER_CONFIG
     file.write_text(json.dumps({**CONFIG, "lora_alpha": 64}), encoding="utf-8")

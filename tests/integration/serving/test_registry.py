@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from serving.errors import (
+    AdapterFileError,
     CanaryError,
     NoStableVersionError,
     NothingToUndoError,
@@ -21,13 +25,15 @@ from serving.errors import (
     UnknownModelVersionError,
     VersionInReachError,
     VersionRetiredError,
+    VersionUnreadableError,
     WeightError,
 )
+from serving.manifests import Manifest
 from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
 from serving.replicas import ReplicaStore
 from serving.sql import QUERIES
-from serving.versions import ModelVersion, Pointer, UndoGoal, VersionState
+from serving.versions import ModelVersion, Pointer, UndoGoal, VersionState, canonical_json
 
 BASE = ModelVersion(
     name="base",
@@ -301,6 +307,90 @@ async def test_force_is_marked_and_audited_and_ends_with_a_verdict(registry: Mod
     assert [each[0] for each in await actions(registry, DRAFT.id)] == ["passed", "forced", "registered"]
     await registry.note_forced_move(DRAFT.id, by="ann", reason="no engine lists it")
     assert (await actions(registry, DRAFT.id))[0] == ("promoted_by_force", "ann", "no engine lists it")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"definition": "{}"}, "definition: KeyError"),
+        ({"definition": "[]"}, "definition: TypeError"),
+        ({"definition": "null"}, "definition: TypeError"),
+        ({"definition": '{"name": "x", "prompt": []}'}, "definition: KeyError"),
+        ({"id": "m-other-00000000"}, "definition: hashes to m-draft-"),
+        ({"manifest": "[]"}, "manifest: is .*, not an object"),
+        ({"manifest": "null"}, "manifest: is null, not an object"),
+        ({"manifest": "{}"}, "manifest.version: missing"),
+        ({"manifest": {"adapter_digest": "f" * 64}}, "manifest.adapter_digest: is "),
+        ({"manifest": {"alpha": "much"}}, "alpha: 'much' is not a number"),
+    ],
+)
+async def test_a_damaged_row_takes_nothing_away_from_the_others(
+    registry: ModelRegistry, database_url: str, row: dict[str, Any], reason: str
+) -> None:
+    await registry.promote(BASE.id)
+    manifest = row.get("manifest", {})
+    if isinstance(manifest, dict):
+        of = Manifest.of(DRAFT, {}, author="").as_json()
+        manifest = json.dumps({**of, **manifest})
+    values = {"id": DRAFT.id, "definition": canonical_json(DRAFT.definition()), **row, "manifest": manifest}
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute(
+            "INSERT INTO serving.model_version"
+            " (id, name, definition, manifest, served_name, releasable, author)"
+            " VALUES (%(id)s, 'draft', %(definition)s, %(manifest)s, %(id)s, true, 'eve')",
+            values,
+        )
+    assert [each.id for each in await registry.versions()] == [BASE.id, TUNED.id, OTHER.id]
+    [damaged] = await registry.unreadable()
+    assert (damaged.id, damaged.author) == (values["id"], "eve")
+    assert re.search(f"version: {damaged.id} cannot be read: {reason}.*; restore its row", damaged.reason)
+    for asked in (
+        registry.version(damaged.id),
+        registry.promote(damaged.id),
+        registry.set_canary(damaged.id, 5),
+        registry.set_fallback(damaged.id),
+    ):
+        with pytest.raises(VersionUnreadableError, match="cannot be read"):
+            await asked
+    assert (await registry.promote(TUNED.id)).stable == TUNED.id
+
+
+async def test_what_a_later_release_adds_to_a_manifest_is_let_pass(
+    registry: ModelRegistry, database_url: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute(
+            "UPDATE serving.model_version SET manifest = manifest || '{\"invented\": 1}' WHERE id = %s",
+            [OTHER.id],
+        )
+    assert await registry.unreadable() == []
+    assert (await registry.version(OTHER.id)).manifest["invented"] == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"rank": 16, "alpha": 32.0}, None),
+        ({"rank": 16}, None),
+        ({"alpha": 64}, "lora_alpha: is 64, and m-support-"),
+        ({"rank": 8}, "r: is 8, and m-support-"),
+        ({"target_modules": ["v_proj", "q_proj"]}, None),
+        ({"target_modules": ["q_proj"]}, "target_modules: is .* registered with the same weights and"),
+    ],
+)
+async def test_the_same_weights_are_registered_with_one_use(
+    registry: ModelRegistry, facts: dict[str, Any], says: str | None
+) -> None:
+    first = {"rank": 16, "alpha": 32, "target_modules": ["q_proj", "v_proj"]}
+    await registry.register(replace(TUNED, name="support", adapter_digest="c" * 64), manifest=first)
+    other = replace(TUNED, name="another", adapter_digest="c" * 64)
+    if says is None:
+        assert (await registry.register(other, manifest=facts)).id == other.id
+        return
+    with pytest.raises(AdapterFileError, match=says):
+        await registry.register(other, manifest=facts)
+    with pytest.raises(UnknownModelVersionError):
+        await registry.version(other.id)
 
 
 async def test_the_audit_only_grows(registry: ModelRegistry, database_url: str) -> None:
