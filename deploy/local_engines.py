@@ -7,20 +7,23 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
 from deploy.errors import DeployError, UsageError
 from deploy.models import LocalModels
-from deploy.placement import SPARES, Placement, place
+from deploy.placement import SPARES, EngineWeights, Placement, place
 from deploy.ports import free_ports
 from deploy.release import release_shipped, use_given
 from serving.errors import RegistryError, ServingError
+from serving.manifests import other_use
 from serving.pool import EnginePool, base_url
 from serving.registry import ModelRegistry
 from serving.replicas import ReplicaStore
 from serving.settings import ServingSettings
+from serving.versions import ModelVersion
+from serving.weights import merged_use
 
 logger = logging.getLogger(__name__)
 
@@ -217,10 +220,29 @@ class OwnEngines:
         if self._registry is None:
             raise UsageError("model rail: nothing is placed; `release` comes first")
         fleet = await self._store.fleet()
-        placements = place(
-            fleet.wanted, await self._registry.versions(), self._models.weights_of, shipped=self._shipped
-        )
+        versions = await self._registry.versions()
+        manifests = {each.id: each.manifest for each in versions}
+
+        def weights_of(version: ModelVersion) -> EngineWeights | None:
+            return self._weights_as_recorded(version, manifests[version.id])
+
+        placements = place(fleet.wanted, versions, weights_of, shipped=self._shipped)
         return [placed for placed in placements if spares or set(placed.arms) - SPARES]
+
+    def _weights_as_recorded(
+        self, version: ModelVersion, manifest: Mapping[str, Any]
+    ) -> EngineWeights | None:
+        """The version's weights, unless they were merged with another alpha than its manifest recorded: the
+        name of the folder does not tell. What is loaded as an adapter is looked at by the shelf."""
+        weights = self._models.weights_of(version)
+        if weights is None or (other := other_use(merged_use(weights.model), manifest)) is None:
+            return weights
+        self._say_once(
+            f"no engine on {weights.model}: {other.field}: it was merged with {other.given}, and the "
+            f"manifest of {version.id} recorded {other.recorded}; remove the folder and "
+            "register the version again"
+        )
+        return None
 
     async def _keep(self, *, spares: bool) -> None:
         while not self._stopping:

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -104,6 +104,16 @@ def merge_adapter(
         AutoTokenizer.from_pretrained(str(base)).save_pretrained(str(folder))
         _write_stamp(folder, merged)
     return adapter_sha
+
+
+def merged_use(folder: Path) -> Mapping[str, Any]:
+    """Rank, alpha and layers that a merged folder was made with; empty for any other, and for what cannot be
+    read."""
+    try:
+        use = (_read_stamp(folder) or {}).get("use")
+    except (OSError, ValueError, TypeError):
+        return {}
+    return use if isinstance(use, Mapping) else {}
 
 
 def keep_adapter(

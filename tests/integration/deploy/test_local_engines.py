@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from deploy.database import pool
 from deploy.errors import ProcessDiedError
 from deploy.local_engines import OwnEngines
 from deploy.models import LocalModels, ModelFolders
+from serving.digests import STAMP
 from serving.registry import ModelRegistry
 from serving.replicas import ReplicaStore
 from serving.versions import ModelVersion
@@ -43,14 +46,16 @@ class Machine:
             leave_s=0.0,
         )
 
-    async def register(self, adapter_digest: str, *, form: Path) -> ModelVersion:
+    async def register(
+        self, adapter_digest: str, *, form: Path, manifest: Mapping[str, Any] | None = None
+    ) -> ModelVersion:
         """Another tuned version, with weights on this disk."""
         form.mkdir(parents=True)
         (form / "config.json").write_text("{}", encoding="utf-8")
         tuned = self.models.tuned_version()
         assert tuned is not None
         version = replace(tuned, name="next", adapter_digest=adapter_digest)
-        await self.registry.register(version)
+        await self.registry.register(version, manifest=manifest)
         return version
 
     def states(self) -> list[tuple[tuple[str, ...], int, int]]:
@@ -151,6 +156,26 @@ async def test_a_staged_version_gets_an_engine_and_one_that_nobody_wants_loses_i
     await until(lambda: len(machine.said) == 2)
     assert machine.states() == [(("stable",), 1, 0), (("staged",), 1, 1)]
     assert len((await machine.store.fleet()).replicas) == 1
+    await engines.stop()
+
+
+async def test_no_engine_starts_on_what_was_merged_with_another_alpha_than_was_registered(
+    machine: Machine,
+) -> None:
+    folder = machine.models.folders.merged("b" * 64, NEW)
+    version = await machine.register(NEW, form=folder, manifest={"alpha": 32})
+    stamp = {"base_digest": "b" * 64, "adapter_digest": NEW, "use": {"rank": 16, "alpha": 16.0}}
+    (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+    await machine.store.stage(version.id, by="test")
+    engines = machine.engines()
+    await engines.release(machine.registry)
+    await engines.start_stable()
+    engines.keep_wanted(spares=True)
+    said = f"{folder}: lora_alpha: it was merged with 16.0, and the manifest of {version.id} recorded 32"
+    await until(lambda: any(said in each for each in machine.said))
+    stamp["use"] = {"rank": 16, "alpha": 32.0}
+    (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+    await until(lambda: any(version.id in each.placed.answers_as for each in machine.make.made))
     await engines.stop()
 
 

@@ -32,7 +32,7 @@ from serving.tuning.recipe import load_recipe  # noqa: E402
 from serving.tuning.trainer import CompletionTrainer, summed_loss  # noqa: E402
 from serving.tuning.training import CHECKPOINTS, MANIFEST, TrainingOrder, train  # noqa: E402
 from serving.versions import sha256_of  # noqa: E402
-from serving.weights import merge_adapter  # noqa: E402
+from serving.weights import merge_adapter, merged_use  # noqa: E402
 from tests.fakes.tiny_dataset import ROWS, SCHEMA, row, write_tiny_dataset, write_tiny_recipe  # noqa: E402
 from tests.fakes.tiny_model import write_tiny_model  # noqa: E402
 
@@ -344,6 +344,15 @@ def test_merged_weights_answer_as_base_and_adapter_do(tmp_path: Path, base: Path
     with torch.no_grad():
         assert torch.allclose(merged(ids).logits, adapted(ids).logits, atol=1e-4)
         assert not torch.allclose(merged(ids).logits, plain(ids).logits, atol=1e-3)
+    # Nothing is left of an older merge when the configuration was another one.
+    config = json.loads((out / ADAPTER_CONFIG).read_text())
+    (out / ADAPTER_CONFIG).write_text(json.dumps({**config, "lora_alpha": 4 * config["lora_alpha"]}))
+    (out / MANIFEST).unlink()
+    merge_adapter(base, out, tmp_path / "merged")
+    assert merged_use(tmp_path / "merged")["alpha"] == 4 * config["lora_alpha"]
+    again = AutoModelForCausalLM.from_pretrained(str(tmp_path / "merged"))
+    with torch.no_grad():
+        assert not torch.allclose(again(ids).logits, merged(ids).logits, atol=1e-3)
 
 
 def test_no_text_of_a_prompt_becomes_a_special_token(base: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_dry_run_prints_the_id_alone(files: tuple[str, str], tmp_path: Path) -
     code, data, log = register("--schema", files[0], "--prompt", files[1])
     assert code == 0
     assert re.fullmatch(r"m-tiny-[0-9a-f]{8}\n", data)
-    assert log == f"would register {data.strip()} for tiny on the weights base\n"
+    assert log == f"would register {data.strip()} for tiny on the weights base: releasable\n"
     assert not (tmp_path / "home").exists()
 
 
@@ -73,6 +73,7 @@ def test_as_json(files: tuple[str, str]) -> None:
         "served_name": "",
         "new": True,
         "dry_run": True,
+        "state": "releasable",
     }
 
 
