@@ -98,13 +98,7 @@ class ModelRegistry:
 
     async def version(self, version_id: str) -> RegisteredVersion:
         """The version of that id; raises UnknownModelVersionError or VersionUnreadableError."""
-        row = await self._one("version", {"id": version_id})
-        if row is None:
-            raise UnknownModelVersionError(
-                f"model version {version_id!r} is not registered; "
-                "`twinrail model versions` lists those that are"
-            )
-        return _registered(row)
+        return _registered(await self._row(version_id))
 
     async def register(
         self,
@@ -188,12 +182,15 @@ class ModelRegistry:
             found[row["version"]] = (*found.get(row["version"], ()), row["role"])
         return found
 
-    async def retire(self, version_id: str, *, by: str, reason: str = "") -> RegisteredVersion:
-        """Give up a version that nothing needs. It stays known, because turns name it.
+    async def retire(
+        self, version_id: str, *, by: str, reason: str = ""
+    ) -> RegisteredVersion | UnreadableVersion:
+        """Give up a version that nothing needs, also one whose row was damaged. It stays known, because turns
+        name it.
 
         Refused while it is an arm, staged, or where an undo leads. Retiring it again changes nothing.
         """
-        await self.version(version_id)
+        await self._row(version_id)
         values = {"id": version_id, "by": by, "reason": reason, "retired": True}
         async with self._cursor() as cursor, cursor.connection.transaction():
             # Nobody moves the pointer from here on until the version is retired.
@@ -203,7 +200,7 @@ class ModelRegistry:
             if roles:
                 raise VersionInReachError(_in_reach(version_id, roles))
             await cursor.execute(QUERIES["set_retired"], values)
-        return await self.version(version_id)
+        return _read(await self._row(version_id))
 
     async def revive(self, version_id: str, *, by: str, reason: str = "") -> RegisteredVersion:
         """Bring a retired version back; one that is not retired stays as it is."""
@@ -303,6 +300,15 @@ class ModelRegistry:
         # A move to where the pointer stands already is a success that moves nothing.
         return _pointer(now)
 
+    async def _row(self, version_id: str) -> DictRow:
+        row = await self._one("version", {"id": version_id})
+        if row is None:
+            raise UnknownModelVersionError(
+                f"model version {version_id!r} is not registered; "
+                "`twinrail model versions` lists those that are"
+            )
+        return row
+
     async def _one(self, query: str, values: Mapping[str, Any]) -> DictRow | None:
         async with self._cursor() as cursor:
             try:
@@ -395,7 +401,7 @@ def _registered(row: DictRow) -> RegisteredVersion:
 def _damaged(version_id: str, what: str) -> str:
     return (
         f"version: {version_id} cannot be read: {what}; restore its row of serving.model_version from a "
-        "backup, and until then give its part to another version (`twinrail model promote`)"
+        "backup, or give its part to another version (`twinrail model promote`) and retire it"
     )
 
 

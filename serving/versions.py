@@ -157,6 +157,11 @@ class UnreadableVersion:
     created_at: datetime
     retired_at: datetime | None = None
 
+    @property
+    def state(self) -> VersionState:
+        """Damaged, or given up since."""
+        return VersionState.UNREADABLE if self.retired_at is None else VersionState.RETIRED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:

@@ -98,7 +98,7 @@ async def _versions(args: argparse.Namespace, context: Context) -> int:
 
 def _row(version: Mapping[str, Any]) -> tuple[str, ...]:
     details = version["details"]
-    if version["state"] == VersionState.UNREADABLE:
+    if "task" not in details:  # its row was damaged
         parts = "+".join(details["roles"]) or "-"
         made = (details["author"] or "-", str(details["created_at"])[:16])
         return (version["id"], version["state"], parts, "-", "-", "-", "-", *made)
@@ -234,8 +234,11 @@ async def _probe(args: argparse.Namespace, context: Context) -> int:
 
 async def _retire(args: argparse.Namespace, context: Context) -> int:
     async with context.gateway("admin") as gateway:
-        version = await _version(gateway, args.version)
-        others = [each for each in (await gateway.get(VERSIONS))["versions"] if each["id"] != args.version]
+        listed = (await gateway.get(VERSIONS))["versions"]
+        others = [each for each in listed if each["id"] != args.version]
+        # One whose row was damaged is listed, and cannot be asked for.
+        version = next((each for each in listed if each["id"] == args.version), None)
+        version = version or await _version(gateway, args.version)
         folders = weights_of(version, others, context.models) if args.delete_weights else []
         if args.dry_run and version["details"]["roles"]:
             parts = " and ".join(version["details"]["roles"])
@@ -258,12 +261,12 @@ def weights_of(
     version: Mapping[str, Any], others: Sequence[Mapping[str, Any]], models: ModelFolders
 ) -> list[Path]:
     """Folders of this machine that only this version's adapter needs. A base belongs to all."""
-    digest = version["details"]["adapter_digest"]
-    if damaged := [each["id"] for each in others if each["state"] == VersionState.UNREADABLE]:
+    if damaged := [each["id"] for each in (version, *others) if each["state"] == VersionState.UNREADABLE]:
         raise GateRefusedError(
-            f"--delete-weights: {damaged[0]} cannot be read, so nobody knows whether it needs them; restore "
-            "its row first, or leave --delete-weights out"
+            f"--delete-weights: {damaged[0]} cannot be read, so nobody knows which weights it needs; "
+            "restore its row first, or leave --delete-weights out"
         )
+    digest = version["details"]["adapter_digest"]
     used = {each["details"]["adapter_digest"] for each in others if each["state"] != "retired"}
     if digest is None or digest in used:
         return []

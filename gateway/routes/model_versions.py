@@ -13,7 +13,7 @@ from gateway.schemas.model_versions import ModelVersionView, MoveView, VersionEv
 from gateway.schemas.rails import VersionView
 from gateway.schemas.reports import ForcedView, VerdictView
 from gateway.state import Caller, State
-from serving.versions import RegisteredVersion, UnreadableVersion, VersionState, prompt_definition, sha256_of
+from serving.versions import RegisteredVersion, UnreadableVersion, prompt_definition, sha256_of
 
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
 
@@ -74,4 +74,4 @@ def unreadable_view(version: UnreadableVersion, roles: Sequence[str]) -> Version
     }
     # `m-<name>-<sha8>`
     name = version.id.removeprefix("m-").rpartition("-")[0]
-    return VersionView(id=version.id, name=name, state=VersionState.UNREADABLE.value, details=details)
+    return VersionView(id=version.id, name=name, state=version.state.value, details=details)

@@ -94,7 +94,12 @@ async def test_a_damaged_version_is_listed_with_the_reason_and_keeps_the_weights
     code, _, log = await model("retire", other, "--delete-weights")
     assert code == 1
     assert f"--delete-weights: {damaged} cannot be read" in log
-    assert (await model("retire", other))[0] == 0
+    code, _, log = await model("retire", damaged, "--delete-weights")
+    assert (code, "--delete-weights" in log) == (1, True)
+    assert (await model("retire", damaged))[0] == 0
+    code, said, _ = await model.text("versions", "--all")
+    assert [line.split()[1] for line in said.splitlines() if line.startswith(damaged)] == ["retired"]
+    assert (await model("retire", other, "--delete-weights"))[0] == 0
 
 
 async def test_show_tells_manifest_parts_events_and_moves(gateway: Gateway, model: Command) -> None:
