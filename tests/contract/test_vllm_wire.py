@@ -13,6 +13,7 @@ import pytest
 
 from serving.adapters import AdapterLoader, look_at
 from serving.client import ChatClient, ChatDelta, ChatRequest
+from serving.engines import MOST_ADAPTERS
 from serving.errors import (
     AdapterError,
     AdapterExistsError,
@@ -199,6 +200,29 @@ async def test_an_adapter_is_loaded_listed_used_and_unloaded_under_a_name_of_its
     assert not await wire.pool.ready(name)
     with pytest.raises(AdapterNotFoundError):
         await loader.unload(name)
+
+
+async def test_the_base_writes_the_same_beside_as_many_adapters_as_an_engine_is_given(wire: Wire) -> None:
+    """vLLM on CPU mixes the last slot's adapter into the base's rows of a batch; ours stays empty."""
+    if wire.adapter is None:
+        pytest.skip("the given engine's adapters are not ours")
+    loader = AdapterLoader(wire.url, wire.session)
+    names = [f"m-adapter-{number:08}" for number in range(10, 10 + MOST_ADAPTERS)]
+    loaded: list[str] = []
+    alone = await read_probes(wire.session, wire.url, wire.name)
+    try:
+        for name in names:
+            await loader.load(name, wire.adapter)
+            loaded.append(name)
+        beside, *_ = await asyncio.gather(
+            read_probes(wire.session, wire.url, wire.name),
+            *(read_probes(wire.session, wire.url, name) for name in names),
+        )
+    finally:
+        for name in loaded:
+            await loader.unload(name)
+    # Batches of another size add in another order.
+    assert distance(alone.places, beside.places) <= FLOOR_NATS
 
 
 async def test_an_engine_says_since_when_it_runs_and_of_which_release_it_is(wire: Wire) -> None:
