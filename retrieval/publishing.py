@@ -95,6 +95,8 @@ class Publisher:
         self._erasures: int | None = None
         #: The connection of `alone`, whose transaction everything belongs to meanwhile.
         self._conn: Connection | None = None
+        #: Chunks that were written there: statistics know of them only after its end.
+        self._written_alone = 0
 
     async def position(self) -> Position:
         """Where the snapshots stand now."""
@@ -165,8 +167,10 @@ class Publisher:
             await conn.execute(QUERIES["lock_versions_shared"])
             await self._require_unmoved(conn, publication)
             number = await self._write(conn, publication)
-        if len(publication.chunks) >= MANY_CHUNKS:
+        if self._conn is None:
             await self._renew_statistics(len(publication.chunks))
+        else:
+            self._written_alone += len(publication.chunks)
         return number
 
     async def _require_unmoved(self, conn: Connection, publication: Publication) -> None:
@@ -177,7 +181,9 @@ class Publisher:
             raise PublishConflictError("an index version came or went meanwhile: run the ingest again")
 
     async def _renew_statistics(self, added: int) -> None:
-        """Never fails: the publish is done."""
+        """After many chunks. Never fails: the publish is done."""
+        if added < MANY_CHUNKS:
+            return
         try:
             async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
                 (analyzed,) = await row_of(conn, QUERIES["analyzed_chunks"], {})
@@ -288,15 +294,20 @@ class Publisher:
         """Nobody else publishes for this tenant meanwhile; all that is done is one transaction.
 
         For a writer whom others overtook again and again. They wait as long as it takes, embedding too, or
-        until the server ends a transaction that stands still.
+        until the server ends a transaction that stands still for minutes.
         """
+        self._written_alone = 0
         async with self.entered() as conn:
             await conn.execute(QUERIES["lock"], {"tenant": self._tenant})
+            # Once more: what was waited for may have been a publish with readers that nobody knew before.
+            await conn.execute(STORE_QUERIES["enter_with_all_principals"])
+            await conn.execute(QUERIES["allow_pauses"])
             self._conn = conn
             try:
                 yield
             finally:
                 self._conn = None
+        await self._renew_statistics(self._written_alone)
 
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[Connection]:

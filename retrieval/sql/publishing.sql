@@ -9,6 +9,10 @@ SELECT pg_advisory_xact_lock_shared(hashtextextended('retrieval.versions', 0))
 -- name: lock_versions
 SELECT pg_advisory_xact_lock(hashtextextended('retrieval.versions', 0))
 
+-- name: allow_pauses
+-- Where one transaction holds a whole ingest, the server waits while we cut and embed, and not for those who are gone.
+SELECT set_config('idle_in_transaction_session_timeout', '10min', true)
+
 -- name: add_tenant
 INSERT INTO retrieval.tenant (name) VALUES (%(tenant)s) ON CONFLICT DO NOTHING
 

@@ -1,6 +1,7 @@
 -- name: enter
 -- Tenant and eyes of this transaction; row-level security reads both. A client that stands still, such as the worker of a
--- machine that was suspended, must not keep its locks: between two statements we compute for milliseconds only.
+-- machine that was suspended, must not keep its locks: between two statements we compute for milliseconds only, except
+-- where `allow_pauses` says otherwise.
 SELECT set_config('retrieval.tenant', %(tenant)s, true), set_config('idle_in_transaction_session_timeout', '20s', true)
 
 -- name: enter_with_all_principals

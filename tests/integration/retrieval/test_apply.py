@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
 from retrieval.connections import Connection
 from retrieval.documents import Access
@@ -15,14 +18,15 @@ from retrieval.hits import SearchRequest
 from retrieval.ingest import ATTEMPTS, apply
 from retrieval.ingest_report import Changes, IngestProgress, IngestReport
 from retrieval.parsing import ParsedDocument, parse_row
+from retrieval.publishing import MANY_CHUNKS, Publisher
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder
 from tests.integration.retrieval.conftest import Publish
 
 
-def document(key: str, text: str) -> ParsedDocument:
-    return parse_row(key, {"id": key, "title": key, "text": text})
+def document(key: str, text: str, **row: object) -> ParsedDocument:
+    return parse_row(key, {"id": key, "title": key, "text": text, **row})
 
 
 async def live(retriever: Retriever, store: KnowledgeStore, question: str) -> set[str]:
@@ -64,6 +68,69 @@ async def test_many_writers_at_once_all_get_through(
     reports = await asyncio.gather(*(write(name) for name in names))
     assert sorted(report.snapshot for report in reports) == list(range(2, len(names) + 2))
     assert len(embedder.texts) == 1 + len(names)
+
+
+async def test_whom_others_overtook_publishes_alone_and_the_planner_learns_of_it(
+    store: KnowledgeStore, embedder: WordEmbedder, publish: Publish, database_url: str
+) -> None:
+    await publish({"start": "gates"}, source="folder")
+    begun: list[int] = []
+
+    async def another() -> None:
+        async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False) as own:
+            changes = Changes(upserts=(document(f"other-{len(begun)}", "gates"),))
+            await apply(KnowledgeStore(own), [embedder], changes, tenant="acme", source="elsewhere")
+
+    def overtake(progress: IngestProgress) -> None:
+        if progress.stage == "publish" and progress.done < progress.total:
+            begun.append(progress.total)
+            if len(begun) < ATTEMPTS:
+                quick = threading.Thread(target=lambda: asyncio.run(another()))
+                quick.start()
+                quick.join()
+
+    many = tuple(document(f"d{number}", f"gates {number}") for number in range(MANY_CHUNKS))
+    async with store.pool.connection() as conn:
+        await conn.execute("ANALYZE retrieval.chunk")
+    report = await apply(
+        store, [embedder], Changes(upserts=many), tenant="acme", source="api", on_progress=overtake
+    )
+    assert (begun, report.snapshot) == ([MANY_CHUNKS] * ATTEMPTS, ATTEMPTS + 1)
+    async with store.pool.connection() as conn:
+        known = "SELECT reltuples::int FROM pg_class WHERE oid = 'retrieval.chunk'::regclass"
+        assert await (await conn.execute(known)).fetchone() == (MANY_CHUNKS + ATTEMPTS,)
+
+
+async def test_who_waited_for_a_turn_of_its_own_sees_readers_that_are_new(
+    store: KnowledgeStore, embedder: WordEmbedder
+) -> None:
+    publisher = Publisher(store, "acme")
+    waiting: list[asyncio.Task[set[str]]] = []
+
+    async def alone() -> set[str]:
+        async with publisher.alone():
+            return set(await publisher.live_documents(await publisher.position()))
+
+    async def once_it_waits(conn: Connection, report: IngestReport) -> None:
+        waiting.append(asyncio.create_task(alone()))
+        held_up = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        async with asyncio.timeout(10):
+            while await (await conn.execute(held_up)).fetchone() == (0,):
+                await conn.execute("SELECT pg_sleep(0.01)")
+
+    changes = Changes(upserts=(document("a", "gates", principals=["board"]),))
+    await apply(store, [embedder], changes, tenant="acme", source="api", on_publish=once_it_waits)
+    assert await waiting[0] == {"a"}
+
+
+async def test_alone_there_is_time_to_cut_and_to_embed(store: KnowledgeStore) -> None:
+    """Else the server would end the transaction of just those whose work takes long."""
+    publisher = Publisher(store, "acme")
+    async with publisher.alone(), publisher.entered() as conn:
+        allowed = "SELECT current_setting('idle_in_transaction_session_timeout')::interval"
+        row = await (await conn.execute(allowed)).fetchone()
+    assert row is not None
+    assert row[0] >= timedelta(minutes=5)
 
 
 async def test_unchanged_documents_make_no_snapshot(store: KnowledgeStore, embedder: WordEmbedder) -> None:
