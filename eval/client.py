@@ -246,7 +246,7 @@ class GatewayClient:
         sha256: str,
         asker: str = "customer",
     ) -> None:
-        """Store what a gate says of a version (`pass`, `refused`, `not_enough`), which a promotion asks."""
+        """Store what a gate says of a version: `pass`, `refused` or `not_enough`. Its promotion asks."""
         path = f"/v1/rails/{quote(rail, safe='')}/versions/{quote(version, safe='')}/verdict"
         body = {"gate": gate, "verdict": verdict, "report": report, "sha256": sha256}
         await self._call("PUT", path, asker=asker, body=body)

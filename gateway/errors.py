@@ -108,7 +108,7 @@ class NotServedError(ConflictError):
 
 
 class GateRefusedError(ConflictError):
-    """A gate has refused the version that is to become stable."""
+    """A gate has refused the version that is to take traffic."""
 
     field = "version"
     fix = (

@@ -1,4 +1,4 @@
-"""Reports of evaluation, and the verdicts of gates that a promotion asks, in PostgreSQL.
+"""Reports of evaluation, and the verdicts of gates that whoever gives traffic asks, in PostgreSQL.
 
 A report belongs to a tenant, a verdict to none: the version that it is about, and the pointer that it guards,
 are everybody's.
@@ -107,7 +107,7 @@ class ReportStore:
         return await self._all(None, "verdicts", {"rail": rail, "version": version})
 
     async def note_forced(self, rail: str, version: str, *, gates: Sequence[str], forced_by: str) -> None:
-        """Record that a version was promoted although these gates had refused it."""
+        """Record that a version was given traffic although these gates had refused it."""
         async with self._database.transaction(None) as cursor:
             await cursor.execute(
                 QUERIES["put_forced_promotion"],
@@ -115,7 +115,7 @@ class ReportStore:
             )
 
     async def forced(self, rail: str) -> list[Row]:
-        """Promotions against a refusal, newest first."""
+        """Traffic given against a refusal, newest first."""
         return await self._all(None, "forced_promotions", {"rail": rail})
 
     async def _one(self, tenant: str | None, query: str, params: Mapping[str, Any]) -> Row:

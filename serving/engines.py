@@ -14,11 +14,8 @@ from serving.pool import EngineHealth, EnginePool
 
 __all__ = ["EngineHealth", "EnginePool", "engine_command", "engine_environment", "traces_endpoint"]
 
-#: Adapters that one engine holds at once: stable, canary, previous and shadow, and those staged beside them.
-MOST_ADAPTERS = 7
-#: One more, and never filled: on CPU vLLM gives requests for the base the weights of the *last* slot whenever
-#: they share a batch with an adapter's (index -1 in its gather; vllm-project/vllm#48421, open as of 0.32).
-ADAPTER_SLOTS = MOST_ADAPTERS + 1
+#: Stable, canary, previous and shadow in one batch; with fewer, one of them waits for the others.
+ADAPTER_SLOTS = 4
 
 #: Compact JSON: white space between fields costs tokens, and a model may loop on it until max_tokens.
 _STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}

@@ -22,7 +22,6 @@ import aiohttp
 
 from serving import instruments
 from serving.adapters import AdapterLoader, EngineLook, ListedModel, look_at
-from serving.engines import MOST_ADAPTERS
 from serving.errors import (
     AdapterError,
     AdapterExistsError,
@@ -317,13 +316,6 @@ class Reconciler:
                 "load it on that engine, or set the folder"
             )
         folder = await self._shelf.checked(version)
-        look = await look_at(self._session, replica.url, headers=self._headers)
-        loaded = sum(model.parent is not None for model in look.models)
-        if loaded >= MOST_ADAPTERS:
-            raise AdapterError(
-                f"{loaded} adapters are loaded, and an engine is given {MOST_ADAPTERS} at most; "
-                "`twinrail model stage VERSION --off` or `twinrail model retire VERSION` makes room"
-            )
         was_there = held is not None and held.state is HoldingState.PROBED
         await self._hold(replica, version, HoldingState.LOADING)
         if was_there:

@@ -14,8 +14,8 @@ from deploy.output import table
 
 RAILS = ("knowledge", "model")
 UNDO_CODES = (
-    "0 done, 1 nothing to undo, or the rail moved meanwhile, "
-    "or no engine serves the version, or the gateway lacks its embedder"
+    "0 done, 1 nothing to undo, or the rail moved meanwhile, or no engine serves the version, or a gate has "
+    "refused it, or the gateway lacks its embedder"
 )
 
 
@@ -142,8 +142,8 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="move although no engine serves the model version yet, or the gateway lacks the embedder, or an "
-        "undo leaves the tenant without documents",
+        help="move although no engine serves the model version yet, a gate has refused the version (who "
+        "insists is kept), the gateway lacks the embedder, or an undo leaves the tenant without documents",
     )
 
 

@@ -76,7 +76,7 @@ async def list_versions(rail: Rail, key: Reader, state: State) -> VersionList:
 async def put_verdict(
     rail: Rail, version_id: str, body: VerdictBody, key: Evaluator, state: State
 ) -> VerdictView:
-    """Record what a gate says of a version. A promotion asks the newest verdict of each gate."""
+    """Record what a gate says of a version. Who gives it traffic asks the newest verdict of each gate."""
     if rail is Rail.KNOWLEDGE:
         await state.knowledge.version(version_id)
     else:
@@ -99,14 +99,17 @@ async def put_verdict(
     return VerdictView(**row)
 
 
-async def _refusing_gates(state: GatewayState, rail: Rail, version_id: str, *, force: bool) -> list[str]:
-    """Gates that have refused the version; raises GateRefusedError unless it is forced."""
+async def _refusing_gates(
+    state: GatewayState, rail: Rail, version_id: str, *, force: bool, field: str = "version"
+) -> list[str]:
+    """Gates that have refused the version; raises GateRefusedError unless it is forced. Every way to more
+    traffic than none asks this."""
     refused = [
         row for row in await state.reports.verdicts(rail.value, version_id) if row["verdict"] == "refused"
     ]
     if refused and not force:
         told = "; ".join(f"{row['gate']} refused it, see the report {row['report']}" for row in refused)
-        raise GateRefusedError(f"{version_id}: {told}.")
+        raise GateRefusedError(f"{version_id}: {told}.", field=field)
     return [row["gate"] for row in refused]
 
 
@@ -226,12 +229,12 @@ async def undo(rail: Rail, key: Releaser, state: State, body: UndoBody | None = 
         )
         moved = {"what": undone.what, "before": undone.before, "after": undone.after}
     else:
-        moved = await _undo_model(state, wanted)
+        moved = await _undo_model(state, key, wanted)
     state.live.forget()
     return {"undone": moved, "pointer": (await _pointer(state, key, rail)).model_dump(mode="json")}
 
 
-async def _undo_model(state: GatewayState, wanted: UndoBody) -> dict[str, Any]:
+async def _undo_model(state: GatewayState, key: ApiKey, wanted: UndoBody) -> dict[str, Any]:
     for field in ("what", "expected_snapshot"):
         if getattr(wanted, field) not in (None, "version"):
             raise InvalidFieldError(
@@ -243,11 +246,31 @@ async def _undo_model(state: GatewayState, wanted: UndoBody) -> dict[str, Any]:
     goal = await state.models.undo_goal()
     # Never past the state that is checked here, also when the caller expects none.
     expected = before.revision if wanted.expected_revision is None else wanted.expected_revision
-    if goal is not None and expected == before.revision and not wanted.force:
-        for version in {goal.stable, goal.canary} - {before.stable, before.canary, None}:
-            await _require_routable(state, version, field="rail")
+    refused: dict[str, list[str]] = {}
+    if goal is not None and expected == before.revision:
+        for version in _given_again(before, goal):
+            refused[version] = await _refusing_gates(
+                state, Rail.MODEL, version, force=wanted.force, field="rail"
+            )
+        coming = set() if wanted.force else {goal.stable, goal.canary} - {before.stable, before.canary, None}
+        for each in coming:
+            await _require_routable(state, each, field="rail")
     after = await state.models.undo(expected_revision=expected)
+    for version, gates in refused.items():
+        await _note_force(state, key, Rail.MODEL, version, gates=gates)
     return {"what": "version", "before": _moved(before, after), "after": _moved(after, before)}
+
+
+def _given_again(before: Pointer, goal: UndoGoal) -> list[str]:
+    """The versions that an undo gives traffic that was taken from them: a redo, or a canary that comes back.
+
+    Not the one that a promotion replaced: the way back from a bad version waits for no gate.
+    """
+    found = [goal.stable] if before.taken_back and goal.stable == before.previous else []
+    had = before.canary_weight_bp if goal.canary == before.canary else 0
+    if goal.canary is not None and goal.canary != before.stable and goal.canary_weight_bp > had:
+        found.append(goal.canary)
+    return found
 
 
 def _moved(one: Pointer, other: Pointer) -> str:
@@ -275,19 +298,39 @@ async def _require_routable(
     return lacks
 
 
-async def _note_force(state: GatewayState, key: ApiKey, version_id: str, against: Sequence[str]) -> None:
-    """Keep who gave a model version traffic, and what was against it."""
-    if against:
+async def _note_force(
+    state: GatewayState,
+    key: ApiKey,
+    rail: Rail,
+    version_id: str,
+    *,
+    gates: Sequence[str],
+    lacks: Sequence[str] = (),
+) -> None:
+    """Keep who gave a version traffic, and what was against it: gates that refused it, engines without it."""
+    against = [*(f"{gate} refused it" for gate in gates), *lacks]
+    if rail is Rail.MODEL and against:
         await state.models.note_forced_move(version_id, by=key.name, reason="; ".join(against))
+    if gates:
+        logger.warning(
+            "traffic against a refusal",
+            extra={"action": "promotion_forced", "rail": rail.value, "version": version_id},
+        )
+        await state.reports.note_forced(rail.value, version_id, gates=gates, forced_by=key.name)
 
 
 @router.post("/{rail}:canary")
 async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) -> PointerView:
-    """Give a version a share of the conversations; null and 0 end it."""
+    """Give a version a share of the conversations; null and 0 end it. One that a gate has refused gets none
+    unless it is forced, and who forced it is kept."""
     if body.version is None and body.weight_bp:
         raise InvalidFieldError(
             "A weight without a version.", field="weight_bp", fix="Send 0, or name a version."
         )
+    gates: list[str] = []
+    lacks: list[str] = []
+    if body.version is not None and body.weight_bp:
+        gates = await _refusing_gates(state, rail, body.version, force=body.force)
     if rail is Rail.KNOWLEDGE:
         if body.version is not None and not body.force:
             await _require_parts(state, body.version)
@@ -295,10 +338,10 @@ async def set_canary(rail: Rail, body: CanaryBody, key: Releaser, state: State) 
     else:
         lacks = await _require_routable(state, body.version, field="version", force=body.force)
         await state.models.set_canary(body.version, body.weight_bp, expected_revision=body.expected_revision)
-        if body.version is not None:
-            await _note_force(state, key, body.version, lacks)
-            await state.replicas.unstage(body.version)
     state.live.forget()
+    if body.version is not None:
+        await _note_force(state, key, rail, body.version, gates=gates, lacks=lacks)
+        await _unstage(state, rail, body.version)
     return await _pointer(state, key, rail)
 
 
@@ -307,6 +350,7 @@ async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) ->
     """Make a version stable. The stable one becomes previous, where undo finds it. One that a gate has
     refused is not promoted unless it is forced, and who forced it is kept."""
     gates = await _refusing_gates(state, rail, body.version, force=body.force)
+    lacks: list[str] = []
     if rail is Rail.KNOWLEDGE:
         if not body.force:
             await _require_parts(state, body.version)
@@ -314,16 +358,16 @@ async def promote(rail: Rail, body: PromoteBody, key: Releaser, state: State) ->
     else:
         lacks = await _require_routable(state, body.version, field="version", force=body.force)
         await state.models.promote(body.version, expected_revision=body.expected_revision)
-        await _note_force(state, key, body.version, [*(f"{gate} refused it" for gate in gates), *lacks])
-        await state.replicas.unstage(body.version)
     state.live.forget()
-    if gates:
-        logger.warning(
-            "promoted against a refusal",
-            extra={"action": "promotion_forced", "rail": rail.value, "version": body.version},
-        )
-        await state.reports.note_forced(rail.value, body.version, gates=gates, forced_by=key.name)
+    await _note_force(state, key, rail, body.version, gates=gates, lacks=lacks)
+    await _unstage(state, rail, body.version)
     return await _pointer(state, key, rail)
+
+
+async def _unstage(state: GatewayState, rail: Rail, version_id: str) -> None:
+    """It is an arm now, so engines hold it as that."""
+    if rail is Rail.MODEL:
+        await state.replicas.unstage(version_id)
 
 
 def _knowledge_view(facts: VersionFacts, tenant: str) -> VersionView:

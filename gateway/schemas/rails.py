@@ -14,7 +14,7 @@ Force = Annotated[
     Field(
         description="Move although no engine lists the model version (the fallback answers until then), "
         "although this gateway lacks the embedder, reranker or rewriter of the knowledge version, "
-        "or, for a promotion, although a gate has refused the version (who insisted is kept)."
+        "or although a gate has refused the version (who insisted is kept)."
     ),
 ]
 
@@ -164,10 +164,10 @@ class VersionView(BaseModel):
     state: str
     details: dict[str, Any]
     verdicts: list[VerdictView] = Field(
-        default_factory=list, description="The newest of each gate; a promotion asks them."
+        default_factory=list, description="The newest of each gate; who gives it traffic asks them."
     )
     forced: list[ForcedView] = Field(
-        default_factory=list, description="Promotions against a refusal, newest first."
+        default_factory=list, description="Traffic given against a refusal, newest first."
     )
 
 

@@ -113,7 +113,7 @@ class VerdictView(BaseModel):
 
 
 class ForcedView(BaseModel):
-    """A promotion against a refusal."""
+    """Traffic given against a refusal."""
 
     gates: list[str] = Field(description="Those that had refused it.")
     forced_by: str = Field(description="Name of the key.")

@@ -13,7 +13,7 @@ import pytest
 
 from serving.adapters import AdapterLoader, look_at
 from serving.client import ChatClient, ChatDelta, ChatRequest
-from serving.engines import MOST_ADAPTERS
+from serving.engines import ADAPTER_SLOTS
 from serving.errors import (
     AdapterError,
     AdapterExistsError,
@@ -202,12 +202,12 @@ async def test_an_adapter_is_loaded_listed_used_and_unloaded_under_a_name_of_its
         await loader.unload(name)
 
 
-async def test_the_base_writes_the_same_beside_as_many_adapters_as_an_engine_is_given(wire: Wire) -> None:
-    """vLLM on CPU mixes the last slot's adapter into the base's rows of a batch; ours stays empty."""
+async def test_the_base_writes_the_same_beside_adapters_in_every_slot(wire: Wire) -> None:
+    """Without `serving.vllm_plugin` vLLM on CPU mixes the last slot's adapter into what the base writes."""
     if wire.adapter is None:
         pytest.skip("the given engine's adapters are not ours")
     loader = AdapterLoader(wire.url, wire.session)
-    names = [f"m-adapter-{number:08}" for number in range(10, 10 + MOST_ADAPTERS)]
+    names = [f"m-adapter-{number:08}" for number in range(10, 10 + ADAPTER_SLOTS)]
     loaded: list[str] = []
     alone = await read_probes(wire.session, wire.url, wire.name)
     try:
@@ -216,7 +216,7 @@ async def test_the_base_writes_the_same_beside_as_many_adapters_as_an_engine_is_
             loaded.append(name)
         beside, *_ = await asyncio.gather(
             read_probes(wire.session, wire.url, wire.name),
-            *(read_probes(wire.session, wire.url, name) for name in names),
+            *(read_probes(wire.session, wire.url, name) for name in names[:2]),
         )
     finally:
         for name in loaded:

@@ -1,4 +1,4 @@
-"""Labels and scores of turns, reports, and the verdicts that a promotion asks."""
+"""Labels and scores of turns, reports, and the verdicts that whoever gives traffic asks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import pytest
 from eval.client import GatewayClient
 from eval.errors import AnswerFailedError, GatewayRefusedError
 from gateway.reports import digest_of
+from retrieval.building import build
+from retrieval.store import KnowledgeStore
+from tests.fakes.embedding import WordEmbedder
 from tests.integration.gateway.conftest import REFUND_QUESTION, Gateway, reply
 
 REFUND = "A full refund is possible within 30 days of a yearly renewal."
@@ -258,6 +261,87 @@ async def test_a_refused_version_is_promoted_by_force_only_and_that_is_kept(gate
     (version,) = (each for each in listed["versions"] if each["id"] == gateway.canary)
     assert [(each["gate"], each["verdict"]) for each in version["verdicts"]] == [("release", "refused")]
     assert [(each["gates"], each["forced_by"]) for each in version["forced"]] == [(["release"], "release")]
+
+
+async def moved(gateway: Gateway, action: str, **body: Any) -> tuple[int, dict[str, Any]]:
+    status, answer, _ = await gateway.post(f"/v1/rails/model:{action}", body, key=gateway.keys.release)
+    return status, answer
+
+
+async def forced(gateway: Gateway) -> list[Any]:
+    """The gates against which the canary was given traffic, newest first."""
+    _, listed = await gateway.get("/v1/rails/model/versions", key=gateway.keys.release)
+    (version,) = (each for each in listed["versions"] if each["id"] == gateway.canary)
+    return [each["gates"] for each in version["forced"]]
+
+
+async def test_a_refused_version_gets_a_share_by_force_only_and_that_is_kept(gateway: Gateway) -> None:
+    """It was let in, and is refused later: no start, no ramp, and none that an undo gives back."""
+    canary = {"version": gateway.canary}
+    for share in (500, 1_000):
+        assert (await moved(gateway, "canary", **canary, weight_bp=share))[0] == 200
+    await verdict(gateway, "refused")
+    for share in (500, 2_000, 10_000):
+        status, problem = await moved(gateway, "canary", **canary, weight_bp=share)
+        assert (status, problem["type"], problem["field"]) == (
+            409,
+            "urn:twinrail:problem:gate-refused",
+            "version",
+        )
+        assert "release refused it, see the report gate-1" in problem["detail"]
+        assert "--force" in problem["fix"]
+    # To end it, or to name it without a share, needs no force.
+    for ending in ({**canary, "weight_bp": 0}, {"version": None, "weight_bp": 0}):
+        assert (await moved(gateway, "canary", **canary, weight_bp=500, force=True))[0] == 200
+        assert (await moved(gateway, "canary", **ending))[0] == 200
+        status, problem = await moved(gateway, "undo")
+        assert (status, problem["field"]) == (409, "rail")
+        assert problem["type"] == "urn:twinrail:problem:gate-refused"
+    assert await forced(gateway) == [["release"]] * 2
+
+    status, pointer = await moved(gateway, "canary", **canary, weight_bp=2_000, force=True)
+    assert (status, pointer["canary_weight_bp"]) == (200, 2_000)
+    assert await forced(gateway) == [["release"]] * 3
+    _, shown = await gateway.get(f"/v1/rails/model/versions/{gateway.canary}", key=gateway.keys.release)
+    assert (shown["events"][0]["action"], shown["events"][0]["reason"]) == (
+        "promoted_by_force",
+        "release refused it",
+    )
+
+
+async def test_the_way_back_waits_for_no_gate_and_a_redo_does(gateway: Gateway) -> None:
+    await verdict(gateway, "refused", version=gateway.stable)
+    assert (await promoted(gateway))[0] == 200
+    await verdict(gateway, "refused")
+    status, undone = await moved(gateway, "undo")
+    assert (status, undone["pointer"]["stable"]) == (200, gateway.stable)
+    status, problem = await moved(gateway, "undo")
+    assert (status, problem["type"], problem["field"]) == (409, "urn:twinrail:problem:gate-refused", "rail")
+    assert gateway.canary in problem["detail"]
+    status, undone = await moved(gateway, "undo", force=True)
+    assert (status, undone["pointer"]["stable"]) == (200, gateway.canary)
+    assert await forced(gateway) == [["release"]]
+
+
+async def test_a_refused_index_version_gets_a_share_by_force_only(gateway: Gateway) -> None:
+    store = KnowledgeStore(gateway.chunks)
+    other = (await store.version((await store.pointer()).stable)).derived(name="other", dense_weight=0.4)
+    await store.register(other)
+    embedder = WordEmbedder(dims=256)
+    await build(store, {embedder.id: embedder}, other.id)
+    client = client_of(gateway)
+    digest = await client.put_report("gate-1", kind="gate", content={"verdict": "refused"})
+    await client.put_verdict(
+        "knowledge", other.id, gate="release", verdict="refused", report="gate-1", sha256=digest
+    )
+    share = {"version": other.id, "weight_bp": 500}
+    key = gateway.keys.release
+    status, problem, _ = await gateway.post("/v1/rails/knowledge:canary", share, key=key)
+    assert (status, problem["type"]) == (409, "urn:twinrail:problem:gate-refused")
+    status, pointer, _ = await gateway.post("/v1/rails/knowledge:canary", {**share, "force": True}, key=key)
+    assert (status, pointer["canary"]) == (200, other.id)
+    _, listed = await gateway.get("/v1/rails/knowledge/versions", key=key)
+    assert [len(each["forced"]) for each in listed["versions"] if each["id"] == other.id] == [1]
 
 
 async def test_the_newest_verdict_of_each_gate_counts(gateway: Gateway) -> None:

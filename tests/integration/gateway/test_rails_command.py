@@ -66,3 +66,29 @@ async def test_a_version_that_no_engine_serves_needs_force(gateway: Gateway, twi
     assert "--force" in log
     code, moved, _ = await twinrail("promote", "model", gateway.canary, "--force")
     assert (code, moved["after"]["stable"]) == (0, gateway.canary)
+
+
+async def test_a_refused_version_gets_no_share_without_force(gateway: Gateway, twinrail: Command) -> None:
+    """Also where engines would have to be waited for: the answer comes first."""
+    content, key = {"verdict": "refused"}, gateway.keys.evaluation
+    async with gateway.session.put(
+        f"{gateway.url}/v1/reports/gate-1",
+        json={"kind": "gate", "content": content},
+        headers=gateway.headers(key),
+    ) as stored:
+        digest = (await stored.json())["sha256"]
+    verdict = {"gate": "release", "verdict": "refused", "report": "gate-1", "sha256": digest}
+    address = f"{gateway.url}/v1/rails/model/versions/{gateway.canary}/verdict"
+    async with gateway.session.put(address, json=verdict, headers=gateway.headers(key)) as given:
+        assert given.status == 200
+    del gateway.vllm.models[gateway.canary]
+    for percent in ("5", "100"):
+        code, data, log = await twinrail("canary", "model", gateway.canary, "--percent", percent)
+        assert (code, data) == (1, None)
+        assert f"{gateway.canary}: release refused it, see the report gate-1" in log
+        assert "--force" in log
+    code, moved, _ = await twinrail("canary", "model", gateway.canary, "--percent", "5", "--force")
+    assert (code, moved["after"]["canary_weight_bp"]) == (0, 500)
+    await twinrail("canary", "model", "--off")
+    code, _, log = await twinrail("undo", "model")
+    assert (code, "release refused it" in log) == (1, True)

@@ -22,7 +22,6 @@ from serving.adapter_checks import ADAPTER_FILE
 from serving.adapter_configs import ADAPTER_CONFIG
 from serving.client import ChatClient, ChatRequest
 from serving.digests import digest_folder
-from serving.engines import MOST_ADAPTERS
 from serving.errors import EngineUnavailableError, ModelNotServedError
 from serving.pool import EnginePool
 from serving.prober import Prober
@@ -155,22 +154,6 @@ async def test_a_staged_version_is_loaded_and_shown_on_every_engine_before_it_is
     assert held.evidence is not None
     assert held.evidence["effect"] > 0.5
     assert (await rail.write(rail.one)).startswith(f"Written by {rail.one.id}")
-
-
-async def test_an_engine_is_never_filled_to_its_last_slot(rail: Rail) -> None:
-    """vLLM on CPU mixes what is in the last one into the base's answers."""
-    full, room = rail.engines
-    for number in range(MOST_ADAPTERS):
-        full.adapters[f"somebodys-{number}"] = f"/elsewhere/{number}"
-    await rail.roster.stage(rail.one.id, by="test")
-    await rail.rounds()
-    assert list(room.adapters) == [rail.one.id]
-    assert rail.one.id not in full.adapters
-    (lack,) = await rail.lacks(rail.one)
-    assert "7 adapters are loaded, and an engine is given 7 at most" in lack
-    full.adapters.popitem()
-    await rail.rounds()
-    assert await rail.lacks(rail.one) == []
 
 
 async def test_an_engine_that_ignores_the_adapter_is_caught_and_gets_nothing(rail: Rail) -> None:
