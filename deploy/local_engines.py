@@ -174,8 +174,9 @@ class OwnEngines:
         self._registry, self._shipped = registry, shipped
         # Those of a run before are gone.
         await self._store.announce({}, by=self._name)
+        damaged = {each.id: each.reason for each in await registry.unreadable()}
         if not any("stable" in placed.arms for placed in await self._wanted(spares=True)):
-            self.cannot_serve = (
+            self.cannot_serve = damaged.get(pointer.stable) or (
                 f"the stable version {pointer.stable} has no weights on this machine; "
                 f"`twinrail promote model {shipped}`, or set SERVING_ENGINES to engines that serve it"
             )

@@ -13,7 +13,7 @@ from typing import Any
 
 from deploy.errors import DeployError
 from deploy.models import TASK, LocalModels
-from serving.errors import NoStableVersionError
+from serving.errors import NoStableVersionError, VersionUnreadableError
 from serving.manifests import Manifest, manifest_file, write_manifest
 from serving.pool import EngineHealth
 from serving.prompting import PROMPTS, load_prompt
@@ -40,24 +40,32 @@ async def release_shipped(registry: ModelRegistry, models: LocalModels) -> Relea
     """Register what this release ships.
 
     On an empty rail the base goes first and the tuned model over it, so that there is something to undo to.
+    A row that was damaged since is told of, and keeps nothing else from starting.
     """
     base, tuned = models.base_version(), models.tuned_version()
-    facts = {"source": "wheel", "served_as": "base"}
-    _lay_beside(models, await registry.register(base, manifest=facts, author=AUTHOR))
-    if tuned:
-        _lay_beside(models, await registry.register(tuned, manifest=_made(models), author=AUTHOR))
-    wanted = tuned or base
+    facts: dict[str, Any] = {"source": "wheel", "served_as": "base"}
+    wanted, damaged = base, []
+    for version, known in ((base, facts), (tuned, _made(models))):
+        if version is None:
+            continue
+        try:
+            registered = await registry.register(version, manifest=known, author=AUTHOR)
+        except VersionUnreadableError as exc:
+            damaged.append(str(exc))
+            continue
+        _lay_beside(models, registered)
+        wanted = version
     pointer = await _pointer(registry)
     if pointer is None:
         await registry.promote(base.id)
         if tuned:
             await registry.promote(tuned.id)
         return Released(pointer=await registry.set_fallback(base.id), shipped=wanted.id)
-    known = {pointer.stable, pointer.canary, pointer.previous}
-    advice = (
-        "" if wanted.id in known else f"this release ships another one: `twinrail promote model {wanted.id}`"
-    )
-    return Released(pointer=pointer, shipped=wanted.id, advice=advice)
+    in_use = {pointer.stable, pointer.canary, pointer.previous}
+    advice = damaged
+    if not damaged and wanted.id not in in_use:
+        advice = [f"this release ships another one: `twinrail promote model {wanted.id}`"]
+    return Released(pointer=pointer, shipped=wanted.id, advice="; ".join(advice))
 
 
 async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) -> Released:
@@ -67,14 +75,26 @@ async def use_given(registry: ModelRegistry, engines: Sequence[EngineHealth]) ->
         reasons = "; ".join(f"{engine.url}: {engine.reason or 'lists no model'}" for engine in engines)
         raise DeployError(f"SERVING_ENGINES: nothing to serve with ({reasons}); start vLLM there")
     known = await _answerers(registry)
+    damaged: VersionUnreadableError | None = None
     for name in names:
         if name not in known:
-            await registry.register(_outside_version(name), manifest=OUTSIDE, served_name=name, author=AUTHOR)
-    shipped = (await _answerers(registry))[names[0]].id
+            version = _outside_version(name)
+            try:
+                await registry.register(version, manifest=OUTSIDE, served_name=name, author=AUTHOR)
+            except VersionUnreadableError as exc:
+                damaged = exc
+    known = await _answerers(registry)
+    answering = [known[name].id for name in names if name in known]
+    if damaged is not None and not answering:
+        raise damaged
+    shipped = answering[0]
     pointer = await _pointer(registry)
     if pointer is None:
         pointer = await registry.promote(shipped)
-    stable = await registry.version(pointer.stable)
+    try:
+        stable = await registry.version(pointer.stable)
+    except VersionUnreadableError as exc:
+        return Released(pointer=pointer, shipped=shipped, advice=str(exc))
     if stable.served_name in names:
         return Released(pointer=pointer, shipped=shipped)
     return Released(

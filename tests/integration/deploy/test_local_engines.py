@@ -159,6 +159,22 @@ async def test_a_staged_version_gets_an_engine_and_one_that_nobody_wants_loses_i
     await engines.stop()
 
 
+async def test_a_damaged_stable_version_is_said_and_the_fallback_is_started(
+    machine: Machine, database_url: str
+) -> None:
+    engines = machine.engines()
+    await engines.release(machine.registry)
+    stable = (await machine.registry.pointer()).stable
+    async with pool(database_url, size=1) as connections, connections.connection() as connection:
+        await connection.execute("UPDATE serving.model_version SET manifest = '[]' WHERE id = %s", [stable])
+    again = machine.engines()
+    said = await again.release(machine.registry)
+    assert said.startswith(f"version: {stable} cannot be read")
+    assert again.cannot_serve == said
+    assert str((await machine.registry.pointer()).fallback) in await again.start_stable()
+    await again.stop()
+
+
 async def test_no_engine_starts_on_what_was_merged_with_another_alpha_than_was_registered(
     machine: Machine,
 ) -> None:

@@ -15,6 +15,7 @@ from deploy.models import LocalModels, ModelFolders
 from deploy.release import release_shipped, use_given
 from gateway.access import KeyStore
 from gateway.database import Database
+from serving.errors import VersionUnreadableError
 from serving.manifests import Manifest, check_manifest_file, manifest_file
 from serving.pool import EngineHealth
 from serving.registry import ModelRegistry
@@ -81,6 +82,38 @@ async def test_a_later_start_never_moves_the_pointer(registry: ModelRegistry) ->
     again = await release_shipped(registry, TUNED)
     assert again.pointer == undone
     assert again.pointer.stable != first.pointer.stable
+
+
+async def damage(database_url: str, version_id: str) -> None:
+    async with pool(database_url, size=1) as connections, connections.connection() as connection:
+        await connection.execute(
+            "UPDATE serving.model_version SET manifest = '[]' WHERE id = %s", [version_id]
+        )
+
+
+@pytest.mark.parametrize("part", ["stable", "fallback"])
+async def test_a_damaged_row_keeps_no_start_from_the_other_versions(
+    registry: ModelRegistry, database_url: str, part: str
+) -> None:
+    first = await release_shipped(registry, TUNED)
+    damaged = first.pointer.stable if part == "stable" else str(first.pointer.fallback)
+    await damage(database_url, damaged)
+    again = await release_shipped(registry, TUNED)
+    assert again.pointer == first.pointer
+    assert again.advice.startswith(f"version: {damaged} cannot be read: manifest: is [], not an object")
+    # What is to be promoted instead can be read.
+    assert again.shipped == (first.pointer.fallback if part == "stable" else first.shipped)
+
+
+async def test_a_damaged_row_takes_no_given_engine_away(registry: ModelRegistry, database_url: str) -> None:
+    first = await use_given(registry, [engine("one", "two")])
+    await damage(database_url, first.shipped)
+    again = await use_given(registry, [engine("one", "two")])
+    assert again.pointer == first.pointer
+    assert again.shipped != first.shipped
+    assert again.advice.startswith(f"version: {first.shipped} cannot be read")
+    with pytest.raises(VersionUnreadableError, match=f"{first.shipped} cannot be read"):
+        await use_given(registry, [engine("one")])
 
 
 async def test_a_release_with_a_new_model_registers_it_and_says_how_to_promote_it(
