@@ -116,12 +116,21 @@ def readiness_of(
         try:
             version = await models.version(pointer.stable)
         except VersionUnreadableError as exc:
-            if pointer.fallback is None:
-                raise
-            return f"{exc}; {await fallback_model()} stands in"
+            for other in (None if pointer.taken_back else pointer.previous, pointer.fallback):
+                if other is not None and other != pointer.stable and await serves(other):
+                    return f"{exc}; {other} stands in"
+            raise
         if not await engines.ready(version.served_name):
             raise NotReadyError(f"no engine serves {version.served_name}")
         return f"stable {version.id}"
+
+    async def serves(version_id: str) -> bool:
+        """Whether an engine answers for a version that can be read."""
+        try:
+            version = await models.version(version_id)
+        except VersionUnreadableError:
+            return False
+        return version.releasable and await engines.ready(version.served_name)
 
     async def fallback_model() -> str:
         fallback = (await models.pointer()).fallback

@@ -378,7 +378,7 @@ def _registered(row: DictRow) -> RegisteredVersion:
     try:
         version = ModelVersion.from_definition(row["definition"])
         found = version.id
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as exc:
         raise VersionUnreadableError(_damaged(row["id"], f"definition: {exc!r}")) from exc
     if found != row["id"]:
         raise VersionUnreadableError(_damaged(row["id"], f"definition: hashes to {found}"))

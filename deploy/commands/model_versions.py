@@ -261,13 +261,14 @@ def weights_of(
     version: Mapping[str, Any], others: Sequence[Mapping[str, Any]], models: ModelFolders
 ) -> list[Path]:
     """Folders of this machine that only this version's adapter needs. A base belongs to all."""
-    if damaged := [each["id"] for each in (version, *others) if each["state"] == VersionState.UNREADABLE]:
+    needed = [version, *(each for each in others if each["state"] != VersionState.RETIRED)]
+    if damaged := [each["id"] for each in needed if "adapter_digest" not in each["details"]]:
         raise GateRefusedError(
             f"--delete-weights: {damaged[0]} cannot be read, so nobody knows which weights it needs; "
             "restore its row first, or leave --delete-weights out"
         )
     digest = version["details"]["adapter_digest"]
-    used = {each["details"]["adapter_digest"] for each in others if each["state"] != "retired"}
+    used = {each["details"]["adapter_digest"] for each in needed[1:]}
     if digest is None or digest in used:
         return []
     folders = (models.adapter(digest), models.merged(version["details"]["base_digest"], digest))

@@ -60,14 +60,19 @@ async def list_replicas(rail: Rail, key: Reader, state: State, version: str | No
 
 @router.post("/{rail}:stage")
 async def stage(rail: Rail, body: StageBody, key: Releaser, state: State) -> ReadinessView:
-    """Have engines load a version and show it before it is an arm; moves no traffic."""
+    """Have engines load a version and show it before it is an arm; moves no traffic. Taking it back works for
+    one whose row was damaged meanwhile, too."""
     _require_model(rail)
-    version = await state.models.version(body.version)
+    try:
+        await state.models.version(body.version)
+    except VersionUnreadableError:
+        if body.staged:
+            raise
     if body.staged:
-        await state.replicas.stage(version.id, by=key.name)
+        await state.replicas.stage(body.version, by=key.name)
     else:
-        await state.replicas.unstage(version.id)
-    return await _readiness(state, version, await state.replicas.fleet())
+        await state.replicas.unstage(body.version)
+    return await _readiness_of(state, body.version, await state.replicas.fleet())
 
 
 @router.post("/{rail}:probe")

@@ -128,10 +128,34 @@ async def test_a_version_whose_row_was_damaged_is_stood_in_for_and_listed_with_t
     assert (shown["routable"], shown["lacks"][0]["state"]) == (False, "unreadable")
     status, ready = await gateway.get("/readyz")
     assert (status, ready["parts"]["model"]["ok"]) == (200, True)
-    assert f"{gateway.fallback} stands in" in ready["parts"]["model"]["detail"]
+    assert f"{previous} stands in" in ready["parts"]["model"]["detail"]
     assert (await gateway.post("/v1/rails/model:promote", {"version": previous}, key=key))[0] == 200
     _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
     assert (body["status"], body["versions"]["model"]) == ("answered", previous)
+
+
+async def test_a_gateway_is_ready_where_another_version_stands_in_for_a_damaged_one(
+    gateway: Gateway,
+) -> None:
+    """Answered by the previous version, with no fallback or with one that nobody serves."""
+    registry = ModelRegistry(gateway.records)
+    gateway.vllm.program(gateway.canary, answer=reply(PRICE))
+    del gateway.vllm.models[gateway.fallback]
+    async with gateway.records.connection() as connection:
+        await connection.execute(
+            "UPDATE serving.model_version SET manifest = '[]' WHERE id = %s", [gateway.stable]
+        )
+    for fallback in (gateway.fallback, None):
+        await registry.set_fallback(fallback)
+        _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
+        assert (body["status"], body["versions"]["model"]) == ("fallback", gateway.canary)
+        status, ready = await gateway.get("/readyz")
+        assert (status, ready["parts"]["model"]["ok"]) == (200, True)
+        assert f"{gateway.canary} stands in" in ready["parts"]["model"]["detail"]
+    del gateway.vllm.models[gateway.canary]
+    status, ready = await gateway.get("/readyz")
+    assert (status, ready["parts"]["model"]["ok"]) == (503, False)
+    assert f"{gateway.stable} cannot be read" in ready["parts"]["model"]["detail"]
 
 
 async def test_the_endpoint_s_answer_passes_the_same_checks(

@@ -99,7 +99,27 @@ async def test_a_damaged_version_is_listed_with_the_reason_and_keeps_the_weights
     assert (await model("retire", damaged))[0] == 0
     code, said, _ = await model.text("versions", "--all")
     assert [line.split()[1] for line in said.splitlines() if line.startswith(damaged)] == ["retired"]
+    code, _, log = await model("retire", damaged, "--delete-weights")
+    assert (code, f"--delete-weights: {damaged} cannot be read" in log) == (1, True)
     assert (await model("retire", other, "--delete-weights"))[0] == 0
+
+
+async def test_a_damaged_version_is_taken_back_from_the_engines_and_given_up(
+    gateway: Gateway, model: Command
+) -> None:
+    damaged = await with_adapter(gateway, "a" * 64)
+    key = gateway.keys.release
+    assert (await gateway.post("/v1/rails/model:stage", {"version": damaged}, key=key))[0] == 200
+    async with gateway.records.connection() as connection:
+        await connection.execute("UPDATE serving.model_version SET manifest = '[]' WHERE id = %s", [damaged])
+    code, _, log = await model("stage", damaged, "--wait", "0")
+    assert (code, "cannot be read" in log) == (3, True)
+    assert (await model("stage", damaged, "--off"))[0] == 0
+    assert gateway.state.replicas.staged == {}  # type: ignore[attr-defined]
+    assert (await model("retire", damaged))[0] == 0
+    for staged in (True, False):
+        body = {"version": "m-nope", "staged": staged}
+        assert (await gateway.post("/v1/rails/model:stage", body, key=key))[0] == 404
 
 
 async def test_show_tells_manifest_parts_events_and_moves(gateway: Gateway, model: Command) -> None:

@@ -47,6 +47,9 @@ TUNED = replace(BASE, name="support", adapter_digest="a" * 64)
 OTHER = replace(BASE, name="other")
 
 
+DEFINITION = canonical_json(TUNED.definition())
+
+
 @pytest.fixture
 async def registry(database_url: str) -> AsyncIterator[ModelRegistry]:
     async with AsyncConnectionPool(database_url, min_size=1, max_size=4, open=False) as pool:
@@ -316,6 +319,10 @@ async def test_force_is_marked_and_audited_and_ends_with_a_verdict(registry: Mod
         ({"definition": "[]"}, "definition: TypeError"),
         ({"definition": "null"}, "definition: TypeError"),
         ({"definition": '{"name": "x", "prompt": []}'}, "definition: KeyError"),
+        (
+            {"definition": DEFINITION.replace('"max_tokens":160', '"max_tokens":1e999')},
+            "definition: Overflow",
+        ),
         ({"id": "m-other-00000000"}, "definition: hashes to m-draft-"),
         ({"manifest": "[]"}, "manifest: is .*, not an object"),
         ({"manifest": "null"}, "manifest: is null, not an object"),
