@@ -13,9 +13,11 @@ from gateway import instruments as names
 from gateway.database import Database
 from gateway.errors import GatewayError
 from gateway.rails import EngineRoster, KnowledgeRail, ModelRail
-from gateway.rollouts.assignment import Rail
+from gateway.rollouts.assignment import Arm, Rail
+from gateway.standins import stands_in
 from retrieval.errors import RetrievalError
 from serving.errors import ServingError, VersionUnreadableError
+from serving.versions import RegisteredVersion
 
 logger = logging.getLogger(__name__)
 
@@ -116,21 +118,19 @@ def readiness_of(
         try:
             version = await models.version(pointer.stable)
         except VersionUnreadableError as exc:
-            for other in (None if pointer.taken_back else pointer.previous, pointer.fallback):
-                if other is not None and other != pointer.stable and await serves(other):
-                    return f"{exc}; {other} stands in"
-            raise
+            other = await stands_in(pointer, Arm.STABLE, read=known, engines=engines)
+            if other is None or not await engines.ready(other.served_name):
+                raise
+            return f"{exc}; {other.id} stands in"
         if not await engines.ready(version.served_name):
             raise NotReadyError(f"no engine serves {version.served_name}")
         return f"stable {version.id}"
 
-    async def serves(version_id: str) -> bool:
-        """Whether an engine answers for a version that can be read."""
+    async def known(version_id: str) -> RegisteredVersion | None:
         try:
-            version = await models.version(version_id)
+            return await models.version(version_id)
         except VersionUnreadableError:
-            return False
-        return version.releasable and await engines.ready(version.served_name)
+            return None
 
     async def fallback_model() -> str:
         fallback = (await models.pointer()).fallback

@@ -9,7 +9,7 @@ served.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.drafting import Drafter
@@ -63,15 +63,7 @@ class Chain:
     async def in_place_of(self, assigned: Assignment) -> RegisteredVersion | None:
         """What answers where the registry's row of the assigned version was damaged; None: nothing can."""
         pointer = await self._live.model_pointer.get()
-        for version_id in (_before(pointer, assigned.arm), pointer.fallback):
-            if version_id is None or version_id == assigned.version:
-                continue
-            version = await self._known(version_id)
-            if version is None or not version.releasable:
-                continue
-            if version_id == pointer.fallback or await self._engines.ready(version.served_name):
-                return version
-        return None
+        return await stands_in(pointer, assigned.arm, read=self._known, engines=self._engines)
 
     async def stand_ins(
         self, question: Question, assigned: Assignment, version: RegisteredVersion
@@ -124,6 +116,31 @@ class Chain:
             return await self._live.model_version(version_id)
         except (UnknownModelVersionError, VersionUnreadableError):
             return None
+
+
+async def stands_in(
+    pointer: Pointer,
+    arm: Arm,
+    *,
+    read: Callable[[str], Awaitable[RegisteredVersion | None]],
+    engines: EngineRoster,
+) -> RegisteredVersion | None:
+    """What answers for an arm whose version cannot be read: what it took over from, where that is served, or
+    the fallback, served or not.
+
+    Which task the version did is not known any more, so the fallback says it.
+    """
+    fallback = await read(pointer.fallback) if pointer.fallback else None
+    before = _before(pointer, arm)
+    previous = await read(before) if before and before != pointer.fallback else None
+    if (
+        previous is not None
+        and previous.releasable
+        and (fallback is None or previous.version.task == fallback.version.task)
+        and await engines.ready(previous.served_name)
+    ):
+        return previous
+    return fallback
 
 
 def _before(pointer: Pointer, arm: Arm) -> str | None:

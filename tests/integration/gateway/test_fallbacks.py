@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from gateway.settings import GatewaySettings
 from serving.registry import ModelRegistry
 from serving.settings import ServingSettings
+from serving.versions import SCHEMAS, load_task_schema
 from serving.wording import load_wording
 from tests.fakes.vllm_server import FakeVllm
 from tests.integration.gateway.conftest import PRICE_QUESTION, Gateway, reply, started
@@ -132,6 +134,24 @@ async def test_a_version_whose_row_was_damaged_is_stood_in_for_and_listed_with_t
     assert (await gateway.post("/v1/rails/model:promote", {"version": previous}, key=key))[0] == 200
     _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
     assert (body["status"], body["versions"]["model"]) == ("answered", previous)
+
+
+async def test_a_version_of_another_task_stands_in_for_no_damaged_one(gateway: Gateway) -> None:
+    registry = ModelRegistry(gateway.records)
+    support = (await registry.version(gateway.stable)).version
+    schema = load_task_schema(SCHEMAS / "ticket_routing.json")
+    routing = await registry.register(replace(support, name="routing", task="ticket_routing", schema=schema))
+    gateway.vllm.program(routing.id, answer='{"queue": "billing"}')
+    gateway.vllm.program(gateway.fallback, answer=reply(PRICE))
+    await registry.promote(routing.id)
+    await registry.promote(gateway.stable)
+    async with gateway.records.connection() as connection:
+        await connection.execute(
+            "UPDATE serving.model_version SET manifest = '[]' WHERE id = %s", [gateway.stable]
+        )
+    _, body, _ = await gateway.post("/v1/answers", {"question": PRICE_QUESTION})
+    assert (body["answer"], body["versions"]["model"]) == (PRICE, gateway.fallback)
+    assert routing.id not in asked(gateway)
 
 
 async def test_a_gateway_is_ready_where_another_version_stands_in_for_a_damaged_one(
