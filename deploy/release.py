@@ -13,7 +13,7 @@ from typing import Any
 
 from deploy.errors import DeployError
 from deploy.models import TASK, LocalModels
-from serving.errors import NoStableVersionError, VersionUnreadableError
+from serving.errors import AdapterFileError, NoStableVersionError, VersionUnreadableError
 from serving.manifests import Manifest, manifest_file, write_manifest
 from serving.pool import EngineHealth
 from serving.prompting import PROMPTS, load_prompt
@@ -40,7 +40,7 @@ async def release_shipped(registry: ModelRegistry, models: LocalModels) -> Relea
     """Register what this release ships.
 
     On an empty rail the base goes first and the tuned model over it, so that there is something to undo to.
-    A row that was damaged since is told of, and keeps nothing else from starting.
+    A row that was damaged or changed since is told of, and keeps nothing else from starting.
     """
     base, tuned = models.base_version(), models.tuned_version()
     facts: dict[str, Any] = {"source": "wheel", "served_as": "base"}
@@ -50,7 +50,7 @@ async def release_shipped(registry: ModelRegistry, models: LocalModels) -> Relea
             continue
         try:
             registered = await registry.register(version, manifest=known, author=AUTHOR)
-        except VersionUnreadableError as exc:
+        except (VersionUnreadableError, AdapterFileError) as exc:
             damaged.append(str(exc))
             continue
         _lay_beside(models, registered)

@@ -346,10 +346,12 @@ async def _require_same_use(
     if version.adapter_digest is None:
         return
     await cursor.execute(QUERIES["uses_of_adapter"], {"digest": version.adapter_digest})
-    for row in await cursor.fetchall():
-        if (other := other_use(facts, row["manifest"])) is not None:
+    for found in map(_read, await cursor.fetchall()):
+        if isinstance(found, UnreadableVersion):
+            continue  # says nothing
+        if (other := other_use(facts, found.manifest)) is not None:
             raise AdapterFileError(
-                f"{other.field}: is {other.given}, and {row['id']} is registered with the same weights and "
+                f"{other.field}: is {other.given}, and {found.id} is registered with the same weights and "
                 f"{other.recorded}: a version never changes; restore {ADAPTER_CONFIG} as it was trained, or "
                 "train the adapter with what it is to have"
             )

@@ -30,10 +30,9 @@ SELECT id, definition, manifest, served_name, releasable, forced, author, create
 FROM serving.model_version WHERE id = %(id)s AND NOT EXISTS (SELECT FROM added);
 
 -- name: uses_of_adapter
--- What else is registered with the same weights, and how it uses them. A row that holds anything else says nothing.
-SELECT id, manifest FROM serving.model_version
-WHERE definition ->> 'adapter_digest' = %(digest)s AND jsonb_typeof(manifest) = 'object'
-ORDER BY created_at, id;
+-- What is registered with the same weights: its manifest says how it uses them.
+SELECT id, definition, manifest, served_name, releasable, forced, author, created_at, retired_at
+FROM serving.model_version WHERE definition ->> 'adapter_digest' = %(digest)s ORDER BY created_at, id;
 
 -- name: make_releasable
 -- A version that a person forced and a gate passes later is not called forced any more; the event stays.

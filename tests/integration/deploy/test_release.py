@@ -105,6 +105,21 @@ async def test_a_damaged_row_keeps_no_start_from_the_other_versions(
     assert again.shipped == (first.pointer.fallback if part == "stable" else first.shipped)
 
 
+async def test_another_alpha_in_the_registry_keeps_no_start_from_the_base(
+    registry: ModelRegistry, database_url: str
+) -> None:
+    models = replace(TUNED, manifest={**TUNED.manifest, "alpha": 32})
+    first = await release_shipped(registry, models)
+    async with pool(database_url, size=1) as connections, connections.connection() as connection:
+        await connection.execute(
+            """UPDATE serving.model_version SET manifest = manifest || '{"alpha": 64}' WHERE id = %s""",
+            [first.shipped],
+        )
+    again = await release_shipped(registry, models)
+    assert again.pointer == first.pointer
+    assert again.advice.startswith(f"lora_alpha: is 32, and {first.shipped} is registered with the same")
+
+
 async def test_a_damaged_row_takes_no_given_engine_away(registry: ModelRegistry, database_url: str) -> None:
     first = await use_given(registry, [engine("one", "two")])
     await damage(database_url, first.shipped)

@@ -400,6 +400,21 @@ async def test_the_same_weights_are_registered_with_one_use(
         await registry.version(other.id)
 
 
+async def test_a_damaged_row_says_nothing_of_how_weights_are_used(
+    registry: ModelRegistry, database_url: str
+) -> None:
+    first = await registry.register(
+        replace(TUNED, adapter_digest="c" * 64), manifest={"rank": 16, "alpha": 32}
+    )
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute(
+            """UPDATE serving.model_version SET manifest = manifest || '{"alpha": "much"}' WHERE id = %s""",
+            [first.id],
+        )
+    other = replace(TUNED, name="another", adapter_digest="c" * 64)
+    assert (await registry.register(other, manifest={"rank": 16, "alpha": 32})).id == other.id
+
+
 async def test_the_audit_only_grows(registry: ModelRegistry, database_url: str) -> None:
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         for statement in (
