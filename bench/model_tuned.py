@@ -2,11 +2,13 @@
 
     python -m bench.model_tuned                                                     # the recorded drafts of try 4
     python -m bench.model_tuned --base DIR --adapter RUN --drafts drafts.jsonl      # about 5 minutes on two cores
+    python -m bench.model_tuned --base DIR --adapter RUN --drafts drafts.jsonl --answer-anyway    # it may not abstain
 
 A quick look before anything is served: every question is searched for and packed as the gateway does it, and the model
 writes greedily in transformers, with nothing that holds it to the schema and no check behind it. The shipped version's
 first drafts are those of bench/organic (real vLLM, schema enforced, same articles and ranking). Both are scored over the
-questions that both were asked. What decides is `twinrail tune evaluate`.
+questions that both were asked. What decides is `twinrail tune evaluate`. With `--answer-anyway` the first word of the
+answer may be none that a fixed wording begins with: what the model reads when it has to, as a threshold's worth.
 """
 
 from __future__ import annotations
@@ -60,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--drafts", type=Path, default=RECORDED, help="written, or read where no adapter is given"
     )
+    parser.add_argument("--answer-anyway", action="store_true", help="with --adapter: no abstaining")
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args(argv)
     machine = describe_machine()
     if args.adapter:
-        drafts = write_drafts(args.home, args.base, args.adapter)
+        drafts = write_drafts(args.home, args.base, args.adapter, answer_anyway=args.answer_anyway)
         args.drafts.write_text(
             "".join(json.dumps(asdict(draft)) + "\n" for draft in drafts), encoding="utf-8"
         )
@@ -79,11 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_drafts(home: Path, base: Path, adapter: Path) -> list[Draft]:
+def write_drafts(home: Path, base: Path, adapter: Path, *, answer_anyway: bool = False) -> list[Draft]:
     """Greedy drafts of every dev question."""
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, SuppressTokensAtBeginLogitsProcessor
 
     prepare_minilm(home / "minilm")
     postgres = EmbeddedPostgres(home / "packing")
@@ -96,6 +99,9 @@ def write_drafts(home: Path, base: Path, adapter: Path) -> list[Draft]:
     model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
     model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
     template, count = load_prompt(PROMPTS / "support_short.yaml"), token_counter(base / "tokenizer.json")
+    opening = '{"answer":"' if answer_anyway else ""
+    # "I can't find that", "I've passed this to a colleague".
+    abstaining = tokenizer.encode("I", add_special_tokens=False)
     prompts = []
     for question, hits in found:
         passages = fit(
@@ -111,7 +117,7 @@ def write_drafts(home: Path, base: Path, adapter: Path) -> list[Draft]:
         ]
         shown = {str(passage.n): hits[passage.n - 1].document_id for passage in passages}
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        prompts.append((question["id"], shown, text))
+        prompts.append((question["id"], shown, text + opening))
     prompts.sort(key=lambda prompt: len(prompt[2]))
     drafts: list[Draft] = []
     for at in range(0, len(prompts), BATCH):
@@ -119,12 +125,18 @@ def write_drafts(home: Path, base: Path, adapter: Path) -> list[Draft]:
         batch = tokenizer(
             [text for *_, text in part], return_tensors="pt", padding=True, add_special_tokens=False
         )
+        begin = batch["input_ids"].shape[1]
+        barred = [SuppressTokensAtBeginLogitsProcessor(abstaining, begin)] if answer_anyway else []
         with torch.no_grad():
             written = model.generate(
-                **batch, max_new_tokens=ANSWER_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
+                **batch,
+                max_new_tokens=ANSWER_TOKENS,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                logits_processor=barred,
             )
         for (case_id, shown, _), ids in zip(part, written, strict=True):
-            text = tokenizer.decode(ids[batch["input_ids"].shape[1] :], skip_special_tokens=True)
+            text = opening + tokenizer.decode(ids[begin:], skip_special_tokens=True)
             drafts.append(Draft(id=case_id, text=text, documents=shown))
         print(f"{len(drafts)}/{len(prompts)} drafts", file=sys.stderr, flush=True)
     return drafts
