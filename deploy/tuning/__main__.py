@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--budget-tokens", type=int, default=560, help="whole prompt; smaller trains and answers faster"
     )
     parser.add_argument(
-        "--lookups", type=int, default=2, help="rows a passage that ask for one of its sentences by its words"
+        "--lookups", type=int, default=1, help="rows a passage that ask for one of its sentences by its words"
     )
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args(argv)

@@ -30,15 +30,16 @@ class Shares:
     """Of the questions that a kind of row fits: how many get one."""
 
     #: Shown as a search shows it, the whole budget long; the others get a shorter prompt of the same shape,
-    #: which costs half to train on.
-    served: float = 0.1
+    #: which costs half to train on. The same share with and without an answer: where most long prompts held
+    #: none, the model learned to abstain from long prompts, and what is served is long.
+    served: float = 0.7
     #: About another company: other names, numbers and codes.
     disguised: float = 0.25
     #: Beside a passage that says the same with other values and an earlier date.
     outdated: float = 0.12
     #: Without the passage that answers it. Abstaining is one sentence that is always the same, so a small
     #: model falls back on it as soon as it sees it often.
-    removed: float = 0.1
+    removed: float = 0.06
     #: Beside a passage that tells the assistant what to do.
     instructed: float = 0.03
 
@@ -119,9 +120,10 @@ class RowBuilder:
         """All rows of one question."""
         draw = random.Random(f"{self._seed}:{question['id']}")
         if not question["gold"] or not question["facts"]:
-            return self._row(
-                question, self._served(question, self._near_first(question, hits, draw)), "served"
-            )
+            hits = self._near_first(question, hits, draw)
+            if draw.random() < self._shares.served:
+                return self._row(question, self._served(question, hits), "served")
+            return self._row(question, self._without(question, hits, draw), "short")
         rows: list[dict[str, Any]] = []
         if draw.random() < self._shares.served:
             rows += self._row(question, self._served(question, hits), "served")
@@ -138,11 +140,8 @@ class RowBuilder:
         if question["status"] == "answered" and draw.random() < self._shares.removed:
             others = [hit for hit in hits if not holds_any(question["facts"], hit.text)]
             near = [hit for hit in others if hit.document_id in question["gold"]][:1]
-            chosen = [
-                _best(hit, question["text"], draw)
-                for hit in self._shuffled(near, others, draw)[: draw.choice((2, 3))]
-            ]
-            rows += self._row(self._unanswerable(question), _numbered(chosen, draw), "removed")
+            shown = self._without(question, self._shuffled(near, others, draw), draw)
+            rows += self._row(self._unanswerable(question), shown, "removed")
         return rows
 
     # ---- what is shown ---------------------------------------------------------------------------
@@ -179,6 +178,13 @@ class RowBuilder:
             if len(chosen) < 3:
                 chosen.append(_best(hit, question["text"], draw))
         return _numbered(chosen, draw)
+
+    @staticmethod
+    def _without(
+        question: Mapping[str, Any], hits: Sequence[Hit], draw: random.Random
+    ) -> tuple[Passage, ...]:
+        """Two or three short passages that hold no answer, each where it comes closest to one."""
+        return _numbered([_best(hit, question["text"], draw) for hit in hits[: draw.choice((2, 3))]], draw)
 
     def _near_first(
         self, question: Mapping[str, Any], hits: Sequence[Hit], draw: random.Random

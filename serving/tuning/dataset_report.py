@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +21,10 @@ _EXAMPLES = 3
 _QUOTED = 100
 #: A split of fewer test rows decides nothing: the smallest difference that it can show is too large.
 _FEW_TEST_ROWS = 100
+#: A wanted value is given away by the prompt's length when rows with it are the longer ones in more than this
+#: share of pairs with rows without it, or in less than the rest.
+_GIVEN_AWAY = 0.7
+_FEWEST_TO_COMPARE = 20
 
 
 def report_of(
@@ -65,7 +70,7 @@ def report_of(
             "prompt": _lengths(cleaned.prompt_tokens),
             "answer": _lengths(cleaned.answer_tokens),
         },
-        "warnings": _warnings(manifest, cleaned, split, made, splits),
+        "warnings": _warnings(manifest, cleaned, split, made, splits, task),
     }
 
 
@@ -160,6 +165,7 @@ def _warnings(
     split: Split,
     made: Mapping[str, Made],
     splits: Mapping[str, Sequence[Row]],
+    task: Task,
 ) -> list[str]:
     warnings = []
     test = len(splits["test"])
@@ -167,6 +173,7 @@ def _warnings(
         warnings.append(f"{test} test rows: differences of less than about 20 points will not show on them")
     if 2 * split.largest > sum(len(split.rows[name]) for name in SPLITS):
         warnings.append(f"one group holds {split.largest} rows, more than half: the splits say little")
+    warnings += _given_away(splits["train"], task)
     if not cleaned.prompt_tokens:
         warnings.append("token lengths were not checked: no tokenizer was given (--base)")
     warnings += [
@@ -183,6 +190,37 @@ def _warnings(
         found = sum(cleaned.in_passages.values())
         warnings.append(f"{found} places in passages look like personal data and were left (--mask-passages)")
     return warnings
+
+
+def _given_away(rows: Sequence[Row], task: Task) -> list[str]:
+    """Values that the length of the prompt tells. A model learns that before it reads, and what is served is
+    of one length: where most long prompts were abstained from, it abstains from nearly all."""
+    lengths = [sum(len(passage.text) for passage in row.passages) for row in rows]
+    names = [
+        name for name in task.schema.get("properties", {}) if any(_is_chosen(r, name, task) for r in rows[:1])
+    ]
+    found = []
+    for name in names:
+        values = [str(row.wanted.get(name)) for row in rows]
+        for value in sorted(set(values)):
+            having = [length for length, each in zip(lengths, values, strict=True) if each == value]
+            others = [length for length, each in zip(lengths, values, strict=True) if each != value]
+            if min(len(having), len(others)) < _FEWEST_TO_COMPARE:
+                continue
+            longer = _longer(having, others)
+            if max(longer, 1 - longer) > _GIVEN_AWAY:
+                found.append(
+                    f"the length of the prompt gives {name} {value} away (its rows are the longer ones in "
+                    f"{longer:.0%} of pairs): show rows with and without it at the length that is served"
+                )
+    return found
+
+
+def _longer(some: Sequence[int], others: Sequence[int]) -> float:
+    """Share of pairs in which the one of `some` is larger; equal ones count half."""
+    ordered = sorted(others)
+    pairs = sum(bisect_left(ordered, each) + bisect_right(ordered, each) for each in some)
+    return pairs / (2 * len(some) * len(others))
 
 
 # ---- as text -----------------------------------------------------------------------------------------

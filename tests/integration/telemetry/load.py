@@ -88,6 +88,10 @@ async def restart_an_engine(gateway: RunningGateway) -> None:
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)
     gateway.vllm.program(gateway.stable, status=200)
+    # An answer alone says nothing yet: the gateway may not have read that the engine was started again.
+    replicas = f"/v1/rails/model/replicas?version={gateway.stable}"
+    while not (await gateway.get(replicas))["versions"][0]["routable"]:  # noqa: ASYNC110 (as below)
+        await asyncio.sleep(0.2)
     while (await gateway.ask(REFUND))["status"] != "answered":  # noqa: ASYNC110 (it comes back by itself)
         await asyncio.sleep(0.2)
 

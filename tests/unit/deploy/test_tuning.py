@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from retrieval.hits import Hit
 from serving.prompting import Passage, PromptTemplate
 from serving.wording import load_wording
 
+ROWS = Path("deploy/demo/training/support.jsonl")
 TEMPLATE = PromptTemplate(name="p", system="Answer.")
 PRICES = (
     "All prices\n\nMonthly \u2014 Free: $0; Plus: $9\nYearly \u2014 Free: $0; Plus: $90\n\n"
@@ -246,3 +249,15 @@ def test_written_questions_are_about_training_topics_only() -> None:
     assert len(written) > 200
     assert not kept_out & {row["topic"] for row in written}
     assert len({row["id"] for row in [*written, *read_questions(QUESTIONS, "train")]}) == len(written) + 320
+
+
+def test_the_length_of_a_prompt_is_no_sign_of_abstaining() -> None:
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    long = [row for row in rows if sum(len(passage["text"]) for passage in row["passages"]) > 1000]
+    short = [row for row in rows if row not in long]
+    assert min(len(long), len(short)) > 200
+    assert abs(abstaining(long) - abstaining(short)) < 0.12
+
+
+def abstaining(rows: list[dict[str, Any]]) -> float:
+    return sum(not row["wanted"]["citations"] for row in rows) / len(rows)

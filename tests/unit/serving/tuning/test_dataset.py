@@ -133,6 +133,23 @@ def test_a_behaviour_is_accepted_and_its_absence_said(tmp_path: Path, code: str)
     assert f"no training row is marked as mending {code}" in made.report["warnings"]
 
 
+@pytest.mark.parametrize(("words", "warned"), [(200, True), (5, False)])
+def test_a_value_that_the_length_of_a_prompt_gives_away_is_told(
+    tmp_path: Path, words: int, warned: bool
+) -> None:
+    lines = rows(80)
+    for line in lines[::3]:
+        line["wanted"] = {**line["wanted"], "intent": "technical"}
+    for line in lines:
+        if line["wanted"]["intent"] == "technical":
+            line["passages"][0]["text"] += " And so on." * words
+        else:
+            line["passages"][0]["text"] += " And so on." * 5
+    made = built(tmp_path / "set", write_rows(tmp_path / "rows.jsonl", lines))
+    told = [line for line in made.report["warnings"] if "intent technical away" in line]
+    assert bool(told) is warned
+
+
 def test_an_unknown_failure_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExampleError, match="'rudeness' is no failure"):
         built(tmp_path / "set", write_rows(tmp_path / "rows.jsonl", rows(40)), mends=("rudeness",))
