@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
+from deploy.models import SHIPPED_ADAPTER
 from deploy.tuning import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.__main__ import lookups
 from deploy.tuning.disguise import Disguise
 from deploy.tuning.quoting import around, quote
 from deploy.tuning.rows import RowBuilder, Shares
 from retrieval.hits import Hit
+from serving.digests import digest_folder
 from serving.prompting import Passage, PromptTemplate
+from serving.tuning.dataset import Inputs, Settings, build
+from serving.tuning.negatives import NO_NEGATIVES
+from serving.tuning.recipe import load_recipe
 from serving.wording import load_wording
 
 ROWS = Path("deploy/demo/training/support.jsonl")
@@ -257,6 +262,23 @@ def test_the_length_of_a_prompt_is_no_sign_of_abstaining() -> None:
     short = [row for row in rows if row not in long]
     assert min(len(long), len(short)) > 200
     assert abs(abstaining(long) - abstaining(short)) < 0.12
+
+
+def test_the_shipped_adapter_is_of_this_recipe_and_of_these_rows(tmp_path: Path) -> None:
+    manifest = json.loads((SHIPPED_ADAPTER / "manifest.json").read_text(encoding="utf-8"))
+    recipe = load_recipe(Path("deploy/demo/recipes/support.yaml"))
+    made = build(
+        tmp_path / "set",
+        Inputs(files=(ROWS,)),
+        schema=recipe.schema,
+        wording=load_wording(),
+        settings=Settings(negatives=NO_NEGATIVES, valid=0.03, test=0.01),
+        redactor=None,
+    )
+    assert manifest["recipe_sha256"] == recipe.sha256
+    assert manifest["prompt_sha256"] == recipe.prompt_sha256
+    assert manifest["dataset_sha256"] == made.manifest.sha256
+    assert manifest["adapter_digest"] == digest_folder(SHIPPED_ADAPTER)
 
 
 def abstaining(rows: list[dict[str, Any]]) -> float:
