@@ -105,6 +105,7 @@ async def test_labels_are_bounded(exposed: Exposed) -> None:
         "/v1/feedback",
         "/v1/turns",
         "/v1/turns/{turn_id}",
+        "/v1/rails/{rail}/replicas",
         "/v1/reviews",
         "/v1/reviews/{turn_id}",
         "/v1/rails",
