@@ -7,7 +7,7 @@ NO_BENCH := $(addprefix bench/,__init__.py advice_logs.py confidence_transfer.py
 	question_sets.py rare_words.py upstream.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test check unit integration e2e bench-overhead clean
+.PHONY: help setup up down status test check unit integration e2e demo-adapter bench-overhead clean
 
 help: ## this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ e2e: setup ## the stack as `twinrail up` starts it, with real vLLM on CPU
 	HF_HUB_OFFLINE=1 $(PY) -m pytest -v -m "e2e and not gpu" tests $(ARGS)
 
 test: check unit integration e2e ## everything: set-up, checks, all tests
+
+demo-adapter: setup ## the demo's adapter once more, from its rows and recipe, after `make up`: about 22 minutes
+	rm -rf .twinrail/demo-set
+	HF_HUB_OFFLINE=1 .venv/bin/twinrail tune dataset .twinrail/demo-set deploy/demo/training/support.jsonl \
+		--recipe deploy/demo/recipes/support.yaml --negatives none --shares valid=0.03,test=0.01 --no-redact
+	HF_HUB_OFFLINE=1 .venv/bin/twinrail tune train deploy/demo/recipes/support.yaml .twinrail/demo-set --out .twinrail/demo-run
 
 bench-overhead: setup ## gateway overhead beside litellm, about 9 minutes
 	HF_HUB_OFFLINE=1 $(PY) -m bench.gateway_overhead $(ARGS)
