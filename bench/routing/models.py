@@ -8,15 +8,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.routing.tickets import Ticket
 from retrieval.embedding import OnnxEmbedder
 from serving.examples import ChatTokenizer
 from serving.prompting import PromptTemplate, render
 from serving.versions import canonical_json
+
+FloatArray = NDArray[np.float64]
+#: Tickets that say nothing: what the prompt makes of them is its own liking for some labels (contextual calibration,
+#: Zhao et al. 2021).
+CONTENT_FREE = ("N/A", "[MASK]", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,32 @@ def _fit_and_choose(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The log probability of each label after each ticket, one row a ticket."""
+
+    queues: tuple[str, ...]
+    scores: FloatArray
+    seconds_each: float
+    prompt_tokens: float
+
+    def likeliest(self, prior: FloatArray | None = None) -> Routed:
+        """The likeliest label; with a prior, the one that the ticket makes likelier than it was by the most."""
+        scores = self.scores if prior is None else self.scores - prior
+        return Routed(
+            queues=tuple(self.queues[n] for n in scores.argmax(axis=1)),
+            training_s=0.0,
+            seconds_each=self.seconds_each,
+            prompt_tokens=self.prompt_tokens,
+        )
+
+    def prior(self) -> FloatArray:
+        """The mean probability of each label over these tickets, as a logarithm."""
+        likely = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
+        shares = likely / likely.sum(axis=1, keepdims=True)
+        return np.asarray(np.log(shares.mean(axis=0)))
+
+
 class LabelScorer:
     """A language model that gives each ticket the queue whose JSON it finds likeliest, whole and to its last mark.
 
@@ -106,39 +138,23 @@ class LabelScorer:
         shared = _shared_start(written)
         self._opening, self._labels = written[0][:shared], [ids[shared:] for ids in written]
 
-    def choose(self, tickets: Sequence[Ticket]) -> Routed:
+    def score(self, texts: Sequence[str]) -> Scored:
         """One ticket at a time."""
-        prompts = [self._prompt(ticket.text) + self._opening for ticket in tickets]
+        prompts = [self._prompt(text) + self._opening for text in texts]
         shared = _shared_start(prompts)
+        tree = LabelTree.of(self._labels)
         began = time.perf_counter()
         with self._torch.no_grad():
-            head = self._model(input_ids=self._tensor([prompts[0][:shared]]), use_cache=True).past_key_values
-            queues = [self._queues[self._likeliest(prompt[shared:], head, shared)] for prompt in prompts]
-        return Routed(
-            queues=tuple(queues),
-            training_s=0.0,
-            seconds_each=(time.perf_counter() - began) / max(1, len(tickets)),
+            head = self._model(
+                input_ids=self._torch.tensor([prompts[0][:shared]]), use_cache=True, logits_to_keep=1
+            ).past_key_values
+            scores = [label_scores(self._model, head, prompt[shared:], tree) for prompt in prompts]
+        return Scored(
+            queues=self._queues,
+            scores=np.asarray(scores),
+            seconds_each=(time.perf_counter() - began) / max(1, len(texts)),
             prompt_tokens=sum(map(len, prompts)) / max(1, len(prompts)),
         )
-
-    def _likeliest(self, rest: Sequence[int], head: Any, length: int) -> int:
-        torch = self._torch
-        if (extra := head.get_seq_length() - length) > 0:
-            head.crop(-extra)
-        out = self._model(input_ids=self._tensor([rest]), past_key_values=head, use_cache=True)
-        first = torch.log_softmax(out.logits[0, -1].float(), -1)
-        width = max(map(len, self._labels))
-        ids = self._tensor([[*label, *[0] * (width - len(label))] for label in self._labels])
-        cache = _repeated(out.past_key_values, len(self._labels))
-        after = torch.log_softmax(
-            self._model(input_ids=ids[:, :-1], past_key_values=cache).logits.float(), -1
-        )
-        scores = [
-            float(first[label[0]])
-            + sum(float(after[n, place, token]) for place, token in enumerate(label[1:]))
-            for n, label in enumerate(self._labels)
-        ]
-        return int(np.argmax(scores))
 
     def _prompt(self, text: str) -> list[int]:
         messages = [
@@ -150,8 +166,60 @@ class LabelScorer:
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _tensor(self, rows: Sequence[Sequence[int]]) -> Any:
-        return self._torch.tensor([list(row) for row in rows])
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelTree:
+    """Labels as a tree of their tokens: what they share is computed once, and all of them in one pass."""
+
+    #: Every token that another one follows, and the node before it; -1: the end of the prompt.
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    #: Of each label the node before each token, and the token.
+    steps: tuple[tuple[tuple[int, int], ...], ...]
+
+    @classmethod
+    def of(cls, labels: Sequence[Sequence[int]]) -> Self:
+        """The tree of some labels, each of at least one token."""
+        nodes: dict[tuple[int, int], int] = {}
+        steps = []
+        for label in labels:
+            before, taken = -1, []
+            for place, token in enumerate(label, 1):
+                taken.append((before, token))
+                if place < len(label):
+                    before = nodes.setdefault((before, token), len(nodes))
+            steps.append(tuple(taken))
+        return cls(
+            tokens=tuple(token for _, token in nodes),
+            parents=tuple(parent for parent, _ in nodes),
+            steps=tuple(steps),
+        )
+
+
+def label_scores(model: Any, head: Any, rest: Sequence[int], tree: LabelTree) -> list[float]:
+    """The log probability of each label after `head` (a cache, left as it was) and the rest of the prompt."""
+    import torch
+
+    length, asked, nodes = head.get_seq_length(), len(rest), len(tree.tokens)
+    # A node sees the prompt, the nodes that lead to it and itself, and stands where it would if it were alone.
+    seen = torch.ones(asked + nodes, length + asked + nodes, dtype=torch.bool).tril(length)
+    seen[asked:, length + asked :] = torch.eye(nodes, dtype=torch.bool)
+    places = list(range(length, length + asked))
+    for node, parent in enumerate(tree.parents):
+        if parent >= 0:
+            seen[asked + node] |= seen[asked + parent]
+        places.append(places[asked + parent] + 1)
+    out = model(
+        input_ids=torch.tensor([[*rest, *tree.tokens]]),
+        position_ids=torch.tensor([places]),
+        attention_mask=torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None],
+        past_key_values=head,
+        use_cache=True,
+        logits_to_keep=nodes + 1,
+    )
+    head.crop(-(asked + nodes))
+    after = torch.log_softmax(out.logits[0].float(), -1)  # row 0 is the end of the prompt, row n + 1 node n
+    return [sum(float(after[before + 1, token]) for before, token in steps) for steps in tree.steps]
 
 
 def training_rows(tickets: Sequence[Ticket]) -> list[str]:
@@ -169,11 +237,3 @@ def _shared_start(rows: Sequence[Sequence[int]]) -> int:
     while all(len(row) > shared + 1 for row in rows) and len({row[shared] for row in rows}) == 1:
         shared += 1
     return shared
-
-
-def _repeated(cache: Any, times: int) -> Any:
-    from copy import deepcopy
-
-    many = deepcopy(cache)
-    many.batch_repeat_interleave(times)
-    return many

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench.model_routing import table
-from bench.routing.models import Routed, tfidf_svm, training_rows
+from bench.model_routing import CHOSEN, PROMPTED, keep, table, with_earlier
+from bench.routing.models import Routed, Scored, tfidf_svm, training_rows
 from bench.routing.tickets import OUT_OF_SCOPE, Ticket, load_queues, load_tickets
+from serving.prompting import load_prompt
 
 SUBJECTS = ("visa", "giro", "cheque", "euro", "dollar", "savings", "joint", "student")
 VERBS = ("where", "when", "why", "how", "who pays", "explain", "help with", "no news of")
@@ -52,8 +54,11 @@ def test_the_schema_the_prompt_and_the_mapping_name_the_same_queues() -> None:
     queues = sorted(set(load_queues().values()))
     schema = json.loads((folder / "queue.json").read_text())
     assert sorted(schema["properties"]["queue"]["enum"]) == queues
-    prompt = (folder / "queue_strong.yaml").read_text()
-    assert all(f"- {queue}: " in prompt for queue in queues)
+    assert CHOSEN in PROMPTED
+    for name in PROMPTED:
+        prompt = load_prompt(folder / f"{name}.yaml")
+        shown = prompt.system + "".join(shot.answer for shot in prompt.shots)
+        assert all(f"- {queue}: " in shown or f'{{"queue":"{queue}"}}' in shown for queue in queues), name
 
 
 def test_no_test_ticket_is_a_training_ticket_with_another_number(data: Path) -> None:
@@ -83,15 +88,36 @@ def test_the_classifier_learns_a_plain_difference() -> None:
     assert found.queues == ("cards", "fees")
 
 
-def test_the_table_counts_out_of_scope_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def routed(*queues: str) -> Routed:
+    return Routed(queues=queues, training_s=1, seconds_each=0.002)
+
+
+def test_the_table_counts_out_of_scope_by_itself() -> None:
     test = [Ticket("a", "", "cards"), Ticket("b", "", OUT_OF_SCOPE), Ticket("c", "", OUT_OF_SCOPE)]
-
-    def routed(*queues: str) -> Routed:
-        return Routed(queues=queues, training_s=1, seconds_each=0.002)
-
     rows = table(test, {"first": routed("cards", OUT_OF_SCOPE, "cards"), "second": routed(*["cards"] * 3)})
     first, second = rows
     assert (first["accuracy"], second["accuracy"]) == (2 / 3, 1 / 3)
     assert (first["out_of_scope_recall"], first["out_of_scope_precision"]) == (0.5, 1.0)
     assert (second["against"], second["gained"], second["lost"], second["p"]) == ("first", 0, 1, 1.0)
-    assert "x0.50 of first" in capsys.readouterr().out
+
+
+def test_a_model_that_was_not_run_keeps_its_row_and_its_run(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    old = [{"model": "tuned", "run": "old"}, {"model": "asked", "run": "old"}]
+    keep(file, {"models": old, "prompts_on_training_tickets": 3})
+    keep(file, {"models": with_earlier([{"model": "asked", "run": "new"}], file)})
+    assert json.loads(file.read_text()) == {
+        "models": [{"model": "asked", "run": "new"}, {"model": "tuned", "run": "old"}],
+        "prompts_on_training_tickets": 3,
+    }
+
+
+def test_a_prior_is_divided_out() -> None:
+    def scored(*shares: list[float]) -> Scored:
+        scores = np.log(shares) - 7.0
+        return Scored(queues=("cards", "fees"), scores=scores, seconds_each=1, prompt_tokens=1)
+
+    asked, prior = scored([0.9, 0.1], [0.7, 0.3]), scored([0.9, 0.1], [0.7, 0.3]).prior()
+    assert np.exp(prior) == pytest.approx([0.8, 0.2])
+    assert asked.likeliest().queues == ("cards", "cards")
+    assert asked.likeliest(prior).queues == ("cards", "fees")
