@@ -25,21 +25,27 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from bench.machine import describe_machine
-from bench.prompt_packing import as_passage, search_all
+from bench.prompt_packing import Found, search_all
 from deploy.postgres import EmbeddedPostgres
 from deploy.tuning import QUESTIONS, read_questions
 from eval.matching import missing_facts, stale_values_in
 from eval.stats import exact_p
+from gateway.assembling import sources_of
+from gateway.citations import Source
+from gateway.highlighting import Highlighter
+from retrieval.embedding import Embedder, OnnxEmbedder
 from retrieval.minilm import prepare_minilm
-from serving.prompting import PROMPTS, fit, load_prompt, render, token_counter
+from serving.prompting import PromptTemplate, fit, render, token_counter
 from serving.tone import check_tone
-from serving.versions import SCHEMAS, load_task_schema
+from serving.versions import SCHEMAS, load_task_schema, prompt_from_json
 
 REPOSITORY = Path(__file__).parent.parent
 ORGANIC = Path(__file__).parent / "organic"
 RECORDED = Path(__file__).parent / "tuned" / "fourth_try.jsonl"
 RESULT = Path(__file__).parent / "results" / "model_tuned.json"
-BUDGET_TOKENS, ANSWER_TOKENS, BATCH = 560, 150, 14
+ANSWER_TOKENS, BATCH = 150, 14
+#: As many as the gateway asks for (GATEWAY_HITS).
+HITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,27 +101,30 @@ def write_drafts(home: Path, base: Path, adapter: Path, *, answer_anyway: bool =
         found = asyncio.run(search_all(postgres.start(), home / "minilm", questions))
     finally:
         postgres.stop()
+    manifest = json.loads((adapter / "manifest.json").read_text(encoding="utf-8"))
+    template = prompt_from_json(manifest["definition"]["prompt"])
+    candidates = asyncio.run(candidates_of(template, found, OnnxEmbedder(home / "minilm")))
     tokenizer: Any = AutoTokenizer.from_pretrained(str(base), padding_side="left")
     model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
     model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
-    template, count = load_prompt(PROMPTS / "support_short.yaml"), token_counter(base / "tokenizer.json")
+    count = token_counter(base / "tokenizer.json")
     opening = '{"answer":"' if answer_anyway else ""
     # "I can't find that", "I've passed this to a colleague".
     abstaining = tokenizer.encode("I", add_special_tokens=False)
     prompts = []
-    for question, hits in found:
+    for (question, _), sources in zip(found, candidates, strict=True):
         passages = fit(
             template,
-            [as_passage(n, hit) for n, hit in enumerate(hits, 1)],
+            [source.passage for source in sources],
             question["text"],
-            prompt_budget_tokens=BUDGET_TOKENS,
+            prompt_budget_tokens=manifest["prompt_budget_tokens"],
             count_tokens=count,
         )
         messages = [
             {"role": message.role, "content": message.content}
             for message in render(template, passages, question["text"])
         ]
-        shown = {str(passage.n): hits[passage.n - 1].document_id for passage in passages}
+        shown = {str(passage.n): sources[passage.n - 1].document_id for passage in passages}
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         prompts.append((question["id"], shown, text + opening))
     prompts.sort(key=lambda prompt: len(prompt[2]))
@@ -140,6 +149,17 @@ def write_drafts(home: Path, base: Path, adapter: Path, *, answer_anyway: bool =
             drafts.append(Draft(id=case_id, text=text, documents=shown))
         print(f"{len(drafts)}/{len(prompts)} drafts", file=sys.stderr, flush=True)
     return drafts
+
+
+async def candidates_of(template: PromptTemplate, found: Found, embedder: Embedder) -> list[list[Source]]:
+    """What the gateway packs for each question: its hits, or their sentences."""
+    highlighter = Highlighter(embedder)
+    return [
+        await highlighter.highlight(question["text"], sources_of(hits[:HITS]))
+        if template.shows == "sentences"
+        else sources_of(hits[:HITS])
+        for question, hits in found
+    ]
 
 
 def read_drafts(path: Path) -> dict[str, Draft]:

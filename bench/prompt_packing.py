@@ -4,7 +4,8 @@
 
 Over the demo's answerable train and dev questions (its holdout is never looked at): the share whose facts all stand
 in the packed prompt, next to the share whose facts stand in the whole texts of the first hits, which is what packing
-can reach at most.
+can reach at most; and the same for prompts that show single sentences (gateway/highlighting.py), with the share whose
+vital facts stand in the first of them, which is what a model that copies it would tell.
 """
 
 from __future__ import annotations
@@ -24,22 +25,38 @@ from bench.machine import describe_machine
 from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
 from deploy.tuning import QUESTIONS, read_questions
+from deploy.tuning.rows import vital_facts
 from eval.matching import missing_facts
+from gateway.assembling import sources_of
+from gateway.citations import Source
+from gateway.highlighting import Highlighter, arrange
 from retrieval.documents import Access
-from retrieval.embedding import OnnxEmbedder, prepare_minilm
+from retrieval.embedding import Embedder, OnnxEmbedder, prepare_minilm
 from retrieval.hits import Hit, SearchRequest
 from retrieval.ingest import ingest
 from retrieval.search import Retriever
 from retrieval.starting import first_version
 from retrieval.store import KnowledgeStore
-from serving.prompting import MAX_PASSAGES, PROMPTS, Passage, fit, load_prompt, render, token_counter
+from serving.prompting import (
+    MAX_PASSAGES,
+    MAX_SENTENCES,
+    PROMPTS,
+    Passage,
+    fit,
+    load_prompt,
+    render,
+    token_counter,
+)
 
 REPOSITORY = Path(__file__).parent.parent
 ARTICLES = REPOSITORY / "deploy/demo/articles"
 BUDGETS = (430, 560, 640, 700)
+SENTENCE_BUDGETS = (300, 350, 400, 460)
 #: Sizes of window that packing tries, in words: the one that is shipped first.
 WINDOWS = ((250, 100, 60, 30), (150, 100, 60), (100, 60, 30), (60, 30))
 HITS = 40
+#: What it asks for in fact (GATEWAY_HITS).
+GATEWAY_HITS = 8
 
 Found = Sequence[tuple[dict[str, Any], Sequence[Hit]]]
 
@@ -58,9 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     url = postgres.start()
     try:
         found = asyncio.run(search(url, args.home / "minilm"))
+        ranked = asyncio.run(sentences_of(found, OnnxEmbedder(args.home / "minilm")))
     finally:
         postgres.stop()
-    result = {"machine": describe_machine(), **measure(found, lru_cache(None)(token_counter(args.tokenizer)))}
+    count = lru_cache(None)(token_counter(args.tokenizer))
+    result = {
+        "machine": describe_machine(),
+        **measure(found, count),
+        "sentences": measure_sentences(found, ranked, count),
+    }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -134,6 +157,57 @@ def measure(found: Found, count_tokens: Callable[[str], int]) -> dict[str, Any]:
                 f"windows {windows!s:22} budget {budget}: {held / len(found):.3f}, {median(sizes):.0f} tokens"
             )
     return {"questions": len(found), "passages": MAX_PASSAGES, "whole_texts": whole, "packed": rows}
+
+
+async def sentences_of(found: Found, embedder: Embedder) -> list[list[Source]]:
+    """The ranked sentences of each question's hits, of as many hits as the gateway asks for."""
+    highlighter = Highlighter(embedder)
+    return [await highlighter.rank(q["text"], sources_of(hits[:GATEWAY_HITS])) for q, hits in found]
+
+
+def measure_sentences(
+    found: Found, ranked: Sequence[Sequence[Source]], count_tokens: Callable[[str], int]
+) -> dict[str, Any]:
+    """Shares of the questions whose vital facts stand in the first sentences, and in a packed prompt of them."""
+    template = load_prompt(PROMPTS / "support_sentences.yaml")
+    vital = [vital_facts(question) for question, _ in found]
+    first = {
+        str(n): sum(
+            not missing_facts("\n".join(source.passage.text for source in sources[:n]), facts)
+            for facts, sources in zip(vital, ranked, strict=True)
+        )
+        / len(found)
+        for n in (1, 2, 3, MAX_SENTENCES)
+    }
+    print("sentences; vital facts in the first", {n: round(share, 3) for n, share in first.items()})
+    rows = []
+    for budget in SENTENCE_BUDGETS:
+        held, told, sizes = 0, 0, []
+        for (question, _), facts, sources in zip(found, vital, ranked, strict=True):
+            passages = fit(
+                template,
+                [source.passage for source in arrange(sources[:MAX_SENTENCES])],
+                question["text"],
+                prompt_budget_tokens=budget,
+                count_tokens=count_tokens,
+            )
+            text = "\n".join(f"{passage.title}\n{passage.text}" for passage in passages)
+            held += not missing_facts(text, question["facts"])
+            told += not missing_facts(text, facts)
+            sizes.append(sum(count_tokens(m.content) for m in render(template, passages, question["text"])))
+        rows.append(
+            {
+                "budget": budget,
+                "held": held / len(found),
+                "vital": told / len(found),
+                "tokens": median(sizes),
+            }
+        )
+        print(
+            f"sentences, budget {budget}: {held / len(found):.3f}, vital {told / len(found):.3f}, "
+            f"{median(sizes):.0f} tokens"
+        )
+    return {"vital_in_first": first, "packed": rows}
 
 
 def as_passage(n: int, hit: Hit) -> Passage:

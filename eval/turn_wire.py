@@ -55,11 +55,13 @@ def _passages(given: Sequence[tuple[str, PastVersion]]) -> list[tuple[str, dict[
 
 def with_documents(seen: Observation, given: Sequence[tuple[str, PastVersion]]) -> Observation:
     """Pinned passages have no document on the wire; here it is known."""
-    documents = {n: document for n, (document, _) in enumerate(_passages(given), start=1)}
+    documents = {f"context:{n}": document for n, (document, _) in enumerate(_passages(given), start=1)}
     return replace(
         seen,
-        packed=tuple(replace(item, document_id=documents.get(item.passage.n, "")) for item in seen.packed),
-        citations=tuple(replace(item, document_id=documents.get(item.n, "")) for item in seen.citations),
+        packed=tuple(replace(item, document_id=documents.get(item.document_id, "")) for item in seen.packed),
+        citations=tuple(
+            replace(item, document_id=documents.get(item.document_id, "")) for item in seen.citations
+        ),
     )
 
 

@@ -24,6 +24,7 @@ from gateway.clarifying import choices_for, clarifying_text
 from gateway.errors import InvalidFieldError
 from gateway.events import Completed, Deadline, Delta, complete
 from gateway.generating import Generating
+from gateway.highlighting import Highlighter
 from gateway.rails import KnowledgeRail, Searcher, SentenceCheck
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
@@ -68,11 +69,16 @@ class Answering:
         count_tokens: Callable[[str], int],
         wording: Wording,
         limits: AnsweringLimits,
+        highlighter: Highlighter | None = None,
     ) -> None:
         self._live = live
         self._chain = chain
         self._searcher = searcher
-        self._assembler = Assembler(count_tokens=count_tokens, history_messages=limits.history_messages)
+        self._assembler = Assembler(
+            count_tokens=count_tokens,
+            history_messages=limits.history_messages,
+            highlighter=highlighter,
+        )
         self._generating = Generating(
             live=live,
             chain=chain,
@@ -104,7 +110,7 @@ class Answering:
             yield Delta(self._wording.not_in_help_centre)
             yield complete(turn, Status.ABSTAINED, self._wording.not_in_help_centre, began=began)
             return
-        context = self._assemble(question, turn, version, result)
+        context = await self._assemble(question, turn, version, result)
         async with aclosing(
             self._generating.run(question, turn, deadline, version, context, began)
         ) as events:
@@ -245,7 +251,7 @@ class Answering:
 
     # ---- assemble ----
 
-    def _assemble(
+    async def _assemble(
         self,
         question: Question,
         turn: TurnDraft,
@@ -253,9 +259,14 @@ class Answering:
         result: SearchResult | tuple[()],
     ) -> Context:
         with names.tracer.start_as_current_span(names.ASSEMBLE_SPAN) as span, turn.timed("assemble"):
-            context = self._assembler.assemble(
-                question, version, () if isinstance(result, tuple) else result.hits
+            context = await self._assembler.assemble(
+                question,
+                version,
+                () if isinstance(result, tuple) else result.hits,
+                searched=None if isinstance(result, tuple) else result.rewritten,
             )
+            for part in context.degraded:
+                turn.degrade(part)
             turn.prompt = context.messages
             turn.passages = context.rows()
             span.set_attributes(

@@ -159,7 +159,8 @@ def _rest(state: GatewayState) -> FastAPI:
         health,
         console,
     ):
-        app.include_router(routes.router)
+        # As they are: `include_router` would make each route once more, 80 ms in all.
+        app.router.routes.extend(routes.router.routes)
     for error in (GatewayError, RetrievalError, ServingError):
         app.add_exception_handler(error, _on_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)

@@ -1,19 +1,26 @@
-"""From hits to the messages of a prompt: numbered passages inside the version's token budget."""
+"""From hits to the messages of a prompt: numbered passages or sentences inside the version's token budget."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 from gateway.citations import Source
-from gateway.turn import Question
+from gateway.highlighting import Highlighter
+from gateway.turn import PinnedContext, Question
+from retrieval.errors import RetrievalError
 from retrieval.hits import Hit
 from serving.errors import PromptBudgetError
 from serving.prompting import Message, Passage, fit, render
 from serving.versions import RegisteredVersion
 
+#: In `degraded` where a prompt that shows sentences got windows of the hits.
+DEGRADED: Final = "highlight"
+#: Longest wait for the sentences: new ones cost some milliseconds each, known ones nothing.
+HIGHLIGHT_TIMEOUT_S: Final = 3.0
 #: Texts whose count of tokens is kept.
 _REMEMBERED_COUNTS: Final = 1024
 
@@ -28,9 +35,11 @@ class Context:
     passages: tuple[Passage, ...]
     messages: tuple[Message, ...]
     tokens: int
+    #: What did not work: `highlight`, windows of the hits stand where the prompt shows sentences.
+    degraded: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
-        """The packed passages as the turn records them; one that the caller gave has no document."""
+        """The packed passages as the turn records them."""
         return [
             {
                 "n": source.passage.n,
@@ -39,26 +48,52 @@ class Context:
                 "start": source.passage.start,
                 "end": source.passage.end,
                 "effective_from": source.passage.effective_from,
-                "document_id": source.hit.document_id if source.hit else "",
+                "document_id": source.document_id,
             }
             for source in self.sources.values()
         ]
 
 
 class Assembler:
-    """Packs prompts."""
+    """Packs prompts. Without a highlighter every prompt shows passages."""
 
-    def __init__(self, *, count_tokens: Callable[[str], int], history_messages: int) -> None:
+    def __init__(
+        self,
+        *,
+        count_tokens: Callable[[str], int],
+        history_messages: int,
+        highlighter: Highlighter | None = None,
+    ) -> None:
         self._count_tokens = count_tokens
         # The system message of a version and the windows of the articles come again and again.
         self._count_known = lru_cache(maxsize=_REMEMBERED_COUNTS)(count_tokens)
         self._history_messages = history_messages
+        self._highlighter = highlighter
 
-    def assemble(self, question: Question, version: RegisteredVersion, hits: Sequence[Hit]) -> Context:
-        """Pack what fits; when it is too much, the oldest messages of the history go first."""
-        candidates = _sources(question, hits)
-        wanted = [source.passage for source in candidates.values()]
+    async def assemble(
+        self,
+        question: Question,
+        version: RegisteredVersion,
+        hits: Sequence[Hit],
+        *,
+        searched: str | None = None,
+    ) -> Context:
+        """Pack what fits; when it is too much, the oldest messages of the history go first.
+
+        `searched`: what stood in for the question in the search, if anything did.
+        """
+        given = question.pin.context if question.pin else None
+        found = sources_of(hits) if given is None else _given(given)
         template = question.prompt_of(version)
+        degraded: tuple[str, ...] = ()
+        if template.shows == "sentences":
+            sentences = await self._sentences(searched or question.text, found)
+            if sentences is None:
+                degraded = (DEGRADED,)
+            else:
+                found = sentences
+        candidates = {source.passage.n: source for source in found}
+        wanted = [source.passage for source in found]
         history = question.history[max(0, len(question.history) - self._history_messages) :]
         while True:
             try:
@@ -80,33 +115,29 @@ class Assembler:
         system, *said = messages = render(template, passages, question.text, history)
         return Context(
             candidates=candidates,
-            sources={p.n: Source(passage=p, hit=candidates[p.n].hit) for p in passages},
+            sources={p.n: replace(candidates[p.n], passage=p) for p in passages},
             passages=passages,
             messages=messages,
             tokens=self._count_known(system.content)
             + sum(self._count_tokens(message.content) for message in said),
+            degraded=degraded,
         )
 
+    async def _sentences(self, question: str, found: Sequence[Source]) -> list[Source] | None:
+        """Those of the sources that come closest; None where nobody can say."""
+        if self._highlighter is None:
+            return None
+        try:
+            async with asyncio.timeout(HIGHLIGHT_TIMEOUT_S):
+                return await self._highlighter.highlight(question, found) or list(found)
+        except (RetrievalError, TimeoutError):
+            return None
 
-def _sources(question: Question, hits: Sequence[Hit]) -> dict[int, Source]:
-    """Candidates by number: the hits by rank, or the passages that the caller gave."""
-    if question.pin and question.pin.context is not None:
-        return {
-            n: Source(
-                passage=Passage(
-                    n=n,
-                    title=given.title,
-                    text=given.text,
-                    start=0,
-                    end=len(given.text),
-                    effective_from=given.effective_from,
-                ),
-                hit=None,
-            )
-            for n, given in enumerate(question.pin.context, 1)
-        }
-    return {
-        n: Source(
+
+def sources_of(hits: Sequence[Hit]) -> list[Source]:
+    """Hits as candidates, numbered by rank."""
+    return [
+        Source(
             passage=Passage(
                 n=n,
                 title=hit.title,
@@ -118,4 +149,23 @@ def _sources(question: Question, hits: Sequence[Hit]) -> dict[int, Source]:
             hit=hit,
         )
         for n, hit in enumerate(hits, 1)
-    }
+    ]
+
+
+def _given(context: Sequence[PinnedContext]) -> list[Source]:
+    """Passages that the caller gave as candidates."""
+    return [
+        Source(
+            passage=Passage(
+                n=n,
+                title=given.title,
+                text=given.text,
+                start=0,
+                end=len(given.text),
+                effective_from=given.effective_from,
+            ),
+            hit=None,
+            given=n,
+        )
+        for n, given in enumerate(context, 1)
+    ]

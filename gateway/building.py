@@ -12,6 +12,7 @@ from gateway.circuits import open_circuits
 from gateway.database import Database
 from gateway.drafting import Drafter
 from gateway.evaluations import EvaluationEvents
+from gateway.highlighting import Highlighter
 from gateway.hotpath import HotPath, HotPathLimits
 from gateway.labels import LabelStore
 from gateway.limits import Admission, RateLimit
@@ -63,6 +64,8 @@ class Parts:
     chat: ChatModel
     #: Somebody else's model, asked when no version of ours gave an answer.
     endpoint: Endpoint | None = None
+    #: Finds the sentences for prompts that show sentences.
+    highlighter: Highlighter | None = None
     check_sentence: SentenceCheck
     #: Whether a sentence's check asks a model.
     slow_checks: bool = False
@@ -102,6 +105,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         # The head of a prompt and popular passages come again and again; counting their tokens is not cheap.
         count_tokens=lru_cache(maxsize=2048)(parts.count_tokens),
         wording=parts.wording,
+        highlighter=parts.highlighter,
         limits=AnsweringLimits(
             retrieval_timeout_s=settings.retrieval_timeout_s,
             first_token_timeout_s=settings.first_token_timeout_s,

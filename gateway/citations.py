@@ -21,10 +21,16 @@ from serving.prompting import Passage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a passage comes from. `hit` is None for passages that the caller gave."""
+    """Where a passage comes from. `hit` is None for passages that the caller gave, `given` is their place."""
 
     passage: Passage
     hit: Hit | None
+    given: int | None = None
+
+    @property
+    def document_id(self) -> str:
+        """The document that it is of; `context:2` for the second passage that the caller gave."""
+        return self.hit.document_id if self.hit else f"context:{self.given}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +190,7 @@ def _citation(source: Source, evidence: Evidence, quote: str, snapshot: int | No
     hit = source.hit
     return Citation(
         n=evidence.n,
-        document_id=hit.document_id if hit else f"context:{evidence.n}",
+        document_id=source.document_id,
         document_version=hit.document_version if hit else None,
         title=hit.title if hit else source.passage.title,
         url=hit.url if hit else "",

@@ -153,7 +153,8 @@ class Generating:
         if seconds < LEAST_DRAFT_S:
             making.leave(writer, Cause.DEADLINE)
             return
-        context = making.context if writer.step is Step.ASSIGNED else self._assembled(making, writer)
+        assigned = writer.step is Step.ASSIGNED
+        context = making.context if assigned else await self._assembled(making, writer)
         if context is None:
             making.leave(writer, Cause.BUDGET)
             return
@@ -230,10 +231,15 @@ class Generating:
             return Share(weight=_WEIGHTS[writer.step], least_s=least)
         return Share(weight=_WEIGHTS[writer.step], least_s=least, most_s=writer.endpoint.timeout_s)
 
-    def _assembled(self, making: _Making, writer: Writer) -> Context | None:
+    async def _assembled(self, making: _Making, writer: Writer) -> Context | None:
         """The writer's own prompt; None where it has no room for the question."""
         try:
-            context = self._assembler.assemble(making.question, writer.version, making.turn.hits)
+            context = await self._assembler.assemble(
+                making.question,
+                writer.version,
+                making.turn.hits,
+                searched=making.turn.retrieval.get("rewritten"),
+            )
         except PromptBudgetError:
             return None
         return None if context.candidates and not context.passages else context

@@ -117,6 +117,7 @@ def _prompt(given: PinnedPrompt | None) -> PromptTemplate | None:
             Shot(context=shot.context.strip(), question=shot.question.strip(), answer=shot.answer.strip())
             for shot in given.shots
         ),
+        shows=given.shows,
     )
 
 

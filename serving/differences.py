@@ -79,7 +79,7 @@ def _texts(part: str, before: str, after: str) -> Iterator[Difference]:
 def _prompt_text(row: Mapping[str, Any]) -> str:
     """A prompt as its file reads."""
     prompt = prompt_from_json(row)
-    parts = [f"name: {prompt.name}", "system:", prompt.system]
+    parts = [f"name: {prompt.name}", f"shows: {prompt.shows}", "system:", prompt.system]
     for n, shot in enumerate(prompt.shots, start=1):
         parts += [f"shot {n} context:", shot.context, f"shot {n} question:", shot.question]
         parts += [f"shot {n} answer:", shot.answer]

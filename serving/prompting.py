@@ -7,10 +7,10 @@ Used by the gateway for every answer and by tuning for every training row, so th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 import yaml
 
@@ -21,6 +21,9 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 #: Passages shown at most; more of them cost prefill time and mislead small models.
 MAX_PASSAGES = 3
+#: The same where the prompt shows single sentences; a longer one is cut after that many words.
+MAX_SENTENCES = 8
+LONGEST_SENTENCE_WORDS = 60
 #: Sizes of window to try for a passage, in words, best first: a whole chunk if it fits. Windows of at most
 #: 100 words lost the answer of one question in ten that whole chunks keep (docs/experiments.md).
 WINDOW_WORDS = (250, 100, 60, 30)
@@ -30,6 +33,9 @@ LEAST_PASSAGE_SHARE = 0.5
 PROMPT_CEILING_TOKENS = 1800
 #: Tokens that a chat template adds around one message (role, start and end marks), an upper bound.
 MESSAGE_OVERHEAD_TOKENS = 8
+
+#: What a prompt shows of the hits: windows of them, or the sentences that come closest to the question.
+Shown = Literal["passages", "sentences"]
 
 _OPEN, _CLOSE = "<passages>", "</passages>"
 #: Marks with a meaning to a chat template or to our fence. Angle brackets of these become single quotation
@@ -76,6 +82,7 @@ class PromptTemplate:
     name: str
     system: str
     shots: tuple[Shot, ...] = ()
+    shows: Shown = "passages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,8 @@ class Message:
 
 
 def load_prompt(path: Path) -> PromptTemplate:
-    """Read a prompt file: YAML with `name`, `system` and optional `shots` of `context`, `question`,
-    `answer`."""
+    """Read a prompt file: YAML with `name`, `system`, optional `shots` of `context`, `question`, `answer`,
+    and what it `shows`."""
     try:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
@@ -97,8 +104,10 @@ def load_prompt(path: Path) -> PromptTemplate:
         raise PromptFileError(f"{path}: not YAML: {exc}") from exc
     if not isinstance(raw, dict):
         raise PromptFileError(f"{path}: must be a mapping with `name` and `system`")
-    if unknown := set(raw) - {"name", "system", "shots"}:
-        raise PromptFileError(f"{path}: unknown field {sorted(unknown)[0]!r}; known: name, system, shots")
+    if unknown := set(raw) - {"name", "system", "shots", "shows"}:
+        raise PromptFileError(
+            f"{path}: unknown field {sorted(unknown)[0]!r}; known: name, system, shots, shows"
+        )
     for name in ("name", "system"):
         if not isinstance(raw.get(name), str) or not raw[name].strip():
             raise PromptFileError(f"{path}: {name}: must be a text")
@@ -106,10 +115,14 @@ def load_prompt(path: Path) -> PromptTemplate:
     for n, shot in enumerate(shots):
         if not isinstance(shot, dict) or set(shot) != {"context", "question", "answer"}:
             raise PromptFileError(f"{path}: shots[{n}]: must have exactly context, question and answer")
+    shows = raw.get("shows", "passages")
+    if shows not in get_args(Shown):
+        raise PromptFileError(f"{path}: shows: is {shows!r}; must be one of {', '.join(get_args(Shown))}")
     return PromptTemplate(
         name=raw["name"],
         system=raw["system"].strip(),
         shots=tuple(Shot(**{key: str(value).strip() for key, value in shot.items()}) for shot in shots),
+        shows=shows,
     )
 
 
@@ -127,20 +140,22 @@ def pack(
     *,
     budget_tokens: int,
     count_tokens: Callable[[str], int],
-    window_words: Sequence[int] = WINDOW_WORDS,
+    window_words: Sequence[int] | None = None,
+    shows: Shown = "passages",
 ) -> tuple[Passage, ...]:
-    """Choose passages, best candidate first, and trim each to its best window, until the budget or three
-    are used.
+    """Choose passages, best candidate first, and trim each to its best window, until the budget or the most
+    that are shown are used.
 
     A window is contiguous, so it stays a verbatim span of its document: `start` and `end` move with it, `n`
     stays. A candidate that fits in no window is skipped, a shorter one after it may still fit.
     """
+    show, most, sizes = _FORMS[shows]
     packed: list[Passage] = []
     left = budget_tokens
     for candidate in candidates:
-        if len(packed) == MAX_PASSAGES:
+        if len(packed) == most:
             break
-        for words in window_words:
+        for words in window_words or sizes:
             start, end = best_window(candidate.text, question, max_words=words)
             if start == end:
                 break
@@ -150,7 +165,7 @@ def pack(
                 start=candidate.start + start,
                 end=candidate.start + end,
             )
-            cost = count_tokens(_show(passage)) + 1
+            cost = count_tokens(show(passage, packed[-1] if packed else None)) + 1
             if cost <= left:
                 packed.append(passage)
                 left -= cost
@@ -166,7 +181,7 @@ def fit(
     prompt_budget_tokens: int,
     count_tokens: Callable[[str], int],
     history: Sequence[Message] = (),
-    window_words: Sequence[int] = WINDOW_WORDS,
+    window_words: Sequence[int] | None = None,
 ) -> tuple[Passage, ...]:
     """`pack` into what the rest of the prompt leaves of the whole prompt's budget.
 
@@ -185,7 +200,12 @@ def fit(
             f"question: the prompt takes {used} of {limit} tokens before any passage; shorten the question"
         )
     return pack(
-        candidates, question, budget_tokens=room, count_tokens=count_tokens, window_words=window_words
+        candidates,
+        question,
+        budget_tokens=room,
+        count_tokens=count_tokens,
+        window_words=window_words,
+        shows=template.shows,
     )
 
 
@@ -200,7 +220,9 @@ def render(
             f"\n\nExample {n}\n{_fence(shot.context)}\nQuestion: {shot.question}\nAnswer: {shot.answer}"
             for n, shot in enumerate(template.shots, 1)
         )
-    shown = _fence("\n\n".join(_show(passage) for passage in passages))
+    show, _, _ = _FORMS[template.shows]
+    before = (None, *passages)
+    shown = _fence("".join(map(show, passages, before)).strip())
     return (
         Message("system", system),
         *(Message(message.role, neutralise(message.content)) for message in history),
@@ -218,11 +240,29 @@ def _fence(text: str) -> str:
     return f"{_OPEN}\n{text or 'none'}\n{_CLOSE}"
 
 
-def _show(passage: Passage) -> str:
-    valid = f" (valid from {passage.effective_from})" if passage.effective_from else ""
+def _passage(passage: Passage, _before: Passage | None) -> str:
     body = _FORGED_HEADER.sub(r"\1(\2)", neutralise(passage.text))
     body = _FORGED_QUESTION.sub(r"\1\2 \3:", body)
-    return f"[{passage.n}] {_one_line(passage.title)}{valid}\n{body}"
+    return f"\n\n[{passage.n}] {_title(passage)}\n{body}"
+
+
+def _sentence(passage: Passage, before: Passage | None) -> str:
+    """A line of its own, and the title above it unless the sentence before stands under the same."""
+    line = f"\n[{passage.n}] {_one_line(passage.text)}"
+    title = _title(passage)
+    return line if before is not None and title == _title(before) else f"\n\n{title}{line}"
+
+
+def _title(passage: Passage) -> str:
+    valid = f" (valid from {passage.effective_from})" if passage.effective_from else ""
+    return f"{_one_line(passage.title)}{valid}"
+
+
+#: How each form is written, how many are shown at most, and the sizes of window that are tried.
+_FORMS: Final[Mapping[Shown, tuple[Callable[[Passage, Passage | None], str], int, Sequence[int]]]] = {
+    "passages": (_passage, MAX_PASSAGES, WINDOW_WORDS),
+    "sentences": (_sentence, MAX_SENTENCES, (LONGEST_SENTENCE_WORDS,)),
+}
 
 
 def _one_line(text: str) -> str:

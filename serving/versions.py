@@ -200,7 +200,7 @@ def sha256_of(value: Any) -> str:
 
 def prompt_definition(prompt: PromptTemplate) -> dict[str, Any]:
     """A prompt's wording as plain JSON values."""
-    return {
+    definition = {
         "name": prompt.name,
         "system": prompt.system,
         "shots": [
@@ -208,12 +208,17 @@ def prompt_definition(prompt: PromptTemplate) -> dict[str, Any]:
             for shot in prompt.shots
         ],
     }
+    # What every prompt does by itself stays out, so that digests and ids are those of before.
+    return definition if prompt.shows == "passages" else {**definition, "shows": prompt.shows}
 
 
 def prompt_from_json(row: Mapping[str, Any]) -> PromptTemplate:
     """The inverse of `prompt_definition`."""
     return PromptTemplate(
-        name=row["name"], system=row["system"], shots=tuple(Shot(**shot) for shot in row["shots"])
+        name=row["name"],
+        system=row["system"],
+        shots=tuple(Shot(**shot) for shot in row["shots"]),
+        shows=row.get("shows", "passages"),
     )
 
 

@@ -39,7 +39,7 @@ from serving.versions import (
 )
 
 PACKAGED_SCHEMAS = ("support_answer", "ticket_routing")
-PACKAGED_PROMPTS = ("support_short", "support_strong", "ticket_routing")
+PACKAGED_PROMPTS = ("support_sentences", "support_short", "support_strong", "ticket_routing")
 #: What a prompt may take on a small machine before its first token takes too long.
 PROMPT_BUDGET_TOKENS = 700
 #: Part of an id, of a URL and of a shell word.

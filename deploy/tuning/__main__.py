@@ -1,4 +1,4 @@
-"""Training rows of the demo: its questions, the passages that retrieval shows for them, the wanted JSON.
+"""Training rows of the demo: its questions, the sentences that the gateway shows for them, the wanted JSON.
 
     python -m deploy.tuning --embedder DIR --tokenizer FILE --out deploy/demo/training/support.jsonl
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -26,6 +25,9 @@ from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
 from deploy.tuning.questions import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.rows import RowBuilder
+from gateway.assembling import sources_of
+from gateway.citations import Source
+from gateway.highlighting import Highlighter
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder
 from retrieval.hits import Hit, SearchRequest
@@ -36,15 +38,14 @@ from retrieval.store import KnowledgeStore
 from serving.prompting import PROMPTS, load_prompt, token_counter
 
 ARTICLES = QUESTIONS.parent / "articles"
-HITS = 40
-#: Passages that a sentence that is asked for may stand beside.
-_BESIDE = 6
+#: As many as the gateway asks for (GATEWAY_HITS).
+HITS = 8
 
 
 async def build(arguments: argparse.Namespace, database_url: str) -> int:
     """Write the rows; returns how many."""
     builder = RowBuilder(
-        load_prompt(PROMPTS / "support_short.yaml"),
+        load_prompt(PROMPTS / "support_sentences.yaml"),
         token_counter(arguments.tokenizer),
         budget_tokens=arguments.budget_tokens,
         seed=arguments.seed,
@@ -57,12 +58,14 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
         await ingest(store, embedder, ARTICLES, tenant="demo", on_progress=lambda _: None)
         retriever = Retriever(store=store, embedders={embedder.id: embedder})
         version = first_version(embedder).id
-        seen: dict[tuple[str, int], Hit] = {}
+        highlighter = Highlighter(embedder)
+        seen: dict[tuple[str, int], Source] = {}
         rows: list[dict[str, Any]] = []
         for done, question in enumerate(questions, 1):
-            hits = await _hits(retriever, version, question)
-            seen |= {(hit.document_id, hit.start): hit for hit in hits}
-            rows += builder.rows(question, hits)
+            hits = sources_of(await _hits(retriever, version, question))
+            ranked = await highlighter.rank(question["text"], hits)
+            seen |= {(hit_of(each).document_id, each.passage.start): each for each in ranked}
+            rows += builder.rows(question, ranked)
             if done % 50 == 0 or done == len(questions):
                 print(f"{done}/{len(questions)} questions, {len(rows)} rows", file=sys.stderr, flush=True)
         rows += lookups(builder, questions, [seen[key] for key in sorted(seen)], each=arguments.lookups)
@@ -72,7 +75,7 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
 
 
 def lookups(
-    builder: RowBuilder, questions: Sequence[Mapping[str, Any]], passages: Sequence[Hit], *, each: int
+    builder: RowBuilder, questions: Sequence[Mapping[str, Any]], told: Sequence[Source], *, each: int
 ) -> list[dict[str, Any]]:
     """Rows that ask for single sentences of the articles that training questions are about."""
     intents: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -82,18 +85,23 @@ def lookups(
             (document,) = question["gold"]
             intents[document][question["intent"]] += 1
             topics[document] = question["topic"]
-    known = [hit for hit in passages if hit.document_id in intents]
     return [
         row
-        for hit in known
+        for document in topics
         for row in builder.lookups(
-            hit,
-            random.Random(hit.start).sample(known, min(_BESIDE, len(known))),
-            intent=intents[hit.document_id].most_common(1)[0][0],
-            topic=topics[hit.document_id],
+            [source for source in told if hit_of(source).document_id == document],
+            [source for source in told if hit_of(source).document_id != document],
+            intent=intents[document].most_common(1)[0][0],
+            topic=topics[document],
             most=each,
         )
     ]
+
+
+def hit_of(source: Source) -> Hit:
+    """The hit that a sentence stands in; here each has one."""
+    assert source.hit is not None
+    return source.hit
 
 
 async def _hits(retriever: Retriever, version: str, question: dict[str, Any]) -> Sequence[Hit]:
@@ -118,10 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--database-url", default="", help="an empty database; an embedded one if not given")
     parser.add_argument(
-        "--budget-tokens", type=int, default=560, help="whole prompt; smaller trains and answers faster"
+        "--budget-tokens", type=int, default=400, help="whole prompt; smaller trains and answers faster"
     )
     parser.add_argument(
-        "--lookups", type=int, default=1, help="rows a passage that ask for one of its sentences by its words"
+        "--lookups",
+        type=int,
+        default=4,
+        help="rows an article that ask for a sentence by its words",
     )
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args(argv)

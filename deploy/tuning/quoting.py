@@ -6,7 +6,6 @@ rephrase from as few (docs/experiments.md).
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from eval.matching import missing_facts
 from serving.prompting import Passage
-from serving.sentences import content_stems, sentences, words
+from serving.sentences import content_stems, sentences
 
 _NUMBERED = re.compile(r"^\d+\.\s+")
 
@@ -31,12 +30,10 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A sentence or table row of a text: `text` as an answer says it, and where it stands."""
+    """A sentence or table row as an answer says it, and the number of its passage."""
 
     n: int
     text: str
-    start: int
-    end: int
 
 
 def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | None:
@@ -52,58 +49,14 @@ def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | 
     return Quoted(text=text, cited=tuple(sorted({unit.n for unit in taken})))
 
 
-def around(
-    question: Mapping[str, Any], text: str, *, most_words: int, draw: random.Random
-) -> tuple[int, int] | None:
-    """Offsets of a run of whole sentences with all facts that `text` has, None if it has none or if they lie
-    too far apart.
-
-    How much stands before and after them is drawn: a fact must not be found by its place.
-    """
-    held = [fact for fact in question["facts"] if not missing_facts(text, [fact])]
-    units = _units(0, text)
-    taken = _chosen({**question, "facts": held}, units) if held else None
-    if taken is None:
-        return None
-    first, last = units.index(min(taken, key=_place)), units.index(max(taken, key=_place))
-    length = [len(words(text[unit.start : unit.end])) for unit in units]
-    total = sum(length[first : last + 1])
-    if total > most_words:
-        return None
-    sides = [side for side in (-1, 1) for _ in range(draw.randint(1, 3))]
-    while sides:
-        side = draw.choice(sides)
-        beside = first - 1 if side < 0 else last + 1
-        if not 0 <= beside < len(units) or total + length[beside] > most_words:
-            sides = [other for other in sides if other != side]
-            continue
-        total += length[beside]
-        first, last = min(first, beside), max(last, beside)
-    return units[first].start, units[last].end
-
-
-def units_of(text: str) -> list[str]:
-    """The sentences and table rows of a text, as an answer says them."""
-    return [unit.text for unit in _units(0, text)]
-
-
 def holds_any(facts: Facts, text: str) -> bool:
     """Whether a text has at least one of the facts."""
     return len(missing_facts(text, facts)) < len(facts)
 
 
-def _place(unit: _Unit) -> int:
-    return unit.start
-
-
 def _units(n: int, text: str) -> list[_Unit]:
     return [
-        _Unit(
-            n,
-            _NUMBERED.sub("", text[span.start : span.end].lstrip("-*\u2022 ").strip()),
-            span.start,
-            span.end,
-        )
+        _Unit(n, _NUMBERED.sub("", text[span.start : span.end].lstrip("-*\u2022 ").strip()))
         for span in sentences(text)
     ]
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.schemas.fields import MAX_QUESTION, AsOf, Body, ConversationId, FilterValue, ShortText
+from serving.prompting import Shown
 
 
 class Status(StrEnum):
@@ -78,6 +79,10 @@ class PinnedPrompt(Body):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}$", description="Stands in `versions.prompt`.")
     system: str = Field(min_length=1, max_length=20_000)
     shots: tuple[PinnedShot, ...] = Field(default=(), max_length=20)
+    shows: Shown = Field(
+        default="passages",
+        description="What it shows of the hits: windows of them, or the sentences closest to the question.",
+    )
 
 
 class Pin(Body):
@@ -289,7 +294,7 @@ class AnswerBody(BaseModel):
     versions: Versions
     arms: Arms
     degraded: list[str] = Field(
-        description="What did not work fully: retrieval, generation, citations; rerank, rewrite (harmless)."
+        description="What failed: retrieval, generation, citations; rerank, rewrite, highlight (harmless)."
     )
     fallback: Fallback | None = Field(
         default=None, description="Set where another than the assigned version answered, or none did."

@@ -367,7 +367,7 @@ def _hit(document_id: str = "plus", rank: int = 1) -> dict[str, Any]:
 
 def _pinned(given: list[dict[str, str]]) -> list[dict[str, Any]]:
     return [
-        {"n": n, "document_id": "", "start": 0, "end": len(passage["text"]), **passage}
+        {"n": n, "document_id": f"context:{n}", "start": 0, "end": len(passage["text"]), **passage}
         for n, passage in enumerate(given, start=1)
     ]
 

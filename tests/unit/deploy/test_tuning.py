@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from deploy.models import SHIPPED_ADAPTER
 from deploy.tuning import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.__main__ import lookups
 from deploy.tuning.disguise import Disguise
-from deploy.tuning.quoting import around, quote
+from deploy.tuning.quoting import quote
 from deploy.tuning.rows import RowBuilder, Shares
+from gateway.citations import Source
 from retrieval.hits import Hit
 from serving.digests import digest_folder
-from serving.prompting import Passage, PromptTemplate
+from serving.prompting import MAX_SENTENCES, Passage, PromptTemplate
 from serving.tuning.dataset import Inputs, Settings, build
 from serving.tuning.negatives import NO_NEGATIVES
 from serving.tuning.recipe import load_recipe
 from serving.wording import load_wording
 
 ROWS = Path("deploy/demo/training/support.jsonl")
-TEMPLATE = PromptTemplate(name="p", system="Answer.")
+TEMPLATE = PromptTemplate(name="p", system="Answer.", shows="sentences")
 PRICES = (
     "All prices\n\nMonthly \u2014 Free: $0; Plus: $9\nYearly \u2014 Free: $0; Plus: $90\n\n"
     "1. Open Plans.\n2. Choose Plus."
@@ -53,21 +53,21 @@ def passages(*texts: str) -> list[Passage]:
     return [Passage(n=n, title="T", text=text, start=0, end=len(text)) for n, text in enumerate(texts, 1)]
 
 
-SERVED = Shares(served=1, disguised=0, outdated=0, removed=0, instructed=0)
+NONE = dict.fromkeys((field.name for field in fields(Shares)), 0.0)
 
 
-def builder(shares: Shares = SERVED) -> RowBuilder:
-    return RowBuilder(TEMPLATE, lambda text: len(text.split()), budget_tokens=400, seed=7, shares=shares)
-
-
-def only(kind: str) -> Shares:
-    return Shares(
-        **{**dict.fromkeys(("served", "disguised", "outdated", "removed", "instructed"), 0), kind: 1}
+def builder(**shares: float) -> RowBuilder:
+    return RowBuilder(
+        TEMPLATE,
+        lambda text: len(text.split()),
+        budget_tokens=400,
+        seed=7,
+        shares=Shares(**{**NONE, **shares}),
     )
 
 
 def row_of(kind: str, **changes: Any) -> dict[str, Any]:
-    rows = builder(only(kind)).rows(question(**changes), hits())
+    rows = builder(**{kind: 1}).rows(question(**changes), ranked())
     return next(row for row in rows if row["kind"] == kind)
 
 
@@ -75,29 +75,46 @@ def shown(row: dict[str, Any]) -> dict[int, str]:
     return {passage["n"]: passage["text"] for passage in row["passages"]}
 
 
-def hit(rank: int, document_id: str, text: str) -> Hit:
-    return Hit(
-        rank=rank,
-        chunk_id=rank,
-        document_id=document_id,
+def told(document_id: str, *texts: str) -> list[Source]:
+    """Sentences of an article, as the highlighter gives them."""
+    (hit,) = HIT.values()
+    return [
+        Source(
+            passage=Passage(n=1, title=document_id.title(), text=text, start=40 * n, end=40 * n + len(text)),
+            hit=replace(hit, document_id=document_id),
+        )
+        for n, text in enumerate(texts)
+    ]
+
+
+def ranked() -> list[Source]:
+    refunds = told("refunds", "You can have a refund within 30 days.", "It arrives in 5 to 10 working days.")
+    prices = told(
+        "prices", "Yearly \u2014 Free: $0; Plus: $90", "Monthly \u2014 Free: $0; Plus: $9", "Open Plans."
+    )
+    return [refunds[0], prices[0], refunds[1], prices[1], prices[2]]
+
+
+HIT = {
+    "prices": Hit(
+        rank=1,
+        chunk_id=1,
+        document_id="prices",
         document_version=1,
-        title=document_id.title(),
+        title="Prices",
         url="",
         heading_path=(),
-        text=text,
+        text=PRICES,
         start=0,
-        end=len(text),
-        score=1 / rank,
+        end=len(PRICES),
+        score=1.0,
         dense_score=0.5,
         lexical_score=1.0,
         effective_from=None,
         effective_to=None,
         metadata={},
     )
-
-
-def hits() -> list[Hit]:
-    return [hit(1, "refunds", REFUNDS), hit(2, "prices", PRICES)]
+}
 
 
 def test_the_row_of_a_table_that_holds_the_fact_is_quoted_word_for_word() -> None:
@@ -121,8 +138,7 @@ def test_a_fact_is_not_found_inside_a_longer_number_or_word() -> None:
     for fact in "$9", "free", "reissue":
         text = "Plus costs $90 a year. Freelancers have reissued cards."
         assert quote(question(facts=[[fact]]), passages(text)) is None
-        hidden = question(facts=[[fact]], gold=["prices"])
-        assert builder().rows(hidden, [hit(1, "prices", text)]) == []
+        assert builder(planted=1).rows(question(facts=[[fact]]), told("prices", text)) == []
 
 
 def test_list_marks_are_left_out() -> None:
@@ -133,45 +149,71 @@ def test_list_marks_are_left_out() -> None:
 
 def test_a_fact_that_stands_nowhere_is_never_taught() -> None:
     assert quote(question(facts=[["$95"]]), passages(PRICES)) is None
-    assert builder().rows(question(facts=[["$95"]]), hits()) == []
+    assert builder(planted=1, fewer=1).rows(question(facts=[["$95"]]), ranked()) == []
 
 
-def test_a_served_row_quotes_gold_passages_only() -> None:
-    served, *_ = builder().rows(question(facts=[["30 days"]], gold=["refunds"]), hits())
+def test_a_served_row_shows_what_the_gateway_shows_and_quotes_it() -> None:
+    (served,) = builder().rows(question(facts=[["30 days"]], gold=["refunds"]), ranked())
     assert served["id"] == "plans-01/served"
+    assert [passage["title"] for passage in served["passages"]] == ["Refunds"] * 2 + ["Prices"] * 3
     assert served["wanted"]["citations"] == [1]
     assert served["wanted"]["answer"] == "You can have a refund within 30 days."
     assert served["wanted"]["follow_up"] == ""
 
 
-def test_an_escalated_answer_ends_with_the_fixed_sentence() -> None:
-    served, *_ = builder().rows(
-        question(status="escalated", escalate=True, escalation_reason="billing_dispute"), hits()
+def test_an_answer_tells_what_is_vital_and_leaves_the_side_facts() -> None:
+    both = question(facts=[["$90"], ["30 days"]], side_facts=["30 days"])
+    (served,) = builder().rows(both, ranked())
+    assert served["wanted"]["answer"] == "Yearly \u2014 Free: $0; Plus: $90."
+
+
+def test_a_sentence_that_was_not_found_takes_the_place_of_one_that_was() -> None:
+    others = told("refunds", *(f"A refund takes {n} days to arrive." for n in range(2, 14)))
+    late = [*others, *told("prices", "Yearly \u2014 Free: $0; Plus: $90")]
+    assert builder().rows(question(), late) == []
+    (row,) = builder(planted=1).rows(question(), late)
+    assert row["kind"] == "planted"
+    assert len(row["passages"]) == MAX_SENTENCES
+    assert shown(row)[row["wanted"]["citations"][0]] == "Yearly \u2014 Free: $0; Plus: $90"
+
+
+def test_fewer_sentences_still_hold_the_answer_in_any_order() -> None:
+    rows = [
+        row
+        for n in range(12)
+        for row in builder(fewer=1).rows(question(id=f"plans-{n}"), ranked())
+        if row["kind"] == "fewer"
+    ]
+    assert len(rows) == 12
+    assert {row["wanted"]["citations"][0] for row in rows} >= {1, 2}
+    for row in rows:
+        assert shown(row)[row["wanted"]["citations"][0]] == "Yearly \u2014 Free: $0; Plus: $90"
+
+
+def test_an_escalated_answer_ends_with_the_fixed_sentence_and_is_taught_twice() -> None:
+    rows = builder().rows(
+        question(status="escalated", escalate=True, escalation_reason="billing_dispute"), ranked()
     )
-    assert served["wanted"]["answer"].endswith(load_wording().passing_on)
-    assert served["wanted"]["escalate"] is True
+    assert [row["kind"] for row in rows] == ["served", "fewer"]
+    for row in rows:
+        assert row["wanted"]["answer"].endswith(load_wording().passing_on)
+        assert row["wanted"]["escalate"] is True
 
 
 def test_a_question_without_an_answer_keeps_its_fixed_wording() -> None:
     wording = load_wording().not_in_help_centre
-    served, *_ = builder().rows(
-        question(gold=[], facts=[], status="abstained", answer=wording, escalate=True), hits()
-    )
-    assert served["wanted"]["answer"] == wording
-    assert served["wanted"]["citations"] == []
-
-
-def test_a_short_row_quotes_what_it_shows() -> None:
-    (row,) = builder(only("removed")).rows(
-        question(status="escalated", facts=[["30 days"]], gold=["refunds"]), hits()
-    )
-    assert row["kind"] == "short"
-    assert row["wanted"]["answer"].startswith("You can have a refund within 30 days.")
-    assert any("30 days" in shown(row)[n] for n in row["wanted"]["citations"])
+    open_ = question(gold=[], facts=[], status="abstained", answer=wording, escalate=True)
+    (served,), (short,) = builder().rows(open_, ranked()), builder(short=1).rows(open_, ranked())
+    for row in served, short:
+        assert row["wanted"]["answer"] == wording
+        assert row["wanted"]["citations"] == []
+    assert len(short["passages"]) <= len(served["passages"])
+    assert (served["kind"], short["kind"]) == ("served", "served_short")
 
 
 def test_an_answer_against_the_house_tone_is_not_taught() -> None:
-    assert builder().rows(question(facts=[["now"]], gold=["loud"]), [hit(1, "loud", "Buy Plus now!")]) == []
+    loud = question(facts=[["now"]], gold=["loud"])
+    assert builder(fewer=1).rows(loud, told("loud", "Buy Plus now!")) == []
 
 
 def test_a_disguised_row_says_other_values_in_question_passages_and_answer_alike() -> None:
@@ -199,7 +241,8 @@ def test_a_removed_row_shows_no_fact_and_abstains() -> None:
 
 
 def test_a_sentence_that_is_asked_for_by_its_words_is_the_answer() -> None:
-    rows = builder().lookups(hits()[0], [hits()[1]], intent="billing", topic="plans", most=5)
+    refunds, prices = ranked()[::2][:2], [ranked()[1]]
+    rows = builder().lookups(refunds, prices, intent="billing", topic="plans", most=5)
     assert [row["wanted"]["answer"] for row in rows] == [
         "You can have a refund within 30 days.",
         "It arrives in 5 to 10 working days.",
@@ -210,33 +253,20 @@ def test_a_sentence_that_is_asked_for_by_its_words_is_the_answer() -> None:
 
 
 def test_only_articles_of_training_questions_are_asked_for_by_words() -> None:
-    rows = lookups(builder(), [question()], hits(), each=3)
+    refunds = question(gold=["refunds"])
+    rows = lookups(builder(), [refunds], ranked(), each=3)
     assert rows
-    assert all("30 days" not in row["wanted"]["answer"] for row in rows)
-    assert {row["group"] for row in rows} == {"plans"}
+    assert all("$9" not in row["wanted"]["answer"] for row in rows)
 
 
 def test_an_off_topic_question_gets_the_fixed_wording_of_the_help_centre() -> None:
-    (row,) = builder().rows(question(gold=[], facts=[], kind="off_topic", status="abstained"), hits())
+    (row,) = builder().rows(question(gold=[], facts=[], kind="off_topic", status="abstained"), ranked())
     assert row["wanted"]["answer"] == load_wording().off_topic
 
 
 def test_the_rows_of_a_question_depend_on_the_seed_alone() -> None:
-    assert builder(Shares()).rows(question(), hits()) == builder(Shares()).rows(question(), hits())
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_run_of_sentences_holds_the_fact_within_its_length(seed: int) -> None:
-    part = around(question(), PRICES, most_words=9, draw=random.Random(seed))
-    assert part is not None
-    assert "$90" in PRICES[slice(*part)]
-    assert len(PRICES[slice(*part)].split()) <= 10
-
-
-def test_no_run_where_the_fact_is_missing_or_too_long() -> None:
-    draw = random.Random(1)
-    assert around(question(facts=[["$95"]]), PRICES, most_words=90, draw=draw) is None
-    assert around(question(), PRICES, most_words=2, draw=draw) is None
+    every = dict.fromkeys(NONE, 1.0)
+    assert builder(**every).rows(question(), ranked()) == builder(**every).rows(question(), ranked())
 
 
 def test_a_disguise_is_the_same_everywhere_and_leaves_list_marks_and_years() -> None:
@@ -258,7 +288,7 @@ def test_written_questions_are_about_training_topics_only() -> None:
 
 def test_the_length_of_a_prompt_is_no_sign_of_abstaining() -> None:
     rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
-    long = [row for row in rows if sum(len(passage["text"]) for passage in row["passages"]) > 1000]
+    long = [row for row in rows if len(row["passages"]) >= MAX_SENTENCES - 1]
     short = [row for row in rows if row not in long]
     assert min(len(long), len(short)) > 200
     assert abs(abstaining(long) - abstaining(short)) < 0.12

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from gateway import assembling
 from gateway.access import Scope
 from gateway.errors import UnsupportedParameterError
 from gateway.openai_api import IGNORED, MODEL, parse_chat
@@ -53,7 +54,7 @@ def test_fields_and_statuses_of_an_answer() -> None:
 def test_everything_that_can_be_degraded() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").rglob("*.py"))
     own = set(re.findall(r'\.degrade\("(\w+)"\)', sources))
-    there = own | {reordering.DEGRADED, rewriting.DEGRADED}
+    there = own | {reordering.DEGRADED, rewriting.DEGRADED, assembling.DEGRADED}
     assert set(first_cells("Degraded answers", "in `degraded`")) == there
     for text in (
         page("docs/glossary.md").lines,

@@ -16,7 +16,7 @@ PAGE = page("docs/architecture.md")
 PACKAGES = ("retrieval", "serving", "gateway", "eval", "deploy")
 
 #: What needs no words of a contract, like constants, settings and errors.
-SELF_EVIDENT = {"main", "errors", "named_queries", "digest", "Scope", "Form", "Unfit"}
+SELF_EVIDENT = {"main", "errors", "named_queries", "digest", "Scope", "Form", "Unfit", "Vector", "Shown"}
 
 _MODULE = re.compile(r"^# (?P<path>\S+\.py)$")
 _DOTTED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")

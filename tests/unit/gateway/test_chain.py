@@ -183,7 +183,7 @@ class Bench:
         )
         assert HIT is not None
         turn.hits = (HIT,)
-        context = self.assembler.assemble(question, assigned, turn.hits)
+        context = await self.assembler.assemble(question, assigned, turn.hits)
         shown, done = "", None
         events = self.generating.run(question, turn, Deadline(seconds), assigned, context, 0.0)
         async with aclosing(events):
@@ -480,7 +480,8 @@ async def test_questions_at_once_keep_to_the_endpoint_s_budget_together() -> Non
     question = Question(
         text="How much does Sync Plus cost a month?", key=KEY, conversation_id="c", stream=False
     )
-    most = here.assembler.assemble(question, BASE, (HIT,)).tokens + BASE.version.decoding.max_tokens  # type: ignore[arg-type]
+    context = await here.assembler.assemble(question, BASE, (HIT,))  # type: ignore[arg-type]
+    most = context.tokens + BASE.version.decoding.max_tokens
     room = 1000 // most
     assert 1 < room < 40
     async with asyncio.timeout(10):

@@ -1,0 +1,166 @@
+"""Sentences for a prompt: spans of their documents, the closest first, under their headings, each once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.assembling import Assembler, sources_of
+from gateway.citations import Source
+from gateway.highlighting import Highlighter, arrange
+from gateway.turn import Pinned, PinnedContext, Question
+from retrieval.errors import EmbedderUnavailableError
+from retrieval.hits import Hit
+from serving.prompting import MAX_SENTENCES, Passage, PromptTemplate
+from serving.versions import RegisteredVersion
+from tests.fakes.embedding import WordEmbedder
+from tests.unit.gateway.test_chain import BASE, KEY
+from tests.unit.gateway.test_citations import source as cited_source
+
+PLANS = """All plans
+
+Plus — Price: $9 a month
+Team — Price: $14 a user
+
+How to change a plan
+
+You need the role owner. To change:
+
+1. Open Settings > Plans in the web app.
+2. Choose the new plan.
+
+A change down happens at the next renewal."""
+REFUNDS = "Refunds arrive in 5 to 10 working days. A change down happens at the next renewal."
+
+
+class AwayEmbedder(WordEmbedder):
+    """A service that is down."""
+
+    async def embed_query(self, text: str) -> object:  # type: ignore[override]
+        raise EmbedderUnavailableError("away")
+
+
+def hits() -> list[Hit]:
+    template = cited_source(1).hit
+    assert template is not None
+    texts = {"plans": PLANS, "refunds": REFUNDS}
+    return [
+        replace(
+            template, rank=n, document_id=name, title=name.title(), text=text, start=100, end=100 + len(text),
+            score=1 / n,
+        )
+        for n, (name, text) in enumerate(texts.items(), 1)
+    ]  # fmt: skip
+
+
+def titled(*titles: str) -> list[Source]:
+    return [
+        Source(passage=Passage(n=9, title=title, text=str(n), start=0, end=1), hit=None)
+        for n, title in enumerate(titles, 1)
+    ]
+
+
+def question(pin: Pinned | None = None, text: str = "when does a change down happen") -> Question:
+    return Question(text=text, key=KEY, conversation_id="c", stream=False, pin=pin)
+
+
+def showing_sentences(highlighter: Highlighter | None) -> tuple[Assembler, RegisteredVersion]:
+    prompt = PromptTemplate(name="s", system="Answer.", shows="sentences")
+    version = replace(BASE, version=replace(BASE.version, prompt=prompt))
+    assembler = Assembler(
+        count_tokens=lambda text: len(text.split()), history_messages=4, highlighter=highlighter
+    )
+    return assembler, version
+
+
+async def test_each_sentence_is_a_span_of_its_document_and_none_is_shown_twice() -> None:
+    ranked = await Highlighter(WordEmbedder()).rank("when does a change down happen", sources_of(hits()))
+    documents = {"plans": PLANS, "refunds": REFUNDS}
+    for source in ranked:
+        passage = source.passage
+        assert documents[source.document_id][passage.start - 100 : passage.end - 100] == passage.text
+    texts = [source.passage.text for source in ranked]
+    assert texts[0] == "A change down happens at the next renewal."
+    assert len(set(texts)) == len(texts)
+
+
+async def test_headings_and_what_announces_a_list_stand_in_the_title_of_what_is_under_them() -> None:
+    ranked = await Highlighter(WordEmbedder()).rank("open settings plans", sources_of(hits()))
+    titles = {source.passage.text: source.passage.title for source in ranked}
+    assert titles["Open Settings > Plans in the web app."] == "Plans: To change"
+    assert titles["Plus — Price: $9 a month"] == "Plans: All plans"
+    assert titles["You need the role owner."] == "Plans: How to change a plan"
+    assert "All plans" not in titles
+    assert "To change:" not in titles
+
+
+async def test_the_words_of_the_question_decide_between_sentences_that_are_as_close() -> None:
+    ranked = await Highlighter(WordEmbedder()).rank("price of Team", sources_of(hits()))
+    assert ranked[0].passage.text == "Team — Price: $14 a user"
+
+
+async def test_known_sentences_are_embedded_once_and_the_oldest_are_forgotten() -> None:
+    embedder = WordEmbedder()
+    highlighter = Highlighter(embedder, remembered=3)
+    known = sources_of(hits())
+    await highlighter.rank("refunds", known[1:])
+    await highlighter.rank("renewal", known[1:])
+    assert len(embedder.texts) == 2
+    await highlighter.rank("plans", known[:1])
+    await highlighter.rank("refunds", known[1:])
+    assert len(embedder.texts) > 2 + len(await highlighter.rank("plans", known[:1])) - 1
+
+
+def test_sentences_of_one_title_stand_together_and_are_numbered_in_the_order_shown() -> None:
+    arranged = arrange(titled("a", "b", "a", "c", "b"))
+    assert [(each.passage.n, each.passage.title, each.passage.text) for each in arranged] == [
+        (1, "a", "1"), (2, "a", "3"), (3, "b", "2"), (4, "b", "5"), (5, "c", "4"),
+    ]  # fmt: skip
+
+
+async def test_a_prompt_of_sentences_cites_and_records_the_documents_that_they_are_of() -> None:
+    assembler, version = showing_sentences(Highlighter(WordEmbedder()))
+    context = await assembler.assemble(question(), version, hits())
+    assert context.degraded == ()
+    assert 1 < len(context.passages) <= MAX_SENTENCES
+    row = context.rows()[0]
+    assert (row["n"], row["text"]) == (1, "A change down happens at the next renewal.")
+    assert row["document_id"] in ("plans", "refunds")
+    assert f"[1] {row['text']}" in context.messages[-1].content
+
+
+async def test_a_follow_up_is_held_against_what_was_searched_for() -> None:
+    assembler, version = showing_sentences(Highlighter(WordEmbedder()))
+    follow_up = question(text="and for that one?")
+    context = await assembler.assemble(follow_up, version, hits(), searched="price of Team")
+    assert context.rows()[0]["text"] == "Team — Price: $14 a user"
+    assert context.messages[-1].content.endswith("Question: and for that one?")
+
+
+async def test_passages_that_the_caller_gave_keep_their_place_in_the_record() -> None:
+    given = (PinnedContext(title="Refunds", text=REFUNDS), PinnedContext(title="Plans", text=PLANS))
+    assembler, version = showing_sentences(Highlighter(WordEmbedder()))
+    asked = question(Pinned(context=given), text="price of Team")
+    context = await assembler.assemble(asked, version, ())
+    by_text = {row["text"]: row["document_id"] for row in context.rows()}
+    assert by_text["Team — Price: $14 a user"] == "context:2"
+    assert by_text["Refunds arrive in 5 to 10 working days."] == "context:1"
+
+
+@pytest.mark.parametrize("highlighter", [None, Highlighter(AwayEmbedder())])
+async def test_without_the_embedder_the_prompt_shows_windows_of_the_hits_and_says_so(
+    highlighter: Highlighter | None,
+) -> None:
+    assembler, version = showing_sentences(highlighter)
+    context = await assembler.assemble(question(), version, hits())
+    assert context.degraded == ("highlight",)
+    assert "A change down happens at the next renewal." in context.messages[-1].content
+
+
+async def test_hits_without_a_sentence_are_shown_as_they_are() -> None:
+    assembler, version = showing_sentences(Highlighter(WordEmbedder()))
+    (first, *_) = hits()
+    short = replace(first, text="Plus", end=104)
+    context = await assembler.assemble(question(), version, [short])
+    assert [passage.text for passage in context.passages] == ["Plus"]
