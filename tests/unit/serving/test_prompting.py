@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from serving.errors import PromptBudgetError, PromptFileError
 from serving.prompting import (
     MAX_PASSAGES,
+    MAX_SENTENCES,
     PROMPTS,
     Message,
     Passage,
@@ -22,6 +23,7 @@ from serving.prompting import (
     render,
 )
 
+SENTENCES = PromptTemplate(name="s", system="Answer.", shows="sentences")
 PLANS = """Plans and prices
 
 Plan | Price | Storage
@@ -75,6 +77,51 @@ def test_what_does_not_fit_is_skipped_for_what_does() -> None:
     long = passage(1, "word " * 300)
     packed = pack([long, passage(2, "Short one.")], "word", budget_tokens=12, count_tokens=count_words)
     assert [one.n for one in packed] == [2]
+
+
+def sentence(n: int, text: str, title: str = "Plans", day: str = "") -> Passage:
+    return Passage(n=n, title=title, text=text, start=0, end=len(text), effective_from=day)
+
+
+def test_sentences_stand_in_lines_of_their_own_under_each_title_once() -> None:
+    shown = (
+        sentence(1, "Plus costs $9.", day="2026-01-16"),
+        sentence(2, "Team costs $14.", day="2026-01-16"),
+        sentence(3, "Plus costs $8.", day="2024-01-16"),
+        sentence(4, "Ask us.", "Help"),
+    )
+    (_, user) = render(SENTENCES, shown, "q")
+    assert user.content == (
+        "<passages>\nPlans (valid from 2026-01-16)\n[1] Plus costs $9.\n[2] Team costs $14.\n\n"
+        "Plans (valid from 2024-01-16)\n[3] Plus costs $8.\n\nHelp\n[4] Ask us.\n</passages>\nQuestion: q"
+    )
+
+
+def test_more_sentences_fit_than_passages_and_a_long_one_is_cut() -> None:
+    candidates = [sentence(n, f"Sentence {n}.") for n in range(1, 12)]
+    packed = fit(SENTENCES, candidates, "q", prompt_budget_tokens=300, count_tokens=count_words)
+    assert [one.n for one in packed] == list(range(1, MAX_SENTENCES + 1))
+    long = sentence(1, "word " * 200)
+    (cut,) = fit(SENTENCES, [long], "q", prompt_budget_tokens=300, count_tokens=count_words)
+    assert long.text.startswith(cut.text)
+    assert 0 < count_words(cut.text) <= 60
+
+
+def test_a_title_that_is_already_there_costs_nothing() -> None:
+    title = "words " * 10
+    candidates = [sentence(n, "One two.", title) for n in range(1, 4)]
+    packed = fit(SENTENCES, candidates, "q", prompt_budget_tokens=45, count_tokens=count_words)
+    apart = [sentence(n, "One two.", f"{title}{n}") for n in range(1, 4)]
+    assert len(packed) == 3
+    assert len(fit(SENTENCES, apart, "q", prompt_budget_tokens=45, count_tokens=count_words)) < 3
+
+
+@given(texts, texts)
+def test_a_sentence_cannot_begin_a_line_of_its_own(title: str, body: str) -> None:
+    (_, user) = render(SENTENCES, (sentence(1, body, title),), "q")
+    inside = user.content.split("</passages>")[0].removeprefix("<passages>\n").rstrip("\n")
+    assert inside.count("\n") <= 1
+    assert inside.split("\n")[-1].startswith("[1]")
 
 
 @given(texts, texts, texts)
@@ -132,10 +179,11 @@ def test_fitting_counts_the_whole_prompt() -> None:
         fit(template, candidates, "Price?", prompt_budget_tokens=170, count_tokens=count_words, history=said)
 
 
-@pytest.mark.parametrize("name", ["support_short", "support_strong"])
+@pytest.mark.parametrize("name", ["support_sentences", "support_short", "support_strong"])
 def test_packaged_prompts_load(name: str) -> None:
     template = load_prompt(PROMPTS / f"{name}.yaml")
     assert template.name == name
+    assert template.shows == ("sentences" if name == "support_sentences" else "passages")
     assert len(template.shots) == (2 if name == "support_strong" else 0)
 
 
@@ -145,6 +193,7 @@ def test_packaged_prompts_load(name: str) -> None:
         ("- a", "must be a mapping"),
         ("name: x", "system: must be a text"),
         ("name: x\nsystem: y\nextra: z", "unknown field 'extra'"),
+        ("name: x\nsystem: y\nshows: words", "shows: is 'words'; must be one of passages, sentences"),
         ("name: x\nsystem: y\nshots:\n- {question: q}", r"shots\[0\]"),
         ("name: [", "not YAML"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import TaskSchemaError
-from serving.prompting import PromptTemplate, Shot
+from serving.prompting import PromptTemplate, Shot, Shown
 from serving.versions import SCHEMAS, Decoding, ModelVersion, canonical_json, load_task_schema
 
 VERSION = ModelVersion(
@@ -36,6 +36,7 @@ def test_the_id_is_the_name_and_eight_digits_of_the_content() -> None:
         replace(VERSION, adapter_digest="d" * 64),
         replace(VERSION, prompt=replace(VERSION.prompt, system="t")),
         replace(VERSION, prompt=replace(VERSION.prompt, shots=())),
+        replace(VERSION, prompt=replace(VERSION.prompt, shows="sentences")),
         replace(VERSION, task="other"),
         replace(VERSION, schema={"type": "object", "properties": {"a": {"type": "string"}}}),
         replace(VERSION, decoding=Decoding(temperature=0.1)),
@@ -51,10 +52,12 @@ def test_the_order_of_properties_is_identity_because_the_model_writes_in_that_or
     assert replace(VERSION, schema=turned).id != VERSION.id
 
 
-def test_a_definition_read_back_is_the_same_version() -> None:
-    again = ModelVersion.from_definition(json.loads(canonical_json(VERSION.definition())))
-    assert again == VERSION
-    assert again.id == VERSION.id
+@pytest.mark.parametrize("shows", ["passages", "sentences"])
+def test_a_definition_read_back_is_the_same_version(shows: Shown) -> None:
+    version = replace(VERSION, prompt=replace(VERSION.prompt, shows=shows))
+    again = ModelVersion.from_definition(json.loads(canonical_json(version.definition())))
+    assert again == version
+    assert again.id == version.id
 
 
 @pytest.mark.parametrize("name", ["support_answer", "ticket_routing"])
