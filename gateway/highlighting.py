@@ -102,7 +102,7 @@ def arrange(sources: Sequence[Source]) -> list[Source]:
 
 
 def _all_sentences(sources: Sequence[Source]) -> Iterator[_Sentence]:
-    """Each sentence once; headings and what announces a list are said with what stands under them."""
+    """Each sentence once; headings, questions and what announces a list are said with what is under them."""
     seen: set[str] = set()
     for source in sources:
         text, heading = source.passage.text, ""
@@ -121,8 +121,8 @@ def _all_sentences(sources: Sequence[Source]) -> Iterator[_Sentence]:
 
 def _is_heading(text: str, span: Span) -> bool:
     said = text[span.start : span.end]
-    if said.endswith(":") and not _TABLE_ROW.search(said):
-        return True
+    if said.endswith((":", "?")) and text[span.end : span.end + 1] in ("\n", ""):
+        return not _TABLE_ROW.search(said)
     if said.endswith(_END_MARKS) or _LIST_MARK.match(said) or _TABLE_ROW.search(said):
         return False
     if len(words(said)) > _LONGEST_HEADING_WORDS:

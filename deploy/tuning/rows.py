@@ -155,7 +155,7 @@ class RowBuilder:
 
     def _telling(self, question: Mapping[str, Any], ranked: Sequence[Source]) -> list[Source]:
         """The fewest sentences of the right articles that hold what the answer must tell."""
-        right = [source for source in ranked if source.hit and source.hit.document_id in question["gold"]]
+        right = [source for source in ranked if source.document_id in question["gold"]]
         numbered = [replace(source.passage, n=n) for n, source in enumerate(right)]
         quoted = quote({**question, "facts": vital_facts(question)}, numbered)
         return [right[n] for n in quoted.cited] if quoted else []
