@@ -17,6 +17,7 @@ from deploy.output import Output
 from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.parsers import shared_parsers
 
 
 @pytest.fixture
@@ -28,7 +29,14 @@ def ingested(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     async def run() -> None:
         async with pool(database_url) as connections:
             store = KnowledgeStore(connections)
-            await ingest(store, WordEmbedder(), tmp_path, tenant="acme", source_name="help-centre")
+            await ingest(
+                store,
+                WordEmbedder(),
+                tmp_path,
+                tenant="acme",
+                source_name="help-centre",
+                parsers=shared_parsers(),
+            )
 
     asyncio.run(run())
     monkeypatch.setenv("DATABASE_URL", database_url)

@@ -24,6 +24,7 @@ from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from retrieval.versions import KnowledgeVersion
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.parsers import shared_parsers
 
 #: Sixty articles that share their frame and differ in one word each.
 COLOURS = ("red", "blue", "gold", "grey", "pink", "teal")
@@ -44,7 +45,7 @@ async def store(database_url: str, tmp_path: Path) -> AsyncIterator[KnowledgeSto
             for thing in THINGS
         ]
         corpus.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-        await ingest(store, embedder, corpus, tenant="acme", source_name="help")
+        await ingest(store, embedder, corpus, tenant="acme", source_name="help", parsers=shared_parsers())
         yield store
 
 

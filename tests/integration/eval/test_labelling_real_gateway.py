@@ -25,11 +25,11 @@ from gateway.access import KeyStore
 from gateway.schemas.labels import LabelBody
 from gateway.settings import GatewaySettings
 from serving.versions import SCHEMAS
+from tests.fakes.help_centre import STAFF_ONLY
 from tests.integration.eval.asking import asked_all
 from tests.integration.gateway.conftest import (
     PRICE_QUESTION,
     REFUND_QUESTION,
-    STAFF_ONLY,
     Gateway,
     reply,
     started,

@@ -43,6 +43,8 @@ from tests.integration.gateway.conftest import (
 
 __all__ = ["settings"]
 
+pytestmark = pytest.mark.usefixtures("help_centre")
+
 SCORING = build_scoring(schema=SCHEMAS / "support_answer.json")
 FOUND_NOTHING = "zebra quantum bagpipes"
 RIGHT = reply("Sync Plus costs $9 a month or $90 a year.")

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from eval.arms import DEFAULT_ARMS
 from eval.cases import Case, CaseSet
@@ -30,6 +31,8 @@ from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from serving.versions import SCHEMAS
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.help_centre import write_articles
+from tests.fakes.parsers import shared_parsers
 from tests.integration.eval.asking import asked_all
 from tests.integration.gateway.conftest import (
     PRICE_QUESTION,
@@ -42,6 +45,8 @@ from tests.integration.gateway.conftest import (
 )
 
 __all__ = ["gateway", "settings"]
+
+pytestmark = pytest.mark.usefixtures("help_centre")
 
 CASES = CaseSet.of(
     "two questions",
@@ -162,10 +167,10 @@ async def test_a_fact_that_was_taken_out_is_asked_for_as_of_when_it_was_there(
     async with started(database_url, tmp_path, settings) as gateway:
         for model in (gateway.stable, gateway.fallback):
             gateway.vllm.program(model, answer=RIGHT)
-        corpus = tmp_path / "corpus.jsonl"
+        corpus = write_articles(tmp_path)
         corpus.write_text(corpus.read_text().replace("costs $9 a month or $90 a year", "is a paid plan"))
         store, embedder = KnowledgeStore(gateway.chunks), WordEmbedder(dims=256)
-        await ingest(store, embedder, corpus, tenant="acme", source_name="help")
+        await ingest(store, embedder, corpus, tenant="acme", source_name="help", parsers=shared_parsers())
         client = GatewayClient(
             gateway.session, url=gateway.url, keys={"customer": gateway.keys.evaluation}, attempts=3
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ import pytest
 import uvicorn
 from psycopg_pool import AsyncConnectionPool
 
-from gateway.access import KeyStore
 from gateway.app import create_app
 from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database
@@ -27,32 +27,22 @@ from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 from gateway.state import GatewayState
 from gateway.turns import TurnStore
-from retrieval.ingest import ingest
 from retrieval.jobs import JobStore
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from retrieval.stored import DocumentStore
-from retrieval.versions import KnowledgeVersion
 from serving.client import ChatClient
 from serving.endpoint import open_endpoint
 from serving.grounding import check_sentence
 from serving.pool import EnginePool
-from serving.prompting import PromptTemplate
 from serving.registry import ModelRegistry
 from serving.settings import ServingSettings
-from serving.versions import SCHEMAS, ModelVersion, load_task_schema
 from serving.wording import load_wording
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.help_centre import DIMS, MODELS, Keys, fill, keys_in, model_version
 from tests.fakes.roster import ListedRoster
 from tests.fakes.vllm_server import FakeVllm
 
-ARTICLES = {
-    "sync-plus-price": "Sync Plus costs $9 a month or $90 a year. The free trial of Sync Plus lasts 14 days.",
-    "refunds": "A full refund is possible within 30 days of a first payment or a yearly renewal. "
-    "Monthly renewals are not refunded.",
-    "guests": "Guests are people outside the team who open a shared folder. Guests are free on Sync Team.",
-}
-STAFF_ONLY = "Agents may credit up to $25 without approval of a team lead."
 REFUND_QUESTION = "Is a full refund possible within 30 days of a yearly renewal?"
 PRICE_QUESTION = "How much does Sync Plus cost a month or a year?"
 
@@ -70,17 +60,6 @@ def reply(answer: str, *, citations: tuple[int, ...] = (1,), **fields: Any) -> s
         }
         | fields
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
-    """Secrets of the test's keys."""
-
-    customer: str
-    staff: str
-    evaluation: str
-    release: str
-    stranger: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +147,9 @@ def settings(tmp_path: Path) -> GatewaySettings:
 
 
 @pytest.fixture
-async def gateway(database_url: str, tmp_path: Path, settings: GatewaySettings) -> AsyncIterator[Gateway]:
+async def gateway(
+    database_url: str, tmp_path: Path, settings: GatewaySettings, help_centre: str
+) -> AsyncIterator[Gateway]:
     """A gateway with three public articles and one for staff."""
     async with started(database_url, tmp_path, settings) as running:
         yield running
@@ -183,7 +164,8 @@ async def started(
     around_search: Callable[[Searcher], Searcher] = lambda searcher: searcher,
     endpoint: ServingSettings | None = None,
 ) -> AsyncIterator[Gateway]:
-    """Build and serve."""
+    """Build and serve; the help centre is brought in first, unless the database has it."""
+    keys = await keys_in(database_url) or await fill(database_url, tmp_path)
     async with AsyncExitStack() as stack:
         records = await stack.enter_async_context(_pool(database_url))
         chunks = await stack.enter_async_context(_pool(database_url))
@@ -191,18 +173,12 @@ async def started(
         vllm = FakeVllm(models={})
         engine_url = await stack.enter_async_context(vllm.serving())
 
-        embedder = WordEmbedder(dims=256)
+        embedder = WordEmbedder(dims=DIMS)
         store = KnowledgeStore(chunks)
-        await store.register(
-            KnowledgeVersion.make(name="words", embedder=embedder.id, dims=embedder.dims, abstain_below=0.1)
-        )
-        await ingest(store, embedder, _corpus(tmp_path), tenant="acme", source_name="help")
-
         registry = ModelRegistry(records)
-        ids = [await _register(registry, vllm, name) for name in ("support", "strong", "next")]
-        stable, fallback, canary = ids
-        await registry.promote(stable)
-        await registry.set_fallback(fallback)
+        stable, fallback, canary = ids = [model_version(name).id for name in MODELS]
+        for each in ids:
+            vllm.program(each)
 
         wording = load_wording()
         database = Database(records, acquire_timeout_s=1.0)
@@ -238,7 +214,7 @@ async def started(
             url=url,
             state=state,
             vllm=vllm,
-            keys=await _keys(KeyStore(database)),
+            keys=keys,
             session=session,
             stable=stable,
             fallback=fallback,
@@ -251,11 +227,37 @@ async def started(
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves the signals to the test runner."""
+    """Leaves the signals to the test runner, and ends as soon as nothing runs: uvicorn looks ten times a
+    second, and waits for one look at the least."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Take no more connections, and return from `serve` when the running requests are done."""
+        self.should_exit = True
+        self._ended.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._ended.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # With requests that still run it takes uvicorn's own way, grace and all.
+        state = self.server_state
+        for server in self.servers:
+            server.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if state.connections or state.tasks:
+            await super().shutdown(sockets)
 
 
 @asynccontextmanager
@@ -270,51 +272,11 @@ async def _serving(state: GatewayState) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.end()
         await task
 
 
 def _pool(url: str) -> AsyncConnectionPool[Any]:
     return AsyncConnectionPool(
         url, min_size=1, max_size=4, open=False, timeout=2.0, kwargs={"autocommit": True}
-    )
-
-
-def _corpus(folder: Path) -> Path:
-    rows: list[dict[str, Any]] = [
-        {"id": name, "title": name.replace("-", " "), "text": text, "metadata": {"product": "sync"}}
-        for name, text in ARTICLES.items()
-    ]
-    rows.append(
-        {"id": "goodwill", "title": "goodwill", "text": STAFF_ONLY, "metadata": {"visibility": "internal"}}
-    )
-    path = folder / "corpus.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    return path
-
-
-async def _register(registry: ModelRegistry, vllm: FakeVllm, name: str) -> str:
-    version = ModelVersion(
-        name=name,
-        base_digest="b" * 64,
-        adapter_digest=None,
-        prompt=PromptTemplate(name=f"{name}_prompt", system="Answer from the passages, as JSON."),
-        task="support_answer",
-        schema=load_task_schema(SCHEMAS / "support_answer.json"),
-    )
-    await registry.register(version, manifest={"author": "test"})
-    vllm.program(version.id)
-    return version.id
-
-
-async def _keys(store: KeyStore) -> Keys:
-    async def make(name: str, tenant: str, principals: list[str], scopes: list[str]) -> str:
-        return (await store.create(name=name, tenant=tenant, principals=principals, scopes=scopes)).secret
-
-    return Keys(
-        customer=await make("customer", "acme", ["public"], ["ask"]),
-        staff=await make("staff", "acme", ["public", "staff"], ["ask", "review"]),
-        evaluation=await make("eval", "acme", ["public"], ["ask", "eval"]),
-        release=await make("release", "acme", ["public"], ["ask", "release"]),
-        stranger=await make("stranger", "globex", ["public"], ["ask", "review"]),
     )

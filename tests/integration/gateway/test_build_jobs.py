@@ -13,6 +13,7 @@ from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from retrieval.versions import VersionState
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.parsers import shared_parsers
 from tests.fakes.worker_process import Workers, kill
 from tests.integration.gateway.conftest import REFUND_QUESTION, Gateway
 
@@ -32,7 +33,9 @@ async def store(gateway: Gateway, tmp_path: Path) -> KnowledgeStore:
     corpus = tmp_path / "gates.jsonl"
     corpus.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     store = KnowledgeStore(gateway.chunks)
-    await ingest(store, WordEmbedder(dims=DIMS), corpus, tenant="acme", source_name="gates")
+    await ingest(
+        store, WordEmbedder(dims=DIMS), corpus, tenant="acme", source_name="gates", parsers=shared_parsers()
+    )
     return store
 
 

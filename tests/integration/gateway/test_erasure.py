@@ -12,7 +12,9 @@ import pytest
 from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder
-from tests.integration.gateway.conftest import ARTICLES, PRICE_QUESTION, REFUND_QUESTION, Gateway, reply
+from tests.fakes.help_centre import ARTICLES
+from tests.fakes.parsers import shared_parsers
+from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, Gateway, reply
 
 REFUND = "A full refund is possible within 30 days of a yearly renewal."
 PRICE = "Sync Plus costs $9 a month or $90 a year."
@@ -36,7 +38,9 @@ async def published(gateway: Gateway, tmp_path: Path, articles: dict[str, str]) 
     rows = [{"id": key, "title": key, "text": text} for key, text in articles.items()]
     corpus.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     store = KnowledgeStore(gateway.chunks)
-    await ingest(store, WordEmbedder(dims=256), corpus, tenant="acme", source_name="help")
+    await ingest(
+        store, WordEmbedder(dims=256), corpus, tenant="acme", source_name="help", parsers=shared_parsers()
+    )
 
 
 async def stored(gateway: Gateway, turn_id: str) -> str:

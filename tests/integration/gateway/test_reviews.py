@@ -25,6 +25,8 @@ REFUND = "A full refund is possible within 30 days of a yearly renewal."
 GAP = {"ending": "knowledge_gap", "label": "missing_knowledge", "note": "No article."}
 FINE = {"ending": "no_fault"}
 
+pytestmark = pytest.mark.usefixtures("help_centre")
+
 Start = Callable[..., Any]
 
 

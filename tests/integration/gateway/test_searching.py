@@ -14,6 +14,7 @@ from retrieval.building import build
 from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.parsers import shared_parsers
 from tests.integration.gateway.conftest import Gateway
 
 EMBEDDER = WordEmbedder(dims=256)
@@ -46,7 +47,7 @@ def publish(store: KnowledgeStore, tmp_path: Path) -> Publish:
             for name, more in documents.items()
         ]
         path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-        await ingest(store, EMBEDDER, path, tenant="acme", source_name="more")
+        await ingest(store, EMBEDDER, path, tenant="acme", source_name="more", parsers=shared_parsers())
 
     return publish
 

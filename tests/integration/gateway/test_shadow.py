@@ -23,6 +23,8 @@ from retrieval.ingest import ingest
 from retrieval.store import KnowledgeStore
 from retrieval.versions import Pointer
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.help_centre import write_articles
+from tests.fakes.parsers import shared_parsers
 from tests.fakes.telemetry import recorded
 from tests.integration.gateway.conftest import (
     PRICE_QUESTION,
@@ -31,6 +33,8 @@ from tests.integration.gateway.conftest import (
     reply,
     started,
 )
+
+pytestmark = pytest.mark.usefixtures("help_centre")
 
 EMBEDDER = WordEmbedder(dims=256)
 GOODWILL_QUESTION = "May agents credit $25 without approval of a team lead?"
@@ -273,13 +277,13 @@ async def test_a_shadow_sees_what_the_key_may_see_now(
 
 async def revoke(rail: Watched, folder: Path, document: str) -> None:
     """Publish the document for nobody whom the test's keys are."""
-    path = folder / "corpus.jsonl"
+    path = write_articles(folder)
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for row in rows:
         if row["id"] == document:
             row["principals"] = ["legal"]
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    await ingest(rail.store, EMBEDDER, path, tenant="acme", source_name="help")
+    await ingest(rail.store, EMBEDDER, path, tenant="acme", source_name="help", parsers=shared_parsers())
 
 
 async def test_only_traffic_of_the_stable_arm_is_repeated(

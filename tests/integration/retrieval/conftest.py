@@ -15,6 +15,7 @@ from retrieval.ingest_report import IngestReport
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
 from tests.fakes.embedding import WordEmbedder
+from tests.fakes.parsers import shared_parsers
 
 Publish = Callable[..., Awaitable[IngestReport]]
 
@@ -60,6 +61,8 @@ def publish(store: KnowledgeStore, embedder: WordEmbedder, tmp_path: Path) -> Pu
         documents: Mapping[str, str | Mapping[str, object]], *, tenant: str = "acme", source: str = "help"
     ) -> IngestReport:
         corpus = write_corpus(tmp_path / "corpus.jsonl", documents)
-        return await ingest(store, embedder, corpus, tenant=tenant, source_name=source)
+        return await ingest(
+            store, embedder, corpus, tenant=tenant, source_name=source, parsers=shared_parsers()
+        )
 
     return run

@@ -37,6 +37,7 @@ from serving.registry import ModelRegistry
 from serving.versions import ModelVersion, load_task_schema
 from serving.wording import load_wording
 from tests.fakes.embeddings_server import FakeEmbeddings
+from tests.fakes.parsers import shared_parsers
 from tests.fakes.vllm_server import Behaviour, FakeVllm
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -167,7 +168,7 @@ async def running_gateway(
                 calibration=Calibration(intercept=-2.2, weights={"top_dense": 22.0}),
             )
         )
-        await ingest(knowledge, embedder, source, tenant=TENANT)
+        await ingest(knowledge, embedder, source, tenant=TENANT, parsers=shared_parsers())
         # Watches: what it would have found is counted, and changes no answer.
         shadow = (await knowledge.version((await knowledge.pointer()).stable)).derived(
             name="shadow", chunker="whole-1"
