@@ -31,7 +31,7 @@ def _parse(entry: Entry) -> ParsedDocument:
             while True:
                 pass
         case "burn":
-            until = time.process_time() + 0.6
+            until = time.process_time() + 0.3
             while time.process_time() < until:
                 pass
         case "crash":

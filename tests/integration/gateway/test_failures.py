@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from gateway.recorder import TurnRecorder
+from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 from gateway.turns import TurnStore
 from retrieval.store import KnowledgeStore
@@ -175,14 +176,21 @@ async def test_a_stream_that_breaks_after_text_ends_with_fixed_wording(gateway: 
     assert text.rstrip().endswith("[DONE]")
 
 
-async def test_a_hanging_engine_meets_the_deadline(gateway: Gateway) -> None:
-    for model in (gateway.stable, gateway.fallback):
-        gateway.vllm.program(model, hang=True)
-    async with asyncio.timeout(30):
-        status, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
-    assert (status, body["status"]) == (200, "fallback")
-    await asyncio.wait_for(gateway.vllm.idle(), 10)
-    assert gateway.vllm.aborted == 2
+class TestShortDeadline:
+    """Short, because it is waited out."""
+
+    @pytest.fixture
+    def settings(self, settings: GatewaySettings) -> GatewaySettings:
+        return settings.model_copy(update={"deadline_s": 3.0})
+
+    async def test_a_hanging_engine_meets_the_deadline(self, gateway: Gateway) -> None:
+        for model in (gateway.stable, gateway.fallback):
+            gateway.vllm.program(model, hang=True)
+        async with asyncio.timeout(30):
+            status, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+        assert (status, body["status"]) == (200, "fallback")
+        await asyncio.wait_for(gateway.vllm.idle(), 10)
+        assert gateway.vllm.aborted == 2
 
 
 async def test_a_database_that_only_reads_keeps_turns_in_the_spool(

@@ -20,6 +20,8 @@ from tests.fakes.vllm_server import FakeVllm
 from tests.integration.gateway.conftest import PRICE_QUESTION, Gateway, reply, started
 from tests.integration.gateway.test_leaving import LIMIT_S, freed, leave, open_request, turns_are
 
+pytestmark = pytest.mark.usefixtures("help_centre")
+
 PRICE = "Sync Plus costs $9 a month."
 WRONG = "Sync Plus costs $7 a month."
 
@@ -28,7 +30,12 @@ WRONG = "Sync Plus costs $7 a month."
 def settings(tmp_path: Path) -> GatewaySettings:
     """Circuits that are tried again soon."""
     return GatewaySettings(
-        port=0, spool_dir=tmp_path / "spool", deadline_s=20.0, pointer_max_age_s=0.0, circuit_open_s=0.5
+        port=0,
+        spool_dir=tmp_path / "spool",
+        deadline_s=20.0,
+        pointer_max_age_s=0.0,
+        circuit_open_s=0.5,
+        review_sample_share=0.0,
     )
 
 

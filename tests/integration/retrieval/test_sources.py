@@ -27,7 +27,7 @@ from retrieval.remembering import KnownFiles
 from retrieval.sources import Reading, read_source
 from tests.fakes.pdf import encrypted_pdf, pdf
 
-HASTY = ReadLimits(timeout_s=5.0, memory_mb=1024)
+HASTY = ReadLimits(timeout_s=2.0, memory_mb=1024)
 
 
 def ids(reading: Reading) -> list[str]:
@@ -148,7 +148,7 @@ def test_files_that_end_their_reader(tmp_path: Path) -> None:
     assert problems["crash.md"] == "crashed its reader (SIGSEGV)"
     assert problems["eat.md"] == "needs more than 1024 MB to be read"
     assert problems["exit.md"] == "crashed its reader (status 3)"
-    assert problems["hang.md"] == "took longer than 5 s to read"
+    assert problems["hang.md"] == "took longer than 2 s to read"
     assert len(reading.documents) == 8
 
 
@@ -204,7 +204,8 @@ def test_a_document_that_takes_too_much_cpu_names_the_limit_and_its_setting(tmp_
 def test_the_cpu_time_of_earlier_documents_counts_for_none() -> None:
     limits = ReadLimits(cpu_s=1.0, timeout_s=100.0)
     with ParsingProcess(limits, reader="tests.fakes.readers:misbehaving") as process:
-        for number in range(5):
+        # Each far below the limit: where processes compete, the kernel counts more than the clock says.
+        for number in range(8):
             assert isinstance(process.read_content(str(number), {"text": "burn"}), ParsedDocument)
 
 
