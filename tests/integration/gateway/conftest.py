@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from gateway.app import create_app
 from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database
+from gateway.highlighting import Highlighter
 from gateway.rails import Searcher
 from gateway.recorder import TurnRecorder
 from gateway.server import listen
@@ -201,6 +202,7 @@ async def started(
                 replicas=ListedRoster(engines),
                 chat=ChatClient(session=session, engines=engines),
                 endpoint=open_endpoint(endpoint, session) if endpoint else None,
+                highlighter=Highlighter(embedder),
                 check_sentence=partial(check_sentence, fixed=wording.all()),
                 check_tone=lambda _text: (),
                 count_tokens=estimate_tokens,

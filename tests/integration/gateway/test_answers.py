@@ -224,6 +224,24 @@ async def test_a_pinned_prompt_is_tried_on_the_weights_of_a_version(gateway: Gat
     assert own[gateway.stable] != used["pin"]["prompt"]["sha256"], "what was tried is not what is registered"
 
 
+async def test_a_prompt_that_shows_sentences_cites_the_document_of_the_sentence(gateway: Gateway) -> None:
+    key = gateway.keys.evaluation
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    prompt = {"name": "lines", "system": "Quote.", "shows": "sentences"}
+    body = {"question": REFUND_QUESTION, "pin": {"model": gateway.stable, "prompt": prompt}}
+    _, answer, _ = await gateway.post("/v1/answers", body, key=key)
+    assert (answer["status"], answer["degraded"]) == ("answered", [])
+    (cited,) = answer["citations"]
+    assert (cited["document_id"], cited["n"]) == ("refunds", 1)
+
+    shown = gateway.vllm.requests[-1]["messages"][-1]["content"].splitlines()
+    assert "[1] A full refund is possible within 30 days of a first payment or a yearly renewal." in shown
+    used = (await gateway.turn(answer["id"], key=key))["used"]
+    assert [row["n"] for row in used["passages"]] == list(range(1, len(used["passages"]) + 1))
+    assert {row["document_id"] for row in used["passages"]} >= {"refunds", "sync-plus-price"}
+    assert used["passages"][0]["text"] == shown[2].removeprefix("[1] ")
+
+
 async def test_a_pin_lets_the_model_write_freely(gateway: Gateway) -> None:
     """What a model has learnt of the form shows only where nothing holds it to the schema."""
     key = gateway.keys.evaluation
@@ -256,6 +274,10 @@ async def test_unknown_pins_name_the_field(gateway: Gateway) -> None:
         ({"context": "some"}, "pin.context"),
         ({"prompt": {"name": "a", "system": "b"}}, "pin.prompt"),
         ({"model": gateway.stable, "prompt": {"name": "A b", "system": "b"}}, "pin.prompt.name"),
+        (
+            {"model": gateway.stable, "prompt": {"name": "a", "system": "b", "shows": "words"}},
+            "pin.prompt.shows",
+        ),
     ):
         status, problem, _ = await gateway.post(
             "/v1/answers", {"question": REFUND_QUESTION, "pin": pin}, key=key
