@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from gateway.citations import Source
-from retrieval.embedding import Embedder, OnnxEmbedder, Vector
+from retrieval.embedding import Embedder, OnnxEmbedder, Vector, unit_vectors
 from serving.prompting import MAX_SENTENCES
 from serving.sentences import Span, content_stems, sentences, words
 
@@ -80,11 +80,14 @@ class Highlighter:
         return [_as_source(found[n]) for n in sorted(range(len(found)), key=lambda n: -scores[n])]
 
     async def _embed(self, texts: Sequence[str]) -> Vector:
-        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        # Held here: another question may push them out of the memory while this one waits.
+        known = {text: self._vectors[text] for text in texts if text in self._vectors}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            self._vectors.update(zip(missing, await self._embedder.embed_documents(missing), strict=True))
-        vectors = np.stack([self._vectors[text] for text in texts])
-        for text in texts:
+            known.update(zip(missing, await unit_vectors(self._embedder, missing), strict=True))
+        vectors = np.stack([known[text] for text in texts])
+        for text, vector in known.items():
+            self._vectors[text] = vector
             self._vectors.move_to_end(text)
         while len(self._vectors) > self._remembered:
             self._vectors.popitem(last=False)

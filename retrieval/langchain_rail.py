@@ -54,7 +54,12 @@ async def open_rail(
 ) -> AsyncIterator[Rail]:
     """The rail in this database, on the running event loop, until the block ends."""
     pool: Pool = AsyncConnectionPool(
-        database_url, min_size=1, max_size=pool_size, open=False, timeout=timeout_s
+        database_url,
+        min_size=1,
+        max_size=pool_size,
+        open=False,
+        timeout=timeout_s,
+        reconnect_timeout=timeout_s,
     )
     try:
         try:

@@ -59,6 +59,7 @@ def queue_pool(database_url: str) -> Pool:
         min_size=1,
         max_size=4,
         open=False,
+        reconnect_timeout=2.0,
         kwargs={"options": options},
         check=AsyncConnectionPool.check_connection,
     )

@@ -69,8 +69,10 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
             if done % 50 == 0 or done == len(questions):
                 print(f"{done}/{len(questions)} questions, {len(rows)} rows", file=sys.stderr, flush=True)
         rows += lookups(builder, questions, [seen[key] for key in sorted(seen)], each=arguments.lookups)
-    with arguments.out.open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    unfinished = arguments.out.with_name(arguments.out.name + ".part")
+    unfinished.write_text(lines, encoding="utf-8")
+    unfinished.replace(arguments.out)
     return len(rows)
 
 

@@ -13,7 +13,7 @@ from deploy.tuning import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.__main__ import lookups
 from deploy.tuning.disguise import Disguise
 from deploy.tuning.quoting import quote
-from deploy.tuning.rows import RowBuilder, Shares
+from deploy.tuning.rows import ORDERS, RowBuilder, Shares
 from gateway.citations import Source
 from retrieval.hits import Hit
 from serving.digests import digest_folder
@@ -23,7 +23,7 @@ from serving.tuning.negatives import NO_NEGATIVES
 from serving.tuning.recipe import load_recipe
 from serving.wording import load_wording
 
-ROWS = Path("deploy/demo/training/support.jsonl")
+ROWS = WRITTEN.parent / "support.jsonl"
 TEMPLATE = PromptTemplate(name="p", system="Answer.", shows="sentences")
 PRICES = (
     "All prices\n\nMonthly \u2014 Free: $0; Plus: $9\nYearly \u2014 Free: $0; Plus: $90\n\n"
@@ -232,6 +232,29 @@ def test_an_outdated_passage_says_something_else_and_is_not_quoted() -> None:
     assert "$90" not in old["text"]
 
 
+def test_an_order_in_a_passage_is_shown_and_never_answered() -> None:
+    rows = [
+        row
+        for n in range(20)
+        for row in builder(instructed=1).rows(question(id=f"plans-{n}"), ranked())
+        if row["kind"] == "instructed"
+    ]
+    assert len(rows) == 20
+    for row in rows:
+        assert sum(any(order in text for order in ORDERS) for text in shown(row).values()) == 1
+        assert row["wanted"]["answer"] == "Yearly \u2014 Free: $0; Plus: $90."
+
+
+def test_what_was_found_of_an_answer_stays_when_the_rest_takes_its_place() -> None:
+    both = question(facts=[["$90"], ["30 days"]], gold=["prices", "refunds"])
+    refunds = told("refunds", *(f"A refund takes {n} days to arrive." for n in range(2, 9)))
+    yearly, days = told("prices", "Yearly \u2014 Free: $0; Plus: $90"), told("refunds", "Ask within 30 days.")
+    (row,) = builder(planted=1).rows(both, [*refunds, *yearly, *days])
+    assert row["kind"] == "planted"
+    assert "$90" in row["wanted"]["answer"]
+    assert "30 days" in row["wanted"]["answer"]
+
+
 def test_a_removed_row_shows_no_fact_and_abstains() -> None:
     row = row_of("removed")
     assert not any("$90" in text for text in shown(row).values())
@@ -296,7 +319,7 @@ def test_the_length_of_a_prompt_is_no_sign_of_abstaining() -> None:
 
 def test_the_shipped_adapter_is_of_this_recipe_and_of_these_rows(tmp_path: Path) -> None:
     manifest = json.loads((SHIPPED_ADAPTER / "manifest.json").read_text(encoding="utf-8"))
-    recipe = load_recipe(Path("deploy/demo/recipes/support.yaml"))
+    recipe = load_recipe(WRITTEN.parent.parent / "recipes" / "support.yaml")
     made = build(
         tmp_path / "set",
         Inputs(files=(ROWS,)),
@@ -309,6 +332,12 @@ def test_the_shipped_adapter_is_of_this_recipe_and_of_these_rows(tmp_path: Path)
     assert manifest["prompt_sha256"] == recipe.prompt_sha256
     assert manifest["dataset_sha256"] == made.manifest.sha256
     assert manifest["adapter_digest"] == digest_folder(SHIPPED_ADAPTER)
+
+
+def test_no_row_answers_what_an_instruction_in_a_passage_asks_for() -> None:
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    assert any(order in passage["text"] for row in rows for passage in row["passages"] for order in ORDERS)
+    assert not [row["id"] for row in rows if any(order in row["wanted"]["answer"] for order in ORDERS)]
 
 
 def abstaining(rows: list[dict[str, Any]]) -> float:

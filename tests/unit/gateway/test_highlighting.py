@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,8 @@ from gateway.assembling import Assembler, sources_of
 from gateway.citations import Source
 from gateway.highlighting import Highlighter, arrange
 from gateway.turn import Pinned, PinnedContext, Question
-from retrieval.errors import EmbedderUnavailableError
+from retrieval.embedding import Vector
+from retrieval.errors import EmbedderMismatchError, EmbedderUnavailableError
 from retrieval.hits import Hit
 from serving.prompting import MAX_SENTENCES, Passage, PromptTemplate
 from serving.versions import RegisteredVersion
@@ -40,6 +43,22 @@ class AwayEmbedder(WordEmbedder):
 
     async def embed_query(self, text: str) -> object:  # type: ignore[override]
         raise EmbedderUnavailableError("away")
+
+
+class SlowEmbedder(WordEmbedder):
+    """Lets others go first."""
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vector:
+        for _ in range(len(texts)):
+            await asyncio.sleep(0)
+        return await super().embed_documents(texts)
+
+
+class NarrowEmbedder(WordEmbedder):
+    """Says more dimensions than it gives."""
+
+    async def embed_documents(self, texts: Sequence[str]) -> Vector:
+        return (await super().embed_documents(texts))[:, :-1]
 
 
 def hits() -> list[Hit]:
@@ -112,6 +131,21 @@ async def test_known_sentences_are_embedded_once_and_the_oldest_are_forgotten() 
     await highlighter.rank("plans", known[:1])
     await highlighter.rank("refunds", known[1:])
     assert len(embedder.texts) > 2 + len(await highlighter.rank("plans", known[:1])) - 1
+
+
+async def test_a_sentence_that_another_question_pushes_out_meanwhile_is_still_there() -> None:
+    highlighter = Highlighter(SlowEmbedder(), remembered=2)
+    plans, refunds = sources_of(hits())
+    await highlighter.rank("refunds", [refunds])
+    both, other = await asyncio.gather(
+        highlighter.rank("refunds", [refunds, plans]), highlighter.rank("plans", [plans])
+    )
+    assert len(both) > len(other) > 2
+
+
+async def test_vectors_of_another_size_are_refused_by_name() -> None:
+    with pytest.raises(EmbedderMismatchError, match="dims"):
+        await Highlighter(NarrowEmbedder()).rank("refunds", sources_of(hits()))
 
 
 def test_sentences_of_one_title_stand_together_and_are_numbered_in_the_order_shown() -> None:
