@@ -23,7 +23,7 @@ from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database, Pool
 from gateway.errors import DependencyDownError, GatewayError, SettingsError
 from gateway.guarding import require_guard
-from gateway.highlighting import Highlighter, nearest_embedder
+from gateway.highlighting import open_highlighter
 from gateway.logs import setup_logs
 from gateway.rails import Searcher
 from gateway.recorder import TurnRecorder
@@ -170,7 +170,7 @@ async def _run(
                 replicas=replicas,
                 chat=chat,
                 endpoint=open_endpoint(models, session),
-                highlighter=Highlighter(nearest_embedder(embedders.values())),
+                highlighter=open_highlighter(embedders.values()),
                 check_sentence=checker,
                 slow_checks=checker.is_slow,
                 check_tone=check_tone,

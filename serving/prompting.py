@@ -22,7 +22,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 #: Passages shown at most; more of them cost prefill time and mislead small models.
 MAX_PASSAGES = 3
 #: The same where the prompt shows single sentences; a longer one is cut after that many words.
-MAX_SENTENCES = 8
+MAX_SENTENCES = 3
 LONGEST_SENTENCE_WORDS = 60
 #: Sizes of window to try for a passage, in words, best first: a whole chunk if it fits. Windows of at most
 #: 100 words lost the answer of one question in ten that whole chunks keep (docs/experiments.md).

@@ -14,8 +14,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from deploy.postgres import EmbeddedPostgres
 from deploy.tuning.questions import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.rows import RowBuilder
 from gateway.assembling import sources_of
-from gateway.citations import Source
 from gateway.highlighting import Highlighter
 from retrieval.documents import Access
 from retrieval.embedding import OnnxEmbedder
@@ -59,51 +57,18 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
         retriever = Retriever(store=store, embedders={embedder.id: embedder})
         version = first_version(embedder).id
         highlighter = Highlighter(embedder)
-        seen: dict[tuple[str, int], Source] = {}
         rows: list[dict[str, Any]] = []
         for done, question in enumerate(questions, 1):
             hits = sources_of(await _hits(retriever, version, question))
             ranked = await highlighter.rank(question["text"], hits)
-            seen |= {(hit_of(each).document_id, each.passage.start): each for each in ranked}
             rows += builder.rows(question, ranked)
             if done % 50 == 0 or done == len(questions):
                 print(f"{done}/{len(questions)} questions, {len(rows)} rows", file=sys.stderr, flush=True)
-        rows += lookups(builder, questions, [seen[key] for key in sorted(seen)], each=arguments.lookups)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     unfinished = arguments.out.with_name(arguments.out.name + ".part")
     unfinished.write_text(lines, encoding="utf-8")
     unfinished.replace(arguments.out)
     return len(rows)
-
-
-def lookups(
-    builder: RowBuilder, questions: Sequence[Mapping[str, Any]], told: Sequence[Source], *, each: int
-) -> list[dict[str, Any]]:
-    """Rows that ask for single sentences of the articles that training questions are about."""
-    intents: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    topics: dict[str, str] = {}
-    for question in questions:
-        if len(question["gold"]) == 1:
-            (document,) = question["gold"]
-            intents[document][question["intent"]] += 1
-            topics[document] = question["topic"]
-    return [
-        row
-        for document in topics
-        for row in builder.lookups(
-            [source for source in told if hit_of(source).document_id == document],
-            [source for source in told if hit_of(source).document_id != document],
-            intent=intents[document].most_common(1)[0][0],
-            topic=topics[document],
-            most=each,
-        )
-    ]
-
-
-def hit_of(source: Source) -> Hit:
-    """The hit that a sentence stands in; here each has one."""
-    assert source.hit is not None
-    return source.hit
 
 
 async def _hits(retriever: Retriever, version: str, question: dict[str, Any]) -> Sequence[Hit]:
@@ -128,13 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--database-url", default="", help="an empty database; an embedded one if not given")
     parser.add_argument(
-        "--budget-tokens", type=int, default=400, help="whole prompt; smaller trains and answers faster"
-    )
-    parser.add_argument(
-        "--lookups",
-        type=int,
-        default=4,
-        help="rows an article that ask for a sentence by its words",
+        "--budget-tokens", type=int, default=300, help="whole prompt; smaller trains and answers faster"
     )
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args(argv)

@@ -40,7 +40,8 @@ def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | 
     """The fewest sentences and table rows of `passages` that hold the question's facts, None if some are
     nowhere.
 
-    Of sentences that hold as many facts, the one closest to the question and its written answer is taken.
+    Of sentences that hold as many facts, one of the first passage is taken, and there the one closest to the
+    question and its written answer: where the answer stands first there is nothing to choose.
     """
     taken = _chosen(question, [unit for passage in passages for unit in _units(passage.n, passage.text)])
     if taken is None:
@@ -71,6 +72,7 @@ def _chosen(question: Mapping[str, Any], units: Sequence[_Unit]) -> list[_Unit] 
             candidates,
             key=lambda unit: (
                 -len(missing_facts(unit.text, open_facts)),
+                -unit.n,
                 len(aim & set(content_stems(unit.text))),
                 -len(unit.text),
             ),

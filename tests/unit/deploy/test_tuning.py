@@ -10,14 +10,13 @@ from typing import Any
 
 from deploy.models import SHIPPED_ADAPTER
 from deploy.tuning import QUESTIONS, WRITTEN, read_questions
-from deploy.tuning.__main__ import lookups
 from deploy.tuning.disguise import Disguise
 from deploy.tuning.quoting import quote
 from deploy.tuning.rows import ORDERS, RowBuilder, Shares
 from gateway.citations import Source
 from retrieval.hits import Hit
 from serving.digests import digest_folder
-from serving.prompting import MAX_SENTENCES, Passage, PromptTemplate
+from serving.prompting import Passage, PromptTemplate
 from serving.tuning.dataset import Inputs, Settings, build
 from serving.tuning.negatives import NO_NEGATIVES
 from serving.tuning.recipe import load_recipe
@@ -138,7 +137,7 @@ def test_a_fact_is_not_found_inside_a_longer_number_or_word() -> None:
     for fact in "$9", "free", "reissue":
         text = "Plus costs $90 a year. Freelancers have reissued cards."
         assert quote(question(facts=[[fact]]), passages(text)) is None
-        assert builder(planted=1).rows(question(facts=[[fact]]), told("prices", text)) == []
+        assert builder().rows(question(facts=[[fact]]), told("prices", text)) == []
 
 
 def test_list_marks_are_left_out() -> None:
@@ -149,16 +148,27 @@ def test_list_marks_are_left_out() -> None:
 
 def test_a_fact_that_stands_nowhere_is_never_taught() -> None:
     assert quote(question(facts=[["$95"]]), passages(PRICES)) is None
-    assert builder(planted=1, fewer=1).rows(question(facts=[["$95"]]), ranked()) == []
+    assert builder().rows(question(facts=[["$95"]]), ranked()) == []
 
 
 def test_a_served_row_shows_what_the_gateway_shows_and_quotes_it() -> None:
     (served,) = builder().rows(question(facts=[["30 days"]], gold=["refunds"]), ranked())
     assert served["id"] == "plans-01/served"
-    assert [passage["title"] for passage in served["passages"]] == ["Refunds"] * 2 + ["Prices"] * 3
+    assert [passage["title"] for passage in served["passages"]] == ["Refunds", "Refunds", "Prices"]
     assert served["wanted"]["citations"] == [1]
     assert served["wanted"]["answer"] == "You can have a refund within 30 days."
     assert served["wanted"]["follow_up"] == ""
+
+
+def test_an_answer_that_is_not_among_the_sentences_shown_is_not_taught() -> None:
+    late = [*told("refunds", *(f"A refund takes {n} days to arrive." for n in (2, 3, 4))), ranked()[1]]
+    assert builder().rows(question(), late) == []
+
+
+def test_of_sentences_that_hold_the_fact_the_first_is_quoted() -> None:
+    both = told("prices", "Plus is $90 a year, and much else.", "Plus costs $90 a year.")
+    (row,) = builder().rows(question(), both)
+    assert row["wanted"]["citations"] == [1]
 
 
 def test_an_answer_tells_what_is_vital_and_leaves_the_side_facts() -> None:
@@ -167,34 +177,11 @@ def test_an_answer_tells_what_is_vital_and_leaves_the_side_facts() -> None:
     assert served["wanted"]["answer"] == "Yearly \u2014 Free: $0; Plus: $90."
 
 
-def test_a_sentence_that_was_not_found_takes_the_place_of_one_that_was() -> None:
-    others = told("refunds", *(f"A refund takes {n} days to arrive." for n in range(2, 14)))
-    late = [*others, *told("prices", "Yearly \u2014 Free: $0; Plus: $90")]
-    assert builder().rows(question(), late) == []
-    (row,) = builder(planted=1).rows(question(), late)
-    assert row["kind"] == "planted"
-    assert len(row["passages"]) == MAX_SENTENCES
-    assert shown(row)[row["wanted"]["citations"][0]] == "Yearly \u2014 Free: $0; Plus: $90"
-
-
-def test_fewer_sentences_still_hold_the_answer_in_any_order() -> None:
-    rows = [
-        row
-        for n in range(12)
-        for row in builder(fewer=1).rows(question(id=f"plans-{n}"), ranked())
-        if row["kind"] == "fewer"
-    ]
-    assert len(rows) == 12
-    assert {row["wanted"]["citations"][0] for row in rows} >= {1, 2}
-    for row in rows:
-        assert shown(row)[row["wanted"]["citations"][0]] == "Yearly \u2014 Free: $0; Plus: $90"
-
-
 def test_an_escalated_answer_ends_with_the_fixed_sentence_and_is_taught_twice() -> None:
     rows = builder().rows(
         question(status="escalated", escalate=True, escalation_reason="billing_dispute"), ranked()
     )
-    assert [row["kind"] for row in rows] == ["served", "fewer"]
+    assert [row["kind"] for row in rows] == ["served", "disguised"]
     for row in rows:
         assert row["wanted"]["answer"].endswith(load_wording().passing_on)
         assert row["wanted"]["escalate"] is True
@@ -203,17 +190,14 @@ def test_an_escalated_answer_ends_with_the_fixed_sentence_and_is_taught_twice() 
 def test_a_question_without_an_answer_keeps_its_fixed_wording() -> None:
     wording = load_wording().not_in_help_centre
     open_ = question(gold=[], facts=[], status="abstained", answer=wording, escalate=True)
-    (served,), (short,) = builder().rows(open_, ranked()), builder(short=1).rows(open_, ranked())
-    for row in served, short:
-        assert row["wanted"]["answer"] == wording
-        assert row["wanted"]["citations"] == []
-    assert len(short["passages"]) <= len(served["passages"])
-    assert (served["kind"], short["kind"]) == ("served", "served_short")
+    (row,) = builder().rows(open_, ranked())
+    assert row["wanted"]["answer"] == wording
+    assert row["wanted"]["citations"] == []
 
 
 def test_an_answer_against_the_house_tone_is_not_taught() -> None:
     loud = question(facts=[["now"]], gold=["loud"])
-    assert builder(fewer=1).rows(loud, told("loud", "Buy Plus now!")) == []
+    assert builder().rows(loud, told("loud", "Buy Plus now!")) == []
 
 
 def test_a_disguised_row_says_other_values_in_question_passages_and_answer_alike() -> None:
@@ -245,41 +229,12 @@ def test_an_order_in_a_passage_is_shown_and_never_answered() -> None:
         assert row["wanted"]["answer"] == "Yearly \u2014 Free: $0; Plus: $90."
 
 
-def test_what_was_found_of_an_answer_stays_when_the_rest_takes_its_place() -> None:
-    both = question(facts=[["$90"], ["30 days"]], gold=["prices", "refunds"])
-    refunds = told("refunds", *(f"A refund takes {n} days to arrive." for n in range(2, 9)))
-    yearly, days = told("prices", "Yearly \u2014 Free: $0; Plus: $90"), told("refunds", "Ask within 30 days.")
-    (row,) = builder(planted=1).rows(both, [*refunds, *yearly, *days])
-    assert row["kind"] == "planted"
-    assert "$90" in row["wanted"]["answer"]
-    assert "30 days" in row["wanted"]["answer"]
-
-
 def test_a_removed_row_shows_no_fact_and_abstains() -> None:
     row = row_of("removed")
     assert not any("$90" in text for text in shown(row).values())
     assert row["wanted"]["answer"] == load_wording().not_in_help_centre
     assert row["wanted"]["escalation_reason"] == "not_in_help_centre"
     assert row["wanted"]["citations"] == []
-
-
-def test_a_sentence_that_is_asked_for_by_its_words_is_the_answer() -> None:
-    refunds, prices = ranked()[::2][:2], [ranked()[1]]
-    rows = builder().lookups(refunds, prices, intent="billing", topic="plans", most=5)
-    assert [row["wanted"]["answer"] for row in rows] == [
-        "You can have a refund within 30 days.",
-        "It arrives in 5 to 10 working days.",
-    ]
-    for row in rows:
-        assert any(word in row["question"] for word in ("refund", "arrives", "working", "days"))
-        assert row["wanted"]["answer"] in shown(row)[row["wanted"]["citations"][0]]
-
-
-def test_only_articles_of_training_questions_are_asked_for_by_words() -> None:
-    refunds = question(gold=["refunds"])
-    rows = lookups(builder(), [refunds], ranked(), each=3)
-    assert rows
-    assert all("$9" not in row["wanted"]["answer"] for row in rows)
 
 
 def test_an_off_topic_question_gets_the_fixed_wording_of_the_help_centre() -> None:
@@ -309,14 +264,6 @@ def test_written_questions_are_about_training_topics_only() -> None:
     assert len({row["id"] for row in [*written, *read_questions(QUESTIONS, "train")]}) == len(written) + 320
 
 
-def test_the_length_of_a_prompt_is_no_sign_of_abstaining() -> None:
-    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
-    long = [row for row in rows if len(row["passages"]) >= MAX_SENTENCES - 1]
-    short = [row for row in rows if row not in long]
-    assert min(len(long), len(short)) > 200
-    assert abs(abstaining(long) - abstaining(short)) < 0.12
-
-
 def test_the_shipped_adapter_is_of_this_recipe_and_of_these_rows(tmp_path: Path) -> None:
     manifest = json.loads((SHIPPED_ADAPTER / "manifest.json").read_text(encoding="utf-8"))
     recipe = load_recipe(WRITTEN.parent.parent / "recipes" / "support.yaml")
@@ -338,7 +285,3 @@ def test_no_row_answers_what_an_instruction_in_a_passage_asks_for() -> None:
     rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
     assert any(order in passage["text"] for row in rows for passage in row["passages"] for order in ORDERS)
     assert not [row["id"] for row in rows if any(order in row["wanted"]["answer"] for order in ORDERS)]
-
-
-def abstaining(rows: list[dict[str, Any]]) -> float:
-    return sum(not row["wanted"]["citations"] for row in rows) / len(rows)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.assembling import Assembler, sources_of
 from gateway.citations import Source
-from gateway.highlighting import Highlighter, arrange
+from gateway.highlighting import Highlighter, arrange, open_highlighter
 from gateway.turn import Pinned, PinnedContext, Question
 from retrieval.embedding import Vector
 from retrieval.errors import EmbedderMismatchError, EmbedderUnavailableError
@@ -106,7 +106,7 @@ async def test_each_sentence_is_a_span_of_its_document_and_none_is_shown_twice()
 
 
 async def test_headings_and_what_announces_a_list_stand_in_the_title_of_what_is_under_them() -> None:
-    ranked = await Highlighter(WordEmbedder()).rank("open settings plans", sources_of(hits()))
+    ranked = await Highlighter(WordEmbedder(), weak_below=-1).rank("open settings", sources_of(hits()))
     titles = {source.passage.text: source.passage.title for source in ranked}
     assert titles["Open Settings > Plans in the web app."] == "Plans: To change"
     assert titles["Plus — Price: $9 a month"] == "Plans: All plans"
@@ -119,6 +119,16 @@ async def test_headings_and_what_announces_a_list_stand_in_the_title_of_what_is_
 async def test_the_words_of_the_question_decide_between_sentences_that_are_as_close() -> None:
     ranked = await Highlighter(WordEmbedder()).rank("price of Team", sources_of(hits()))
     assert ranked[0].passage.text == "Team — Price: $14 a user"
+
+
+async def test_a_sentence_that_is_not_close_is_called_a_weak_match() -> None:
+    ranked = await Highlighter(WordEmbedder()).rank("how do I cook an egg", sources_of(hits()))
+    assert all(source.passage.title.endswith(" (weak match)") for source in ranked)
+    ranked = await Highlighter(WordEmbedder()).rank("Team price $14 a user", sources_of(hits()))
+    assert ranked[0].passage.title == "Plans: All plans"
+    unknown = open_highlighter([WordEmbedder()])
+    ranked = await unknown.rank("how do I cook an egg", sources_of(hits()))
+    assert not any("weak" in source.passage.title for source in ranked)
 
 
 async def test_known_sentences_are_embedded_once_and_the_oldest_are_forgotten() -> None:
@@ -177,7 +187,7 @@ async def test_a_follow_up_is_held_against_what_was_searched_for() -> None:
 async def test_passages_that_the_caller_gave_keep_their_place_in_the_record() -> None:
     given = (PinnedContext(title="Refunds", text=REFUNDS), PinnedContext(title="Plans", text=PLANS))
     assembler, version = showing_sentences(Highlighter(WordEmbedder()))
-    asked = question(Pinned(context=given), text="price of Team")
+    asked = question(Pinned(context=given), text="price of Team, and when do refunds arrive")
     context = await assembler.assemble(asked, version, ())
     by_text = {row["text"]: row["document_id"] for row in context.rows()}
     assert by_text["Team — Price: $14 a user"] == "context:2"
