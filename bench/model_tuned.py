@@ -155,7 +155,7 @@ async def candidates_of(template: PromptTemplate, found: Found, embedder: Embedd
     """What the gateway packs for each question: its hits, or their sentences."""
     highlighter = Highlighter(embedder)
     return [
-        await highlighter.highlight(question["text"], sources_of(hits[:HITS]))
+        await highlighter.highlight(question["text"], sources_of(hits[:HITS])) or sources_of(hits[:HITS])
         if template.shows == "sentences"
         else sources_of(hits[:HITS])
         for question, hits in found

@@ -143,6 +143,8 @@ def read_evidence(rows: Sequence[Mapping[str, Any]]) -> tuple[Evidence, ...]:
                 start=row["start"],
                 end=row["end"],
                 effective_from=row.get("effective_from") or "",
+                heading=row.get("heading") or "",
+                weak=bool(row.get("weak")),
             ),
         )
         for rank, row in enumerate(rows, start=1)

@@ -110,7 +110,7 @@ class Answering:
             yield Delta(self._wording.not_in_help_centre)
             yield complete(turn, Status.ABSTAINED, self._wording.not_in_help_centre, began=began)
             return
-        context = await self._assemble(question, turn, version, result)
+        context = await self._assemble(question, turn, deadline, version, result)
         async with aclosing(
             self._generating.run(question, turn, deadline, version, context, began)
         ) as events:
@@ -255,6 +255,7 @@ class Answering:
         self,
         question: Question,
         turn: TurnDraft,
+        deadline: Deadline,
         version: RegisteredVersion,
         result: SearchResult | tuple[()],
     ) -> Context:
@@ -264,6 +265,7 @@ class Answering:
                 version,
                 () if isinstance(result, tuple) else result.hits,
                 searched=None if isinstance(result, tuple) else result.rewritten,
+                timeout_s=deadline.left_s,
             )
             for part in context.degraded:
                 turn.degrade(part)

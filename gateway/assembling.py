@@ -48,6 +48,8 @@ class Context:
                 "start": source.passage.start,
                 "end": source.passage.end,
                 "effective_from": source.passage.effective_from,
+                "heading": source.passage.heading,
+                "weak": source.passage.weak,
                 "document_id": source.document_id,
             }
             for source in self.sources.values()
@@ -77,17 +79,19 @@ class Assembler:
         hits: Sequence[Hit],
         *,
         searched: str | None = None,
+        timeout_s: float = HIGHLIGHT_TIMEOUT_S,
     ) -> Context:
         """Pack what fits; when it is too much, the oldest messages of the history go first.
 
-        `searched`: what stood in for the question in the search, if anything did.
+        `searched`: what stood in for the question in the search, if anything did. `timeout_s`: what the turn
+        has left for finding its sentences.
         """
         given = question.pin.context if question.pin else None
         found = sources_of(hits) if given is None else _given(given)
         template = question.prompt_of(version)
         degraded: tuple[str, ...] = ()
         if template.shows == "sentences":
-            sentences = await self._sentences(searched or question.text, found)
+            sentences = await self._sentences(searched or question.text, found, timeout_s)
             if sentences is None:
                 degraded = (DEGRADED,)
             else:
@@ -123,12 +127,14 @@ class Assembler:
             degraded=degraded,
         )
 
-    async def _sentences(self, question: str, found: Sequence[Source]) -> list[Source] | None:
+    async def _sentences(
+        self, question: str, found: Sequence[Source], timeout_s: float
+    ) -> list[Source] | None:
         """Those of the sources that come closest; None where nobody can say."""
         if self._highlighter is None:
             return None
         try:
-            async with asyncio.timeout(HIGHLIGHT_TIMEOUT_S):
+            async with asyncio.timeout(min(timeout_s, HIGHLIGHT_TIMEOUT_S)):
                 return await self._highlighter.highlight(question, found) or list(found)
         except (RetrievalError, TimeoutError):
             return None

@@ -153,8 +153,9 @@ class Generating:
         if seconds < LEAST_DRAFT_S:
             making.leave(writer, Cause.DEADLINE)
             return
+        until = Deadline(seconds)
         assigned = writer.step is Step.ASSIGNED
-        context = making.context if assigned else await self._assembled(making, writer)
+        context = making.context if assigned else await self._assembled(making, writer, until)
         if context is None:
             making.leave(writer, Cause.BUDGET)
             return
@@ -163,7 +164,6 @@ class Generating:
         if permit is None:
             making.leave(writer, Cause.CIRCUIT)
             return
-        until = Deadline(seconds)
         refused: Refused | None = None
         draft = ""
         with permit:
@@ -231,7 +231,7 @@ class Generating:
             return Share(weight=_WEIGHTS[writer.step], least_s=least)
         return Share(weight=_WEIGHTS[writer.step], least_s=least, most_s=writer.endpoint.timeout_s)
 
-    async def _assembled(self, making: _Making, writer: Writer) -> Context | None:
+    async def _assembled(self, making: _Making, writer: Writer, until: Deadline) -> Context | None:
         """The writer's own prompt; None where it has no room for the question."""
         try:
             context = await self._assembler.assemble(
@@ -239,9 +239,12 @@ class Generating:
                 writer.version,
                 making.turn.hits,
                 searched=making.turn.retrieval.get("rewritten"),
+                timeout_s=until.left_s,
             )
         except PromptBudgetError:
             return None
+        for part in context.degraded:
+            making.turn.degrade(part)
         return None if context.candidates and not context.passages else context
 
     def _order(

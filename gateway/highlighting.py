@@ -1,12 +1,13 @@
 """The sentences of the hits that come closest to the question, for prompts that show sentences.
 
-A small model copies well and searches badly: it finds the right one of some six sentences where it loses it
-in three passages (docs/experiments.md), and the prompt is shorter. Each sentence is a span of its document
-like any passage, so citations and their checks are the same.
+A small model copies well and searches badly: it reads three sentences where it loses its way in three
+passages (docs/experiments.md), and the prompt is shorter. Each sentence is a span of its document like any
+passage, so citations and their checks are the same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections import Counter, OrderedDict
@@ -30,10 +31,13 @@ _HIT_WEIGHT: Final = 0.5
 #: Closeness under which a sentence is said to be a weak match: of the demo's train questions, 19 % of those
 #: that the first sentences answer have none above it, and 62 % of those that nothing answers. MiniLM's scale.
 WEAK_BELOW: Final = 0.55
-_WEAK: Final = " (weak match)"
+#: Texts for which the embedder is asked at once.
+_AT_ONCE: Final = 32
 _FEWEST_STEMS: Final = 2
-_LONGEST_HEADING_WORDS: Final = 10
+_LONGEST_HEADING_WORDS: Final = 16
 _LIST_MARK: Final = re.compile(r"(?:[-*\u2022]|\d{1,3}[.)])\s+")
+#: The number of a step, which is cut off as a sentence of its own.
+_NUMBER: Final = re.compile(r"\d{1,3}[.)]")
 #: As chunks write the row of a table: `Plus \u2014 Price: $9`.
 _TABLE_ROW: Final = re.compile(r" \u2014 |: ")
 _END_MARKS: Final = (".", "!", "?", ";", "|")
@@ -57,6 +61,7 @@ class Highlighter:
         self._weak_below = weak_below
         self._remembered = remembered
         self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._embedding = asyncio.Lock()
 
     async def highlight(self, question: str, sources: Sequence[Source]) -> list[Source]:
         """The closest sentences as sources, numbered from 1: those of one heading together, closest first.
@@ -66,7 +71,7 @@ class Highlighter:
         return arrange((await self.rank(question, sources))[:MAX_SENTENCES])
 
     async def rank(self, question: str, sources: Sequence[Source]) -> list[Source]:
-        """All sentences of the sources, the closest first; the title says of one that it is a weak match."""
+        """All sentences of the sources, the closest first; what is far from the question is marked weak."""
         found = list(_all_sentences(sources))
         if not found:
             return []
@@ -89,16 +94,27 @@ class Highlighter:
     async def _embed(self, texts: Sequence[str]) -> Vector:
         # Held here: another question may push them out of the memory while this one waits.
         known = {text: self._vectors[text] for text in texts if text in self._vectors}
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        if missing:
-            known.update(zip(missing, await unit_vectors(self._embedder, missing), strict=True))
-        vectors = np.stack([known[text] for text in texts])
-        for text, vector in known.items():
-            self._vectors[text] = vector
-            self._vectors.move_to_end(text)
+        # One at a time: who asks about the same hits waits for the same sentences and then has them.
+        async with self._embedding:
+            missing = [text for text in dict.fromkeys(texts) if text not in known]
+            for start in range(0, len(missing), _AT_ONCE):
+                part = missing[start : start + _AT_ONCE]
+                known.update((text, self._vectors[text]) for text in part if text in self._vectors)
+                if new := [text for text in part if text not in known]:
+                    vectors = await unit_vectors(self._embedder, new)
+                    known.update(zip(new, vectors, strict=True))
+                    # Kept at once, so that a question that runs out of time leaves less for the next.
+                    self._keep(new, vectors)
+        for text in texts:
+            if text in self._vectors:
+                self._vectors.move_to_end(text)
+        return np.stack([known[text] for text in texts])
+
+    def _keep(self, texts: Sequence[str], vectors: Vector) -> None:
+        for text, vector in zip(texts, vectors, strict=True):
+            self._vectors[text] = vector.copy()  # not a view, which would keep its whole batch
         while len(self._vectors) > self._remembered:
             self._vectors.popitem(last=False)
-        return vectors
 
 
 def open_highlighter(embedders: Iterable[Embedder]) -> Highlighter:
@@ -110,8 +126,11 @@ def open_highlighter(embedders: Iterable[Embedder]) -> Highlighter:
 
 
 def arrange(sources: Sequence[Source]) -> list[Source]:
-    """Those that stand under one title together, in the order of the first of each, numbered from 1."""
-    titles = [(source.passage.title, source.passage.effective_from) for source in sources]
+    """Those that stand under one title line together, in the order of the first of each, numbered from 1."""
+    titles = [
+        (each.passage.title, each.passage.heading, each.passage.weak, each.passage.effective_from)
+        for each in sources
+    ]
     order = sorted(range(len(sources)), key=lambda n: titles.index(titles[n]))
     return [
         replace(sources[n], passage=replace(sources[n].passage, n=number))
@@ -120,30 +139,50 @@ def arrange(sources: Sequence[Source]) -> list[Source]:
 
 
 def _all_sentences(sources: Sequence[Source]) -> Iterator[_Sentence]:
-    """Each sentence once; headings, questions and what announces a list are said with what is under them."""
-    seen: set[str] = set()
+    """Each sentence of each article once, under what stands above it."""
+    seen: set[tuple[str, ...]] = set()
     for source in sources:
-        text, heading = source.passage.text, ""
-        for span in sentences(text):
-            if _is_heading(text, span):
-                heading = text[span.start : span.end].rstrip(":")
-                continue
-            mark = _LIST_MARK.match(text, span.start, span.end)
-            said = Span(mark.end() if mark else span.start, span.end)
-            key = " ".join(text[said.start : said.end].lower().split())
-            if key in seen or len(content_stems(key)) < _FEWEST_STEMS:
-                continue
-            seen.add(key)
-            yield _Sentence(source=source, span=said, text=text[said.start : said.end], heading=heading)
+        title, day = source.passage.title, source.passage.effective_from
+        for each in _sentences_of(source):
+            key = (title, day, each.heading, " ".join(each.text.lower().split()))
+            if key not in seen and len(set(content_stems(f"{each.heading} {each.text}"))) >= _FEWEST_STEMS:
+                seen.add(key)
+                yield each
+
+
+def _sentences_of(source: Source) -> Iterator[_Sentence]:
+    """Sentences with their headings. A heading with nothing under it is a sentence itself."""
+    text = source.passage.text
+    section = heading = ""
+    alone: Span | None = None
+    for span in sentences(text):
+        said = text[span.start : span.end]
+        mark = _LIST_MARK.match(text, span.start, span.end)
+        if _NUMBER.fullmatch(said):
+            continue
+        if _is_heading(text, span):
+            if alone is not None:
+                yield _Sentence(source=source, span=alone, text=text[alone.start : alone.end], heading="")
+            alone, heading = span, said.rstrip(":")
+            section = section if said.endswith(":") else heading
+            continue
+        begins_paragraph = text[: span.start].rstrip(" ").endswith("\n\n")
+        if alone is None and begins_paragraph and not mark and not _TABLE_ROW.search(said):
+            heading = section  # what announced a list ends with it
+        shown = Span(mark.end() if mark else span.start, span.end)
+        alone = None
+        yield _Sentence(source=source, span=shown, text=text[shown.start : shown.end], heading=heading)
+    if alone is not None:
+        yield _Sentence(source=source, span=alone, text=text[alone.start : alone.end], heading="")
 
 
 def _is_heading(text: str, span: Span) -> bool:
     said = text[span.start : span.end]
-    if said.endswith((":", "?")) and text[span.end : span.end + 1] in ("\n", ""):
-        return not _TABLE_ROW.search(said)
-    if said.endswith(_END_MARKS) or _LIST_MARK.match(said) or _TABLE_ROW.search(said):
+    if _TABLE_ROW.search(said) or len(words(said)) > _LONGEST_HEADING_WORDS:
         return False
-    if len(words(said)) > _LONGEST_HEADING_WORDS:
+    if said.endswith((":", "?")):
+        return text[span.end : span.end + 1] in ("\n", "")
+    if said.endswith(_END_MARKS) or _LIST_MARK.match(said):
         return False
     before, after = text[: span.start].rstrip(" "), text[span.end :].lstrip(" ")
     return (not before or before.endswith("\n\n")) and (not after or after.startswith("\n\n"))
@@ -160,20 +199,22 @@ def _shared_words(question: str, found: Sequence[_Sentence]) -> list[float]:
 
 
 def _score(source: Source, best: float) -> float:
-    return source.hit.score / best if source.hit and best > 0 else 1.0
+    """How well its hit was found, 1.0 for the first; the order of a reranker counts by ranks."""
+    if source.hit is None or best <= 0:
+        return 1.0
+    return source.hit.score / best if source.hit.rerank_score is None else 1 / source.hit.rank
 
 
 def _as_source(found: _Sentence, *, weak: bool) -> Source:
     passage, heading = found.source.passage, found.heading
-    known = not heading or heading.lower() in passage.title.lower()
-    title = passage.title if known else f"{passage.title}: {heading}"
     return replace(
         found.source,
         passage=replace(
             passage,
-            title=f"{title}{_WEAK}" if weak else title,
             text=found.text,
             start=passage.start + found.span.start,
             end=passage.start + found.span.end,
+            heading="" if heading.lower() in passage.title.lower() else heading,
+            weak=weak,
         ),
     )

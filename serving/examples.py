@@ -28,7 +28,8 @@ ABOUT = ("task", "kind", "group", "customer", "cluster", "at", "source", "label"
 JUDGED_BY = ("required", "stale_values")
 _PASSAGE_FIELDS: Mapping[str, type] = {
     **dict.fromkeys(("n", "start", "end"), int),
-    **dict.fromkeys(("title", "text", "effective_from"), str),
+    **dict.fromkeys(("title", "text", "effective_from", "heading"), str),
+    "weak": bool,
 }
 
 
@@ -328,7 +329,7 @@ def _passage(raw: Any, n: int, where: str) -> Passage:
     known = {key: value for key, value in raw.items() if key in _PASSAGE_FIELDS and value is not None}
     for name, value in known.items():
         if type(value) is not _PASSAGE_FIELDS[name]:
-            wanted = "a whole number" if _PASSAGE_FIELDS[name] is int else "a text"
+            wanted = {int: "a whole number", bool: "true or false"}.get(_PASSAGE_FIELDS[name], "a text")
             raise ExampleError(f"{where}: passages[{n - 1}].{name}: is {value!r}; must be {wanted}")
     return Passage(**{"n": n, "start": 0, "end": len(raw["text"]), **known})
 

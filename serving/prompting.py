@@ -64,6 +64,10 @@ class Passage:
     end: int
     #: ISO day from which the text is true, or "".
     effective_from: str = ""
+    #: Of a single sentence: what its document says above it, and whether it is far from the question. Both
+    #: stand in the prompt's title line and are no evidence for anything.
+    heading: str = ""
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,13 +253,17 @@ def _passage(passage: Passage, _before: Passage | None) -> str:
 def _sentence(passage: Passage, before: Passage | None) -> str:
     """A line of its own, and the title above it unless the sentence before stands under the same."""
     line = f"\n[{passage.n}] {_one_line(passage.text)}"
-    title = _title(passage)
-    return line if before is not None and title == _title(before) else f"\n\n{title}{line}"
+    # It begins a line, as a number or the question does.
+    title = _FORGED_QUESTION.sub(r"\1\2 \3:", _FORGED_HEADER.sub(r"\1(\2)", _title(passage)))
+    same = before is not None and _title(passage) == _title(before)
+    return line if same else f"\n\n{title}{line}"
 
 
 def _title(passage: Passage) -> str:
     valid = f" (valid from {passage.effective_from})" if passage.effective_from else ""
-    return f"{_one_line(passage.title)}{valid}"
+    weak = " (weak match)" if passage.weak else ""
+    heading = f": {passage.heading}" if passage.heading else ""
+    return f"{_one_line(f'{passage.title}{heading}')}{weak}{valid}"
 
 
 #: How each form is written, how many are shown at most, and the sizes of window that are tried.

@@ -36,6 +36,8 @@ def example_of(reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
                 "start": item.passage.start,
                 "end": item.passage.end,
                 "effective_from": item.passage.effective_from,
+                "heading": item.passage.heading,
+                "weak": item.passage.weak,
             }
             for item in seen.packed
         ],

@@ -64,7 +64,7 @@ def _question(reviewed: ReviewedTurn, scoring: Scoring, *, status: Status | None
                 dict.fromkeys(
                     item.document_id
                     for item in supporting(wanted.text, reviewed, scoring)
-                    if item.document_id
+                    if item.document_id and not item.document_id.startswith("context:")
                 )
             ),
         }

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval.errors import PromptGridError
-from serving.prompting import PromptTemplate, Shot
+from serving.prompting import PromptTemplate, Shot, Shown
 from serving.versions import prompt_definition, sha256_of
 
 #: The prompt that the model version has already: what every other one is compared with.
@@ -49,6 +49,8 @@ class _Grid(_Part):
     #: Which examples stand in a prompt together; a grid without sets has prompts without examples.
     sets: Annotated[Mapping[str, tuple[str, ...]], Field(min_length=1)] = {"none": ()}
     orders: Annotated[tuple[Literal["given", "reversed"], ...], Field(min_length=1)] = ("given",)
+    #: What its prompts show of the hits.
+    shows: Shown = "passages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,7 @@ def _candidates(path: Path, grid: _Grid) -> Iterator[Candidate]:
                 name=f"{grid.name}_{name}",
                 system=text,
                 shots=tuple(_shots(grid, reversed(names) if turned else names)),
+                shows=grid.shows,
             ),
         )
 

@@ -254,6 +254,6 @@ def _same_numbers(one: Row, other: Row) -> bool:
     return mine == theirs and _shown(one) == _shown(other)
 
 
-def _shown(row: Row) -> tuple[tuple[str, str, str], ...]:
+def _shown(row: Row) -> tuple[tuple[str, ...], ...]:
     """The passages in their order, without their place in the document."""
-    return tuple((passage.title, passage.text, passage.effective_from) for passage in row.passages)
+    return tuple((each.title, each.heading, each.text, each.effective_from) for each in row.passages)
