@@ -71,15 +71,9 @@ class RowBuilder:
         draw = random.Random(f"{self._seed}:{question['id']}")
         shown = self._served(question, ranked)
         rows = self._row(question, shown, "served")
-        if question["status"] == "escalated":
-            # Rare and the hardest to learn, and due whether the sentences help or not.
-            passed_on = {**question, "facts": [], "answer": self._wording.passing_on}
-            rows = rows or self._row(passed_on, shown, "served")
-            others = [source for source in ranked if not holds_any(question["facts"], source.passage.text)]
-            beside = others[MAX_SENTENCES : 2 * MAX_SENTENCES]
-            rows += self._row(passed_on, self._served(question, beside), "others")
         if not rows or not question["facts"]:
             return rows
+        # What is passed on is rare, and the hardest to learn.
         if question["escalate"] or draw.random() < self._shares.disguised:
             rows += self._disguised(question, shown, draw)
         if draw.random() < self._shares.outdated:

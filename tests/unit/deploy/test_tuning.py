@@ -187,16 +187,6 @@ def test_an_escalated_answer_ends_with_the_fixed_sentence_and_is_taught_twice() 
         assert row["wanted"]["escalate"] is True
 
 
-def test_what_a_person_has_to_see_is_passed_on_even_where_nothing_is_found() -> None:
-    lost = question(status="escalated", escalate=True, escalation_reason="data_loss", facts=[["$95"]])
-    rows = builder().rows(lost, [*ranked(), *told("sync", "Sync keeps files for 30 days.", "Sync is free.")])
-    assert [row["kind"] for row in rows] == ["served", "others"]
-    assert not set(shown(rows[0]).values()) & set(shown(rows[1]).values())
-    for row in rows:
-        assert row["wanted"]["answer"] == load_wording().passing_on
-        assert (row["wanted"]["citations"], row["wanted"]["escalation_reason"]) == ([], "data_loss")
-
-
 def test_a_question_without_an_answer_keeps_its_fixed_wording() -> None:
     wording = load_wording().not_in_help_centre
     open_ = question(gold=[], facts=[], status="abstained", answer=wording, escalate=True)
