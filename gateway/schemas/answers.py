@@ -271,7 +271,7 @@ class AnswerBody(BaseModel):
                     "versions": {
                         "knowledge": "k-minilm-1a2b3c4d@3",
                         "model": "m-support-5e6f7a8b",
-                        "prompt": "support_short",
+                        "prompt": "support_sentences",
                     },
                     "arms": {"knowledge": "stable", "model": "stable"},
                     "degraded": [],
