@@ -41,7 +41,6 @@ from serving.prompting import (
     MAX_PASSAGES,
     MAX_SENTENCES,
     PROMPTS,
-    Passage,
     fit,
     load_prompt,
     render,
@@ -136,7 +135,7 @@ def measure(found: Found, count_tokens: Callable[[str], int]) -> dict[str, Any]:
             for question, hits in found:
                 passages = fit(
                     template,
-                    [as_passage(n, hit) for n, hit in enumerate(hits, 1)],
+                    [source.passage for source in sources_of(hits)],
                     question["text"],
                     prompt_budget_tokens=budget,
                     count_tokens=count_tokens,
@@ -208,12 +207,6 @@ def measure_sentences(
             f"{median(sizes):.0f} tokens"
         )
     return {"vital_in_first": first, "packed": rows}
-
-
-def as_passage(n: int, hit: Hit) -> Passage:
-    """A hit as packing takes it."""
-    day = hit.effective_from.isoformat() if hit.effective_from else ""
-    return Passage(n=n, title=hit.title, text=hit.text, start=hit.start, end=hit.end, effective_from=day)
 
 
 if __name__ == "__main__":

@@ -142,36 +142,23 @@ class Assembler:
 
 def sources_of(hits: Sequence[Hit]) -> list[Source]:
     """Hits as candidates, numbered by rank."""
+    days = [hit.effective_from.isoformat() if hit.effective_from else "" for hit in hits]
     return [
-        Source(
-            passage=Passage(
-                n=n,
-                title=hit.title,
-                text=hit.text,
-                start=hit.start,
-                end=hit.end,
-                effective_from=hit.effective_from.isoformat() if hit.effective_from else "",
-            ),
-            hit=hit,
-        )
-        for n, hit in enumerate(hits, 1)
+        Source(passage=_passage(n, hit, start=hit.start, day=day), hit=hit)
+        for n, (hit, day) in enumerate(zip(hits, days, strict=True), 1)
     ]
 
 
 def _given(context: Sequence[PinnedContext]) -> list[Source]:
     """Passages that the caller gave as candidates."""
     return [
-        Source(
-            passage=Passage(
-                n=n,
-                title=given.title,
-                text=given.text,
-                start=0,
-                end=len(given.text),
-                effective_from=given.effective_from,
-            ),
-            hit=None,
-            given=n,
-        )
+        Source(passage=_passage(n, given, start=0, day=given.effective_from), hit=None, given=n)
         for n, given in enumerate(context, 1)
     ]
+
+
+def _passage(n: int, of: Hit | PinnedContext, *, start: int, day: str) -> Passage:
+    """All of a text as a passage; its offsets are those of its document."""
+    return Passage(
+        n=n, title=of.title, text=of.text, start=start, end=start + len(of.text), effective_from=day
+    )

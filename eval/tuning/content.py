@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -86,7 +87,8 @@ def report_of(inputs: Inputs) -> Report:
         },
         "notes": contest.notes,
         "question_set": {
-            "name": record.question_set,
+            # Two parts are enough to know it by; the rest is the machine's, and the digest says which it is.
+            "name": "/".join(Path(record.question_set).parts[-2:]),
             "sha256": record.question_set_sha256,
             "selection": dict(record.selection),
             "questions": len(inputs.sides.cases),
