@@ -239,7 +239,7 @@ class Generating:
                 writer.version,
                 making.turn.hits,
                 searched=making.turn.retrieval.get("rewritten"),
-                timeout_s=until.left_s,
+                timeout_s=max(0.0, until.left_s - LEAST_DRAFT_S),
             )
         except PromptBudgetError:
             return None

@@ -94,11 +94,11 @@ class Highlighter:
     async def _embed(self, texts: Sequence[str]) -> Vector:
         # Held here: another question may push them out of the memory while this one waits.
         known = {text: self._vectors[text] for text in texts if text in self._vectors}
-        # One at a time: who asks about the same hits waits for the same sentences and then has them.
-        async with self._embedding:
-            missing = [text for text in dict.fromkeys(texts) if text not in known]
-            for start in range(0, len(missing), _AT_ONCE):
-                part = missing[start : start + _AT_ONCE]
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        for start in range(0, len(missing), _AT_ONCE):
+            part = missing[start : start + _AT_ONCE]
+            # One at a time: who asks about the same hits waits for the same sentences and then has them.
+            async with self._embedding:
                 known.update((text, self._vectors[text]) for text in part if text in self._vectors)
                 if new := [text for text in part if text not in known]:
                     vectors = await unit_vectors(self._embedder, new)
