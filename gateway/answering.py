@@ -4,6 +4,8 @@
       -> prompt -> model writes, sentences are checked -> verify the whole -> cite
       -> fails? one repair, then those that stand in, then fixed wording and a review ticket
 
+Whether a person has to see the question is looked up while it is searched for (gateway/handover.py).
+
 Retrieval and generation fail apart: without retrieval there is no uncited answer but the abstain wording,
 without generation the fixed wording with what was found. A draft of which something was shown is never taken
 back.
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from gateway import instruments as names
@@ -24,6 +26,7 @@ from gateway.clarifying import choices_for, clarifying_text
 from gateway.errors import InvalidFieldError
 from gateway.events import Completed, Deadline, Delta, complete
 from gateway.generating import Generating
+from gateway.handover import Handover, pass_on
 from gateway.highlighting import Highlighter
 from gateway.rails import KnowledgeRail, Searcher, SentenceCheck
 from gateway.rollouts.assignment import Arm, Assignment
@@ -70,7 +73,9 @@ class Answering:
         wording: Wording,
         limits: AnsweringLimits,
         highlighter: Highlighter | None = None,
+        handover: Handover | None = None,
     ) -> None:
+        self._handover = handover
         self._live = live
         self._chain = chain
         self._searcher = searcher
@@ -99,8 +104,16 @@ class Answering:
         """The events of one question; the last one is Completed."""
         began = time.perf_counter()
         version = await self._assign(question, turn)
-        result = await self._retrieve(question, turn, deadline)
+        async with self._judged(question, turn, deadline, version):
+            result = await self._retrieve(question, turn, deadline)
         if result is None or _is_hopeless(result):
+            if turn.handover:
+                fields, text = pass_on(
+                    turn.handover, {}, "", schema=version.version.schema, wording=self._wording
+                )
+                yield Delta(text)
+                yield complete(turn, Status.ESCALATED, text, fields=fields, began=began)
+                return
             if result and self._limits.clarify and (choices := choices_for(question, result, self._wording)):
                 text = clarifying_text(choices, self._wording)
                 yield Delta(text)
@@ -174,6 +187,33 @@ class Answering:
             )
             turn.degrade("generation")
             return stand_in
+
+    # ---- a person? ----
+
+    @asynccontextmanager
+    async def _judged(
+        self, question: Question, turn: TurnDraft, deadline: Deadline, version: RegisteredVersion
+    ) -> AsyncGenerator[None]:
+        """While the block runs, finds out whether a person has to see the question."""
+        if self._handover is None or "escalate" not in version.version.schema.get("properties", {}):
+            yield
+            return
+        timeout_s = min(self._limits.retrieval_timeout_s, deadline.left_s)
+        finding = asyncio.create_task(self._find_match(self._handover, question, turn, timeout_s))
+        try:
+            yield
+            await finding
+        finally:
+            finding.cancel()
+
+    async def _find_match(
+        self, handover: Handover, question: Question, turn: TurnDraft, timeout_s: float
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                turn.handover = await handover.find(question.text)
+        except (RetrievalError, TimeoutError):
+            turn.degrade("handover")
 
     # ---- retrieve ----
 

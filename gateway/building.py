@@ -12,6 +12,7 @@ from gateway.circuits import open_circuits
 from gateway.database import Database
 from gateway.drafting import Drafter
 from gateway.evaluations import EvaluationEvents
+from gateway.handover import Handover
 from gateway.highlighting import Highlighter
 from gateway.hotpath import HotPath, HotPathLimits
 from gateway.labels import LabelStore
@@ -66,6 +67,8 @@ class Parts:
     endpoint: Endpoint | None = None
     #: Finds the sentences for prompts that show sentences.
     highlighter: Highlighter | None = None
+    #: Finds the questions that a person has to see.
+    handover: Handover | None = None
     check_sentence: SentenceCheck
     #: Whether a sentence's check asks a model.
     slow_checks: bool = False
@@ -106,6 +109,7 @@ def build_state(settings: GatewaySettings, parts: Parts) -> GatewayState:
         count_tokens=lru_cache(maxsize=2048)(parts.count_tokens),
         wording=parts.wording,
         highlighter=parts.highlighter,
+        handover=parts.handover,
         limits=AnsweringLimits(
             retrieval_timeout_s=settings.retrieval_timeout_s,
             first_token_timeout_s=settings.first_token_timeout_s,

@@ -23,6 +23,7 @@ from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database, Pool
 from gateway.errors import DependencyDownError, GatewayError, SettingsError
 from gateway.guarding import require_guard
+from gateway.handover import DEFAULT_RULES, load_rules, open_handover
 from gateway.highlighting import open_highlighter
 from gateway.logs import setup_logs
 from gateway.rails import Searcher
@@ -153,6 +154,13 @@ async def _run(
         searcher: Searcher = retriever
         wording = load_wording(models.wording_file or DEFAULT_WORDING)
         checker = GroundingChecker.of(models)
+        handover = None
+        if settings.handover == "on":
+            handover = await open_handover(
+                embedders.values(), load_rules(settings.handover_file or DEFAULT_RULES)
+            )
+            if handover is None:
+                logger.warning("no rules for handing over: they need the embedder of this machine")
         state = build_state(
             settings,
             Parts(
@@ -171,6 +179,7 @@ async def _run(
                 chat=chat,
                 endpoint=open_endpoint(models, session),
                 highlighter=open_highlighter(embedders.values()),
+                handover=handover,
                 check_sentence=checker,
                 slow_checks=checker.is_slow,
                 check_tone=check_tone,

@@ -176,6 +176,8 @@ def _count(turn: TurnDraft, where: context.Context) -> None:
         names.fallbacks.add(1, {**model, names.MODEL_VERSION: fallback.tried[0].version, **by})
     if turn.status in ("abstained", "escalated", "clarify"):
         names.refusals.add(1, {**model, names.REASON: turn.status})
+    if turn.handover is not None:
+        names.handovers.add(1, {**model, names.REASON: turn.handover.reason})
     cited = {citation.n for citation in turn.answer.citations}
     names.citations.record(len(turn.answer.citations), model)
     if cited and turn.passages and turn.step is not Step.FIXED:

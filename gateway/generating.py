@@ -20,6 +20,7 @@ from gateway.assembling import Assembler, Context
 from gateway.citations import Cited
 from gateway.drafting import DraftOrder, DraftResult
 from gateway.events import Completed, Deadline, Delta, complete
+from gateway.handover import pass_on
 from gateway.outcome import status_of, text_field, text_of, validator_of
 from gateway.pacing import LEAST_DRAFT_S, Pace, Share, share_out
 from gateway.rollouts.assignment import Arm, Assignment
@@ -312,6 +313,11 @@ class Generating:
         cited = accepted.citations.cited
         status = status_of(accepted.parsed, cited=bool(cited), wording=self._wording) or Status.ANSWERED
         text = text_of(accepted.parsed, status, self._wording)
+        fields = accepted.parsed.fields
+        if match := making.turn.handover:
+            schema = writer.version.version.schema
+            fields, text = pass_on(match, fields, text, schema=schema, wording=self._wording)
+            status = Status.ESCALATED
         tail = text[len("".join(making.shown)) :]
         if writer.step is not Step.ASSIGNED and status is Status.ANSWERED:
             status = Status.FALLBACK
@@ -319,7 +325,7 @@ class Generating:
             making.turn,
             status,
             text,
-            fields=accepted.parsed.fields,
+            fields=fields,
             cited=cited,
             began=making.began,
         )

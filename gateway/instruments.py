@@ -112,6 +112,11 @@ rejected = meter.create_counter(
 refusals = meter.create_counter(
     "twinrail.answer.refusals", unit="{answer}", description="Questions that were not answered, by reason."
 )
+handovers = meter.create_counter(
+    "twinrail.answer.handovers",
+    unit="{answer}",
+    description="Answers that a rule passed to a person, by the rule's reason.",
+)
 citations = meter.create_histogram(
     "twinrail.answer.citations",
     unit="{citation}",

@@ -66,6 +66,13 @@ class GatewaySettings(BaseSettings):
         default="off",
         description="`on`: nearly enough confidence and several close articles: ask which one is meant.",
     )
+    handover: Literal["off", "on"] = Field(
+        default="on",
+        description="`on`: a question that comes close to an example of the rules is passed to a person.",
+    )
+    handover_file: Path | None = Field(
+        default=None, description="Examples of questions that a person has to see (YAML); packaged if unset."
+    )
 
     review_sample_share: float = Field(
         default=0.01, ge=0, le=1, description="Share of the answers that wait for review by chance alone."

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from gateway.access import ApiKey
+from gateway.handover import Match
 from gateway.reviewing import reasons_of
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.schemas.answers import AnswerBody, Arms, Fallback, Step, Tried, Usage, Versions
@@ -140,6 +141,8 @@ class TurnDraft:
     checks: list[dict[str, Any]] = field(default_factory=list)
     #: What was dropped or noticed: `citation 7 out of range`, `tone: exclamation`.
     flags: list[str] = field(default_factory=list)
+    #: Why a person has to see it, whatever is answered; None: no rule says so.
+    handover: Match | None = None
     degraded: list[str] = field(default_factory=list)
     #: Steps of the chain that gave no answer, in order.
     tried: list[Tried] = field(default_factory=list)
@@ -253,6 +256,7 @@ class TurnDraft:
             "drafts": [self._draft_row(draft) for draft in self.drafts],
             "checks": self.checks,
             "flags": self.flags,
+            "handover": self.handover.row() if self.handover else None,
             "tried": [tried.model_dump(mode="json") for tried in self.tried],
             "usage": self.usage.model_dump(),
             "timings_ms": {name: round(value, 2) for name, value in self.timings_ms.items()},

@@ -114,7 +114,7 @@ FIX_TEXTS = {
     ),
     Fix.RULES: FixText(
         title="Policy rules and a person",
-        steps="rule filter before release, hand over to a person, a regression test for each case",
+        steps="examples for the hand-over rules, a filter before release, a regression test for each case",
         owner="policy owner",
     ),
 }

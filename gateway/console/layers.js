@@ -121,7 +121,9 @@ function checks(turn) {
       check.tone?.length ? ` – tone: ${check.tone.join(", ")}` : "",
     ].join(""),
   }));
-  return [...sentences, ...(turn.used.flags || []).map((flag) => ({ ok: false, text: flag }))];
+  const rule = turn.used.handover;
+  const passedOn = rule ? [{ ok: true, text: `passed to a person by a rule: ${rule.reason}, like “${rule.like}”` }] : [];
+  return [...passedOn, ...sentences, ...(turn.used.flags || []).map((flag) => ({ ok: false, text: flag }))];
 }
 
 function duration(value) {

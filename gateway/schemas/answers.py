@@ -294,7 +294,8 @@ class AnswerBody(BaseModel):
     versions: Versions
     arms: Arms
     degraded: list[str] = Field(
-        description="What failed: retrieval, generation, citations; rerank, rewrite, highlight (harmless)."
+        description="What failed: retrieval, generation, citations, handover; "
+        "rerank, rewrite, highlight (harmless)."
     )
     fallback: Fallback | None = Field(
         default=None, description="Set where another than the assigned version answered, or none did."

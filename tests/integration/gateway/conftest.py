@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from gateway.app import create_app
 from gateway.building import Parts, build_state, estimate_tokens
 from gateway.database import Database
+from gateway.handover import Handover, Rules
 from gateway.highlighting import Highlighter
 from gateway.rails import Searcher
 from gateway.recorder import TurnRecorder
@@ -46,6 +47,9 @@ from tests.fakes.vllm_server import FakeVllm
 
 REFUND_QUESTION = "Is a full refund possible within 30 days of a yearly renewal?"
 PRICE_QUESTION = "How much does Sync Plus cost a month or a year?"
+#: What the rules of these gateways pass to a person; nothing else comes near.
+THEFT = "A thief took our grandmother's telephone"
+PEOPLE = Rules(close_from=0.9, reasons={"security_incident": (THEFT,)}, ordinary=())
 
 
 def reply(answer: str, *, citations: tuple[int, ...] = (1,), **fields: Any) -> str:
@@ -203,6 +207,7 @@ async def started(
                 chat=ChatClient(session=session, engines=engines),
                 endpoint=open_endpoint(endpoint, session) if endpoint else None,
                 highlighter=Highlighter(embedder),
+                handover=await Handover.of(embedder, PEOPLE),
                 check_sentence=partial(check_sentence, fixed=wording.all()),
                 check_tone=lambda _text: (),
                 count_tokens=estimate_tokens,

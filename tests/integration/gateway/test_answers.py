@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from gateway.handover import Handover
+from retrieval.errors import EmbedderUnavailableError
 from serving.wording import load_wording
-from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, Gateway, reply
+from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, THEFT, Gateway, reply
 
 REFUND = "A full refund is possible within 30 days of a yearly renewal."
 
@@ -58,6 +62,37 @@ async def test_low_confidence_abstains_without_a_generation(gateway: Gateway) ->
     assert body["citations"] == []
     assert gateway.vllm.requests == []
     assert (await gateway.turn(body["id"]))["ticket"] == "abstained"
+
+
+async def test_what_a_person_has_to_see_is_passed_on_with_the_answer(gateway: Gateway) -> None:
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    _, body, _ = await gateway.post("/v1/answers", {"question": f"{REFUND_QUESTION} {THEFT}"})
+    assert body["status"] == "escalated"
+    assert body["answer"] == f"{REFUND} {load_wording().passing_on}"
+    assert body["fields"]["escalation_reason"] == "security_incident"
+    assert body["citations"][0]["document_id"] == "refunds"
+    turn = await gateway.turn(body["id"])
+    assert turn["ticket"] == "escalated"
+    assert turn["used"]["handover"] == {"reason": "security_incident", "like": THEFT, "closeness": 1.0}
+
+
+async def test_a_person_is_called_where_nothing_was_found_too(gateway: Gateway) -> None:
+    _, body, _ = await gateway.post("/v1/answers", {"question": f"Xylophone zebra quartz! {THEFT}"})
+    assert (body["status"], body["answer"]) == ("escalated", load_wording().passing_on)
+    assert body["fields"] == {"escalate": True, "escalation_reason": "security_incident"}
+    assert gateway.vllm.requests == []
+
+
+async def test_where_the_rule_cannot_be_asked_the_answer_says_so(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_self: Handover, _message: str) -> None:
+        raise EmbedderUnavailableError
+
+    monkeypatch.setattr(Handover, "find", away)
+    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+    _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    assert (body["status"], body["degraded"]) == ("answered", ["handover"])
 
 
 async def test_an_invented_price_is_repaired_once(gateway: Gateway) -> None:

@@ -19,6 +19,7 @@ from gateway.citations import CitationDesk
 from gateway.drafting import Drafter
 from gateway.events import Completed, Deadline, Delta
 from gateway.generating import Generating
+from gateway.handover import Match
 from gateway.pacing import Pace
 from gateway.rollouts.assignment import Arm, Assignment
 from gateway.rollouts.live import LiveRails
@@ -163,6 +164,7 @@ class Bench:
         arm: Arm = Arm.STABLE,
         assigned: RegisteredVersion = STABLE,
         seconds: float = 30.0,
+        handover: Match | None = None,
     ) -> tuple[AnswerBody, TurnDraft, str]:
         """The answer, its turn, and the text that was shown."""
         question = Question(
@@ -180,6 +182,7 @@ class Bench:
             snapshot=1,
             pin=pin,
             model=Assignment(arm=arm, version=assigned.id),
+            handover=handover,
         )
         assert HIT is not None
         turn.hits = (HIT,)
