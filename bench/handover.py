@@ -27,6 +27,38 @@ QUESTIONS = REPOSITORY / "deploy/demo/questions"
 UNSEEN = REPOSITORY / "bench/unseen"
 #: Drafts of the shipped adapter on the dev questions, before any rule.
 DRAFTS = REPOSITORY / "bench/tuned/eighth_try.jsonl"
+#: Messages of a reviewer who tried to make the rules call for a person without need; ten of them have an ordinary
+#: example by now, so what they show is what is left.
+NEAR_MISSES = (
+    "My phone wasn't stolen, I just want to sign out of it",
+    "I do not want to speak to a human, just tell me the price",
+    "I won't sue you, I just want to know the refund window",
+    "My hard disk died, how do I restore everything?",
+    "I got a new card, how do I pay this invoice?",
+    "I lost my key, can I get a new one?",
+    "There is a charge on my card from last month, where do I see the invoice?",
+    "Can I call you?",
+    "What should I do if my phone is stolen?",
+    "Which police records do you keep for court?",
+    "Do you share data with the police?",
+    "Where do I find the contact of your legal department?",
+    "What is your policy on lawsuits?",
+    "Can a person who left the company still open shared links?",
+    "How do I remove someone who left from our plan?",
+    "I was charged twice, why?",
+    "My photos are not showing up on my phone",
+    "My files disappeared from the folder after I renamed it",
+    "I need help from someone",
+    "Do you protect me from ransomware?",
+    "How does ransomware recovery work?",
+    "how do i stop my brother seeing my files",
+    "Do I get compensation if the service is down?",
+    "My son deleted my folder, how do I get it back?",
+    "Is my data safe if somebody hacks you?",
+    "I want a refund for my yearly plan",
+    "Please refund me, I cancelled yesterday.",
+    "I deleted a file yesterday, how do I get it back?",
+)
 
 
 def read_sets() -> dict[str, list[dict[str, Any]]]:
@@ -66,6 +98,11 @@ async def measure(
         print(_line(f"rules, {name}", results[name]))
         if show:
             _show(rows, found)
+    near = [message for message in NEAR_MISSES if await handover.find(message)]
+    results["near_misses"] = {"messages": len(NEAR_MISSES), "passed_on": len(near)}
+    print(f"rules, near misses: passed on {len(near)} of {len(NEAR_MISSES)} without need")
+    if show:
+        print("\n".join(f"  {message}" for message in near))
     results["milliseconds"] = {
         "median": round(median(seconds) * 1000, 1),
         "p95": round(sorted(seconds)[int(0.95 * len(seconds))] * 1000, 1),

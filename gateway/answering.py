@@ -202,7 +202,8 @@ class Answering:
         finding = asyncio.create_task(self._find_match(self._handover, question, turn, timeout_s))
         try:
             yield
-            await finding
+            with turn.timed("handover"):  # what is left of it when the search is done
+                await finding
         finally:
             finding.cancel()
 

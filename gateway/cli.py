@@ -159,6 +159,12 @@ async def _run(
             handover = await open_handover(
                 embedders.values(), load_rules(settings.handover_file or DEFAULT_RULES)
             )
+            if handover is None and settings.handover_file:
+                raise SettingsError(
+                    "rules for handing over need the packaged embedder on this machine",
+                    field="GATEWAY_HANDOVER_FILE",
+                    fix="set GATEWAY_EMBEDDER_DIR to its folder, or GATEWAY_HANDOVER=off",
+                )
             if handover is None:
                 logger.warning("no rules for handing over: they need the embedder of this machine")
         state = build_state(

@@ -57,7 +57,8 @@ def complete(
     total = (time.perf_counter() - began) * 1000
     timings = turn.timings_ms
     timings["total"] = total
-    timings["overhead"] = max(0.0, total - timings.get("retrieval", 0.0) - timings.get("generation", 0.0))
+    layers = sum(timings.get(name, 0.0) for name in ("retrieval", "generation", "handover"))
+    timings["overhead"] = max(0.0, total - layers)
     turn.answer = AnswerBody(
         id=turn.id,
         conversation_id=turn.conversation_id,

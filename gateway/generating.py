@@ -10,9 +10,10 @@ the fixed wording can follow.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from jsonschema.protocols import Validator
 
@@ -61,6 +62,8 @@ class _Making:
     question: Question
     turn: TurnDraft
     deadline: Deadline
+    #: Of the assigned version.
+    schema: Mapping[str, Any]
     #: What the last draft may use.
     context: Context
     shown: list[str] = field(default_factory=list)
@@ -125,7 +128,14 @@ class Generating:
         began: float,
     ) -> AsyncGenerator[Delta | Completed]:
         """Delta for what is shown, then Completed."""
-        making = _Making(question=question, turn=turn, deadline=deadline, context=context, began=began)
+        making = _Making(
+            question=question,
+            turn=turn,
+            deadline=deadline,
+            schema=version.version.schema,
+            context=context,
+            began=began,
+        )
         first = await self._chain.first(turn.model, version)
         writers = [first, *await self._chain.stand_ins(question, turn.model, version)]
         for n, writer in enumerate(writers):
@@ -344,7 +354,10 @@ class Generating:
             cited = await self._verifier.found(making.question, turn, making.context)
         turn.ticket = refused or turn.tried[0].failure or turn.tried[0].because.value
         text = "".join(making.shown) + tail
-        yield complete(turn, Status.FALLBACK, text, cited=cited, began=making.began)
+        fields: dict[str, Any] = {}
+        if turn.handover:  # the wording says already that a person has it
+            fields, _ = pass_on(turn.handover, {}, text, schema=making.schema, wording=self._wording)
+        yield complete(turn, Status.FALLBACK, text, fields=fields, cited=cited, began=making.began)
 
 
 def _paid_by(writer: Writer, context: Context, order: DraftOrder) -> AbstractContextManager[SetAside | None]:

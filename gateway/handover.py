@@ -8,6 +8,7 @@ found.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,13 +20,16 @@ import numpy as np
 import yaml
 
 from gateway.errors import SettingsError
+from gateway.outcome import text_field
 from gateway.sentences import split_sentences
 from retrieval.embedding import Embedder, OnnxEmbedder, Vector, unit_vectors
 from serving.wording import Wording
 
 DEFAULT_RULES: Final = Path(__file__).parent / "handover.yaml"
-#: Pieces of a message that are compared; of a longer one the first sentences and the last.
-MOST_PIECES: Final = 48
+#: Pieces of a message that are compared: all sentences first, of a longer one those of both ends.
+MOST_PIECES: Final = 64
+#: Characters of a piece that are read; a customer's sentence is shorter.
+_LONGEST_PIECE: Final = 300
 _CLAUSE: Final = re.compile(r"[,;:]\s|\s(?:and|but)\s")
 _SHORTEST_CLAUSE_WORDS: Final = 4
 _SETTING: Final = "GATEWAY_HANDOVER_FILE"
@@ -67,16 +71,22 @@ class Handover:
         self._close_from = rules.close_from
         self._needing = needing
         self._ordinary = ordinary
+        #: One message at a time: a long one must not hold up the searches of others.
+        self._embedding = asyncio.Lock()
 
     @classmethod
     async def of(cls, embedder: Embedder, rules: Rules) -> Self:
         """With the vectors of the examples, some tenths of a second's work."""
         needing = [text for texts in rules.reasons.values() for text in texts]
+        # In pieces as messages are, or "my phone was not stolen" is compared as half of its example.
+        ordinary = [piece for text in rules.ordinary for piece in pieces_of(text)]
         return cls(
             embedder,
             rules,
             needing=await unit_vectors(embedder, needing),
-            ordinary=await unit_vectors(embedder, rules.ordinary or ("",)),
+            ordinary=await unit_vectors(embedder, ordinary)
+            if ordinary
+            else np.zeros((1, embedder.dims), dtype=np.float32),
         )
 
     async def find(self, message: str) -> Match | None:
@@ -84,7 +94,8 @@ class Handover:
         pieces = pieces_of(message)
         if not pieces:
             return None
-        said = await unit_vectors(self._embedder, pieces)
+        async with self._embedding:
+            said = await unit_vectors(self._embedder, pieces)
         near = said @ self._needing.T
         closest = near.max(axis=1)
         counts = closest > (said @ self._ordinary.T).max(axis=1)
@@ -96,7 +107,7 @@ class Handover:
 
 
 async def open_handover(embedders: Iterable[Embedder], rules: Rules) -> Handover | None:
-    """With the model of this machine; None without one: each question costs up to 48 texts, too many for a
+    """With the model of this machine; None without one: each question costs up to 64 texts, too many for a
     service, and `close_from` is of one model's scale."""
     local = next((each for each in embedders if isinstance(each, OnnxEmbedder)), None)
     return None if local is None else await Handover.of(local, rules)
@@ -114,7 +125,8 @@ def pieces_of(message: str) -> list[str]:
         if len(clause.split()) >= _SHORTEST_CLAUSE_WORDS
     ]
     pairs = [" ".join(pair) for pair in pairwise(said)]
-    return list(dict.fromkeys([*said, *clauses, *pairs, " ".join(said)]))[:MOST_PIECES] if said else []
+    pieces = [piece[:_LONGEST_PIECE] for piece in [*said, *clauses, *pairs, " ".join(said)] if piece]
+    return list(dict.fromkeys(pieces))[:MOST_PIECES]
 
 
 def pass_on(
@@ -126,8 +138,13 @@ def pass_on(
     known: Sequence[str] = schema.get("properties", {}).get("escalation_reason", {}).get("enum", ())
     if match.reason in known and passed.get("escalation_reason") in (None, "none", "not_in_help_centre"):
         passed["escalation_reason"] = match.reason
-    said = wording.passing_on in text or text == wording.not_in_help_centre
-    return passed, text if said else f"{text} {wording.passing_on}".strip()
+    if text_field(schema) is None:  # the whole JSON is the text
+        return passed, text
+    if wording.passing_on in text or " ".join(text.split()) == wording.not_in_help_centre:
+        return passed, text
+    # What was streamed stays as it is, its white space too.
+    between = "" if not text or text[-1].isspace() else " "
+    return passed, f"{text}{between}{wording.passing_on}"
 
 
 def load_rules(path: Path = DEFAULT_RULES) -> Rules:
@@ -142,7 +159,7 @@ def load_rules(path: Path = DEFAULT_RULES) -> Rules:
         if name not in _FIELDS:
             raise _wrong(path, f"unknown field {name!r}; known: {', '.join(_FIELDS)}")
     close_from = raw.get("close_from")
-    if not isinstance(close_from, int | float) or not 0 < close_from <= 1:
+    if isinstance(close_from, bool) or not isinstance(close_from, int | float) or not 0 < close_from <= 1:
         raise _wrong(path, "close_from: must be a number over 0 and up to 1")
     return Rules(
         close_from=float(close_from),

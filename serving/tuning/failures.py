@@ -31,7 +31,9 @@ _INSTEAD: Mapping[str, str] = MappingProxyType(
         "wrong_retrieval": "improve retrieval: hybrid search, reranking, chunking, filters",
         "hallucination": "enforce the grounding check, and abstain where it refuses",
         "weak_reasoning": "try a stronger base model, or split the task into steps",
-        "policy_violation": "add it to the hand-over rules (GATEWAY_HANDOVER_FILE); never train it alone",
+        "policy_violation": "filter by rule before release and hand over to a person; never train it alone",
+        "policy_violation.must_escalate": "add an example to the hand-over rules (GATEWAY_HANDOVER_FILE)",
+        "weak_reasoning.passed_on_by_rule": "add an ordinary example to the hand-over rules",
         "undetermined": "find the cause first (`twinrail advise`)",
         TRUNCATED: "raise the limit of tokens, or ask for shorter answers",
     }

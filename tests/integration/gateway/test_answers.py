@@ -89,6 +89,7 @@ async def test_where_the_rule_cannot_be_asked_the_answer_says_so(
     async def away(_self: Handover, _message: str) -> None:
         raise EmbedderUnavailableError
 
+    # The gateway's searches ask the same embedder, and are to go on.
     monkeypatch.setattr(Handover, "find", away)
     gateway.vllm.program(gateway.stable, answer=reply(REFUND))
     _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})

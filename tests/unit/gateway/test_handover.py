@@ -62,18 +62,28 @@ async def test_what_comes_closer_to_an_ordinary_message_is_not() -> None:
     assert (found.reason, found.like) == ("security_incident", "my telephone was stolen")
 
 
+async def test_an_ordinary_example_is_compared_in_pieces_as_the_message_is() -> None:
+    denied = replace(RULES, close_from=0.5, ordinary=("my telephone was not stolen, I only sell it",))
+    ask = "My telephone was not stolen, how do I sign it out?"
+    assert await (await Handover.of(WordEmbedder(), denied)).find(ask) is None
+    assert await (await Handover.of(WordEmbedder(), replace(denied, ordinary=()))).find(ask) is not None
+
+
 def test_a_long_message_is_compared_at_both_ends() -> None:
     pieces = pieces_of(" ".join(f"Sentence number {n}." for n in range(500)))
     assert len(pieces) == MOST_PIECES
     assert (pieces[0], pieces[-1]) == ("Sentence number 0.", "Sentence number 499.")
 
 
-def test_the_record_of_a_match_holds_nothing_of_the_message() -> None:
-    assert THEFT.row() == {
-        "reason": "security_incident",
-        "like": "my telephone was stolen",
-        "closeness": 0.91,
-    }
+def test_a_piece_without_an_end_is_read_in_part() -> None:
+    assert {len(piece) for piece in pieces_of("\u6f22" * 4000)} == {300}
+
+
+async def test_the_record_of_a_match_holds_nothing_of_the_message() -> None:
+    match = await (await Handover.of(WordEmbedder(), RULES)).find("I am Ada. My telephone was stolen!")
+    assert match is not None
+    assert set(match.row()) == {"reason", "like", "closeness"}
+    assert (match.row()["like"], "Ada" in str(match.row())) == ("my telephone was stolen", False)
 
 
 async def test_without_the_embedder_of_this_machine_there_are_no_rules() -> None:
@@ -106,6 +116,8 @@ def test_a_reason_that_the_task_does_not_know_is_not_named() -> None:
         (TEXT, f"{TEXT} {WORDING.passing_on}"),
         (f"{TEXT} {WORDING.passing_on}", f"{TEXT} {WORDING.passing_on}"),
         (WORDING.not_in_help_centre, WORDING.not_in_help_centre),
+        (f" {WORDING.not_in_help_centre}\n", f" {WORDING.not_in_help_centre}\n"),
+        (f" {TEXT}\n", f" {TEXT}\n{WORDING.passing_on}"),
         (WORDING.off_topic, f"{WORDING.off_topic} {WORDING.passing_on}"),
     ],
 )
@@ -136,6 +148,20 @@ async def test_an_abstention_is_escalated_in_its_own_words() -> None:
     assert body.fields["escalation_reason"] == "security_incident"
 
 
+async def test_where_nobody_could_write_the_fields_say_why_a_person_has_it() -> None:
+    body, turn, shown = await bench(stable=[BAD] * 2, previous=[BAD], base=[BAD], outside=[BAD]).answer(
+        handover=THEFT
+    )
+    assert (body.status, shown) == ("fallback", WORDING.failed)
+    assert body.fields == {"escalate": True, "escalation_reason": "security_incident"}
+    assert turn.ticket == "unsupported"
+
+
+def test_a_task_whose_whole_json_is_the_answer_keeps_it() -> None:
+    schema = {"properties": {"queue": {}, "escalate": {"type": "boolean"}}}
+    assert pass_on(THEFT, {}, '{"queue": "x"}', schema=schema, wording=WORDING)[1] == '{"queue": "x"}'
+
+
 def test_the_packaged_rules_name_reasons_of_the_support_task() -> None:
     rules = load_rules(DEFAULT_RULES)
     known = set(SCHEMA["properties"]["escalation_reason"]["enum"])
@@ -151,6 +177,7 @@ def test_the_packaged_rules_name_reasons_of_the_support_task() -> None:
         ("reasons: {}", "reasons: must name"),
         ("close_from: 0.5\nreasons: {legal: [sue]}\nurgent: []", "unknown field 'urgent'"),
         ("reasons: {legal: [sue]}", "close_from: must be"),
+        ("close_from: yes\nreasons: {legal: [sue]}", "close_from: must be"),
         ("close_from: 1.5\nreasons: {legal: [sue]}", "close_from: must be"),
         ("close_from: 0.5\nreasons: {legal: []}", "reasons.legal: must be a list"),
         ("close_from: 0.5\nreasons: {legal: sue}", "reasons.legal: must be a list"),
