@@ -71,6 +71,8 @@ class Observation:
     confidence: float | None = None
     #: Share of the answer's claims that a passage supports, as the gateway counted.
     grounded: float | None = None
+    #: Reason of the rule that passed it to a person, whatever the model wrote; "": none did.
+    handover: str = ""
     #: What a reviewer said of this turn: True if the answer was corrected, None if nobody looked.
     corrected: bool | None = None
     trace_id: str = ""

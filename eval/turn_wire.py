@@ -112,6 +112,7 @@ def read_observation(
         cached_tokens=usage.get("cached_tokens"),
         confidence=(body.get("confidence") or {}).get("retrieval"),
         grounded=(body.get("confidence") or {}).get("grounded"),
+        handover=(used.get("handover") or {}).get("reason") or "",
         corrected=any(item.get("corrected_answer") for item in feedback) if feedback else None,
         trace_id=body.get("trace_id") or "",
         asked_at=turn.get("created_at") or "",
