@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from eval.labelling.labels import Label
+from eval.labelling.labels import PASSED_ON_BY_RULE, Label
 from eval.observations import Observation
 from eval.scorers import NotApplicable, Outcome, Score, ScoreFailure
 
@@ -111,6 +111,8 @@ _TOLD: Final[Mapping[tuple[Label, str], Told]] = {
     (Label.WEAK_REASONING, "wrong_status"): Told(
         answerable=True, found=True, shown=True, facts=True, supported=True, wrong_status=True
     ),
+    # Told rightly, or rightly not told.
+    (Label.WEAK_REASONING, PASSED_ON_BY_RULE): Told(supported=True, wrong_status=True),
     # The last rule: all that comes before it is right.
     (Label.WRONG_TONE, ""): Told(
         expected=AS_SERVED, answerable=True, found=True, shown=True, facts=True, supported=True, tone=False

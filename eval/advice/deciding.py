@@ -164,7 +164,7 @@ def order_of(facts: Facts, decision: Decision) -> tuple[Step, ...]:
 def _steps(facts: Facts, decision: Decision) -> Iterator[Step]:
     if facts.policy_failures:
         yield Step(
-            fix=Fix.RULES, when="", why="policy has no tolerance, and training alone guarantees nothing"
+            fix=Fix.RULES, when="", why="policy is kept by rules, and training alone guarantees nothing"
         )
     if facts.end is not facts.start and facts.start is ArmKind.PROMPT:
         yield Step(fix=Fix.ADD_RETRIEVAL, when="", why="measured: it mends what the prompt alone cannot know")

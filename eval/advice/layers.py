@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from eval.advice.evidence import Row
 from eval.arms import ArmKind
-from eval.labelling.labels import Label
+from eval.labelling.labels import PASSED_ON_BY_RULE, Label
 from serving.tuning.failures import BEHAVIOUR_SUBS, TRUNCATED
 
 
@@ -148,6 +148,8 @@ def layer_of(row: Row, kind: ArmKind) -> Layer | None:
             return Layer.BEHAVIOUR if row.sub == "unanswerable" else Layer.KNOWLEDGE
         case Label.HALLUCINATION:
             return Layer.BEHAVIOUR if behaves else Layer.GROUNDING
+        case Label.WEAK_REASONING if row.sub == PASSED_ON_BY_RULE:
+            return Layer.POLICY
         case Label.WEAK_REASONING if without_context and row.sub in _NEEDS_CONTEXT:
             return Layer.KNOWLEDGE
         case Label.WEAK_REASONING:

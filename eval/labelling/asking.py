@@ -13,7 +13,7 @@ from eval.documents import snapshot_of
 from eval.labelling.corpus import CorpusFile, look_up
 from eval.labelling.counterfactuals import Rerun, RerunFile, Reruns, wanted_reruns
 from eval.labelling.evidence import Turn, unsupported_sentences
-from eval.labelling.labels import LabelRecord, Outcome
+from eval.labelling.labels import PASSED_ON_BY_RULE, LabelRecord, Outcome
 from eval.labelling.moments import Moment, moment_of
 from eval.labelling.records import AUTO, HUMAN, human_record, label_run, turns_of
 from eval.record import RunData, RunFolder
@@ -63,6 +63,8 @@ async def add_reruns(
         _job(turn.subject.case, arm, client, file)
         for record in records
         if record.outcome is Outcome.FAILED
+        # A rule passes the same question on in every re-run.
+        and (record.primary is None or record.primary.sub != PASSED_ON_BY_RULE)
         and (turn := turns[record.case_id, record.arm]).subject.case.asker in client.askers
         for arm in wanted_reruns(
             turn.subject.case, turn.arm, reruns, models=models, moment=_moment(turn, record)

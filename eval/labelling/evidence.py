@@ -95,11 +95,31 @@ class Turn:
         return None if draft is None else scorers.draft_answer(draft.text, self.scoring.schema)
 
     @property
+    def by_rule(self) -> bool:
+        """Whether a rule beside the model passed it on, whatever the model wrote."""
+        return bool(self.subject.seen.handover) and self.subject.seen.status == "escalated"
+
+    @property
+    def abstains(self) -> bool:
+        """Whether it said that the help centre does not know, though a rule may have passed it on then."""
+        seen = self.subject.seen
+        if not self.by_rule:
+            return seen.status == "abstained"
+        if seen.draft is None or seen.citations:
+            return not seen.citations  # without a draft nothing was found, so no model was asked
+        wording = self.scoring.wording
+        declining = map(scorers.spaced, wording.declining() if wording else ())
+        return (
+            _NOT_THERE.search(seen.draft.text) is not None
+            or scorers.spaced(self.draft_answer or "") in declining
+        )
+
+    @property
     def _gives_up(self) -> bool:
         """Whether it said that the help centre does not know, or meant to in the draft that was kept back."""
         seen = self.subject.seen
         if not self.kept_back or seen.draft is None:
-            return seen.status == "abstained"
+            return self.abstains
         return _NOT_THERE.search(seen.draft.text) is not None
 
     def unsupported(self, sentence: str) -> Sequence[str]:
@@ -172,7 +192,10 @@ def _expectations(turn: Turn) -> Iterator[Check]:
         yield check(
             "status_right", right, seen.status if right else f"{seen.status} instead of {case.status}"
         )
-    yield check("abstained", seen.status == "abstained", seen.status)
+    if seen.status == "escalated":
+        by_rule = f"by a rule: {seen.handover}" if turn.by_rule else "as the model decided"
+        yield check("by_rule", turn.by_rule, by_rule)
+    yield check("abstained", turn.abstains, seen.status)
     yield check("asked_back", seen.status == "clarify", seen.status)
 
 
@@ -249,7 +272,7 @@ def _words(turn: Turn) -> Iterator[Check]:
 def _facts(turn: Turn) -> Iterator[Check]:
     case, seen = turn.subject.case, turn.subject.seen
     vital = case.vital_facts
-    silent = seen.status in ("abstained", "fallback")
+    silent = turn.abstains or seen.status == "fallback"
     if not vital:
         yield check("told", not silent, seen.status if silent else "the set names no facts: taken as told")
         if not case.facts_known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 
 class Label(StrEnum):
@@ -21,6 +21,10 @@ class Label(StrEnum):
     POLICY_VIOLATION = "policy_violation"
     #: The turn failed, and what is known of it does not say why.
     UNDETERMINED = "undetermined"
+
+
+#: Sub-code of a question that was told rightly, or rightly not, and that a rule beside the model passed on.
+PASSED_ON_BY_RULE: Final = "passed_on_by_rule"
 
 
 class Outcome(StrEnum):

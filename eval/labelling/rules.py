@@ -14,6 +14,7 @@ Where the order differs from the published one (reference/tuning.md 6.2), and wh
   was not given, whatever it then made up.
 - Whether knowledge was lacking is asked of re-runs where the texts cannot tell (`enough`): what another model
   makes right of the same passages, or none of the gold documents, is no fault of retrieval.
+- What a rule of the gateway passed on is no fault of the model that told it rightly, whatever its status.
 - Drafts that the checks caught and that a repair made good are kept as contributing findings only.
 """
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from eval.labelling.labels import Check, Finding, Label, Outcome
+from eval.labelling.labels import PASSED_ON_BY_RULE, Check, Finding, Label, Outcome
 
 
 class Wanted(Enum):
@@ -208,6 +209,13 @@ RULES: Final[tuple[Rule, ...]] = (
         sub="unanswerable",
         when={"answerable": NO, "abstained": YES, "supported": NO},
     ),
+    # The model did what it should; whether it was passed on was not its to decide.
+    Rule(
+        id="5e",
+        label=Label.WEAK_REASONING,
+        sub=PASSED_ON_BY_RULE,
+        when={"answerable": NO, "abstained": YES, "by_rule": YES, "status_right": NO},
+    ),
     # 6. Everything was in the prompt, and the answer is wrong all the same.
     Rule(id="6a", label=Label.STALE_KNOWLEDGE, sub="choice", when={**_READ, "old_said": YES}),
     Rule(id="6b", label=Label.WEAK_REASONING, sub="over_abstain", when={**_READ, "abstained": YES}),
@@ -247,6 +255,12 @@ RULES: Final[tuple[Rule, ...]] = (
         label=Label.WEAK_REASONING,
         sub="wrong_status",
         when={"answerable": YES, "must_escalate": YES, "told": YES, "status_right": NO, "handed_over": YES},
+    ),
+    Rule(
+        id="7g",
+        label=Label.WEAK_REASONING,
+        sub=PASSED_ON_BY_RULE,
+        when={"answerable": YES, "must_escalate": NO, "told": YES, "by_rule": YES, "status_right": NO},
     ),
     Rule(
         id="7f",

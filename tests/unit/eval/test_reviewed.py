@@ -87,6 +87,7 @@ def test_rightly_no_answer_says_nothing_of_the_article(status: str) -> None:
         ("hallucination", "unanswerable", {"hit": "-", "status_right": 0, "abstained_when_due": 0}),
         ("wrong_tone", "", {"tone_kept": 0, "facts_right": 1, "hit": 1, "answer_right": 1}),
         ("weak_reasoning", "wrong_status", {"facts_right": 1, "status_right": 0, "answer_right": 0}),
+        ("weak_reasoning", "passed_on_by_rule", {"facts_right": "open", "answer_right": 0}),
         ("policy_violation", "promise", {"policy_broken": 1, "hit": "open", "answer_right": "open"}),
         ("wrong_retrieval", "", {"policy_broken": 0}),
         ("bad_format", "", {"hit": "open", "facts_right": "open"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from eval.advice.evidence import ArmLog, settle
-from eval.advice.layers import Layer, layer_of
+from eval.advice.layers import Fix, Layer, fix_of, layer_of
 from eval.arms import ArmKind
 from eval.labelling.labels import Finding, Label, LabelRecord, Outcome
 
@@ -71,6 +71,15 @@ def test_the_same_label_is_another_layer_without_context() -> None:
     assert layer_of(row, ArmKind.PROMPT) is Layer.KNOWLEDGE
     assert layer_of(row, ArmKind.RAG) is Layer.GROUNDING
     assert layer_of(replace(row, sub="citation"), ArmKind.RAG) is Layer.BEHAVIOUR
+
+
+def test_what_a_rule_passed_on_is_mended_in_the_rules() -> None:
+    passed_on = Finding(label=Label.WEAK_REASONING, sub="passed_on_by_rule", rule="7g", evidence=())
+    (row,) = settle([replace(FAILED, primary=passed_on)]).rows["rag"]
+    for kind in (ArmKind.PROMPT, ArmKind.RAG):
+        layer = layer_of(row, kind)
+        assert layer is not None
+        assert fix_of(layer, kind) is Fix.RULES
 
 
 def test_stale_knowledge_is_mended_where_it_is_stale() -> None:

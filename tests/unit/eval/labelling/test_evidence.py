@@ -23,6 +23,7 @@ from tests.unit.eval.labelling.turns import (
     PROMPT_ONLY,
     RANKING,
     RIGHT,
+    SCORING,
     SEEN,
     TEXT,
     abstained,
@@ -38,6 +39,9 @@ NO_ANSWER = replace(CASE, kind="unanswerable", gold=(), facts=(), stale_values=(
 REFUSE = replace(NO_ANSWER, kind="abusive", text="you idiots")
 HAND_OVER = replace(CASE, status="escalated", escalate=True, escalation_reason="legal")
 NO_KEY = replace(CASE, facts=(), stale_values=(), status=None, facts_known=False)
+BY_RULE = {"status": "escalated", "handover": "legal"}
+assert SCORING.wording is not None
+PASSING_ON, OFF_TOPIC = SCORING.wording.passing_on, SCORING.wording.off_topic
 TRIAL_ONLY = evidence("plus", "The free trial of Sync Plus lasts 14 days.")
 NOT_HIT = Ranking(case_id=CASE.id, knowledge="k-a-1@7", hits=OTHERS)
 OLD_ARTICLE = evidence("plus-2024", OLD_TEXT, n=2, title="Sync Plus: prices (2024)")
@@ -118,6 +122,23 @@ def test_a_right_answer_passes_with_every_check_told() -> None:
         ),
         ("weak_reasoning.wrong_status", {"status": "escalated"}),
         ("wrong_tone.", {"answer": "Sync Plus is $9 a month!"}),
+        # passed on by a rule beside the model: what the model did stays its own
+        ("weak_reasoning.passed_on_by_rule", {**BY_RULE, "answer": f"{RIGHT} {PASSING_ON}"}),
+        ("wrong_retrieval.threshold", {**BY_RULE, "answer": PASSING_ON, "packed": (), "draft": None}),
+        ("weak_reasoning.passed_on_by_rule", {"case": NO_ANSWER, **abstained(**BY_RULE)}),
+        (
+            "weak_reasoning.passed_on_by_rule",
+            {
+                "case": REFUSE,
+                **abstained(**BY_RULE, draft=Draft(text=draft(OFF_TOPIC), finish_reason="stop")),
+            },
+        ),
+        (
+            "weak_reasoning.passed_on_by_rule",
+            {"case": NO_ANSWER, **abstained(**BY_RULE, answer=PASSING_ON, packed=(), draft=None)},
+        ),
+        ("weak_reasoning.not_abstained", {"case": NO_ANSWER, **BY_RULE}),
+        ("weak_reasoning.over_abstain", abstained(**BY_RULE, packed=SEEN.packed)),
         # policy
         (
             "policy_violation.promise",

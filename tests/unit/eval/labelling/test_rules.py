@@ -87,6 +87,7 @@ CASES: dict[str, dict[str, bool | None]] = {
     "5a": {"answerable": False, "supported": False, "status_right": False},
     "5b": {"answerable": False, "status_right": False},
     "5c": {"answerable": False, "abstained": True, "supported": False},
+    "5e": {"answerable": False, "abstained": True, "by_rule": True, "status_right": False},
     "6a": {**WRONG, "old_said": True},
     "6b": {**WRONG, "abstained": True},
     "6c": {**WRONG, "asked_back": True},
@@ -99,6 +100,7 @@ CASES: dict[str, dict[str, bool | None]] = {
     "7d": {"old_said": True, "enough": False},
     "7e": {"must_escalate": True, "handed_over": True, "status_right": False},
     "7f": {"status_right": False},
+    "7g": {"by_rule": True, "status_right": False},
     "8": {"tone_kept": False},
 }
 BY_ID = {rule.id: rule for rule in RULES}
