@@ -61,6 +61,7 @@ class Cleaner:
                 note=self.text(review.note),
                 corrected_answer=self.text(review.corrected_answer) if review.corrected_answer else None,
             ),
+            accepted=self.text(reviewed.accepted),
             history=tuple(
                 said.model_copy(update={"text": self.text(said.text)}) for said in reviewed.history
             ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.exporting.reviewed_turns import ReviewedTurn
-from eval.exporting.wanted import Wanted, supporting, unsupported, wanted_answer, written
+from eval.exporting.wanted import Wanted, own_fields, supporting, unsupported, wanted_answer, written
 from eval.reviewed import expected_status
 from eval.scorers import Scoring
 
@@ -19,7 +19,7 @@ FORMAT = 1
 def example_of(reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
     """The turn as one example: positive with the wanted answer, negative where only a wrong one is known."""
     turn, seen, review = reviewed.turn, reviewed.seen, reviewed.review
-    wanted = wanted_answer(reviewed)
+    wanted = wanted_answer(reviewed, scoring)
     answer = None if wanted is None else _answer(wanted, reviewed, scoring)
     return {
         "format": FORMAT,
@@ -79,12 +79,12 @@ def example_of(reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
 
 
 def _answer(wanted: Wanted, reviewed: ReviewedTurn, scoring: Scoring) -> dict[str, Any]:
-    """The task's object around the wanted text. Other fields are the served ones if it ended rightly."""
+    """The task's object around the wanted text. Other fields are the model's if it ended rightly."""
     seen = reviewed.seen
     right = expected_status(seen, reviewed.review) in (None, seen.status)
     fields = scoring.schema.get("properties", {})
     return {
-        **{name: value for name, value in seen.fields.items() if right and name in fields},
+        **{name: value for name, value in own_fields(reviewed).items() if right and name in fields},
         "answer": wanted.text,
         "citations": [item.passage.n for item in supporting(wanted.text, reviewed, scoring)]
         if wanted.corrected

@@ -54,7 +54,7 @@ def needs_facts(question: Question) -> bool:
 
 def _question(reviewed: ReviewedTurn, scoring: Scoring, *, status: Status | None, kind: str = "") -> Question:
     turn, review = reviewed.turn, reviewed.review
-    wanted = wanted_answer(reviewed)
+    wanted = wanted_answer(reviewed, scoring)
     expects_facts = wanted is not None and status in (None, "answerable")
     facts: dict[str, Any] = {}
     if wanted is not None and expects_facts:

@@ -29,6 +29,8 @@ class ReviewedTurn:
     history: tuple[Said, ...]
     #: Asked by an evaluation.
     pinned: bool
+    #: The draft that a rule passed on, as the model wrote it; "": no rule did, or nothing was written.
+    accepted: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,12 @@ async def collect(
                 left_out["a document was erased from what was said before"] += 1
                 return False
             found[turn_id] = ReviewedTurn(
-                turn=turn, seen=turn.seen, review=turn.review, history=history, pinned=body["pinned"]
+                turn=turn,
+                seen=turn.seen,
+                review=turn.review,
+                history=history,
+                pinned=body["pinned"],
+                accepted=accepted_draft(body),
             )
             return False
 
@@ -94,6 +101,15 @@ async def collect(
         left_out=dict(sorted(left_out.items())),
         gaps=tuple(gaps.values()),
     )
+
+
+def accepted_draft(body: Mapping[str, Any]) -> str:
+    """What the model wrote of a turn that a rule passed on: its last draft with which nothing was wrong."""
+    used = body.get("used") or {}
+    if body["status"] != "escalated" or not used.get("handover"):
+        return ""
+    drafts = used.get("drafts") or ()
+    return next((draft["text"] or "" for draft in reversed(drafts) if not draft.get("failure")), "")
 
 
 def _unusable(turn: LiveTurn, *, pinned: bool, evaluations: bool) -> str:

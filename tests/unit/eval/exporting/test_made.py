@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from eval.exporting.cleaning import Cleaner
 from eval.exporting.examples import example_of
 from eval.exporting.gaps import gaps_markdown
 from eval.exporting.questions import needs_facts, policy_case, regression_test
-from eval.exporting.reviewed_turns import ReviewedTurn
+from eval.exporting.reviewed_turns import ReviewedTurn, accepted_draft
 from eval.online.recorded import live_turn
 from eval.scoring import build_scoring
 from eval.sets.questions import Said
@@ -45,6 +46,7 @@ def reviewed(
     question: str = QUESTION,
     history: tuple[Said, ...] = (),
     fields: Any = None,
+    handover: Any = None,
     **review: Any,
 ) -> ReviewedTurn:
     row = {
@@ -59,7 +61,13 @@ def reviewed(
         "used": {
             "hits": [{"document_id": "refunds"}, {"document_id": "plus"}],
             "passages": [passage(1, "refunds", OTHER), passage(2, "plus", TEXT)],
-            "drafts": [{"model": "m-a-00000001", "text": draft, "failure": None, "attempt": "first"}],
+            "drafts": [
+                {"model": "m-a-00000001", "text": "{", "failure": "schema", "attempt": "first"},
+                {"model": "m-a-00000001", "text": draft, "failure": None, "attempt": "repair"},
+            ]
+            if handover
+            else [{"model": "m-a-00000001", "text": draft, "failure": None, "attempt": "first"}],
+            "handover": handover,
         },
         "answer": {
             "id": ID,
@@ -87,7 +95,14 @@ def reviewed(
     turn = live_turn(row, asker="customer", review=said)
     assert turn.seen is not None
     assert turn.review is not None
-    return ReviewedTurn(turn=turn, seen=turn.seen, review=turn.review, history=history, pinned=False)
+    return ReviewedTurn(
+        turn=turn,
+        seen=turn.seen,
+        review=turn.review,
+        history=history,
+        pinned=False,
+        accepted=accepted_draft(row),
+    )
 
 
 def test_a_right_answer_is_a_test_with_its_own_facts() -> None:
@@ -198,6 +213,26 @@ def test_fields_of_a_turn_that_ended_wrongly_are_nobodys_word() -> None:
     assert example["missing_fields"] == ["intent", "escalate", "escalation_reason", "follow_up"]
     asked_back = example_of(reviewed(status="clarify", fields={"choices": [{"title": "Plus"}]}), SCORING)
     assert "choices" not in asked_back["answer"], "no field of the task"
+
+
+@pytest.mark.parametrize(
+    "review", [{}, {"label": "weak_reasoning", "sub": "passed_on_by_rule"}], ids=["no fault", "the rule's"]
+)
+def test_what_a_rule_passed_on_teaches_no_passing_on(review: dict[str, Any]) -> None:
+    draft = {"answer": "It is $9, ann@example.org.", "citations": [2], "intent": "billing"}
+    draft |= {"escalate": False, "escalation_reason": "none"}
+    passed = {
+        "status": "escalated",
+        "answer": "It is $9, ann@example.org. I've passed it on.",
+        "fields": {"intent": "billing", "escalate": True, "escalation_reason": "legal"},
+        "handover": {"reason": "legal", "like": "I will sue you.", "closeness": 0.8},
+        **review,
+    }
+    example = example_of(Cleaner(Redactor()).turn(reviewed(draft=json.dumps(draft), **passed)), SCORING)
+    assert (example["kind"], example["rejected"]) == ("positive", None)
+    assert example["answer"] == draft | {"answer": "It is $9, [email]."}
+    nobody_asked = reviewed(draft="", **passed)
+    assert example_of(nobody_asked, SCORING)["answer"] is None, "the rule's own words"
 
 
 def test_without_a_right_answer_it_is_a_negative() -> None:
