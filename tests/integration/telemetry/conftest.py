@@ -10,9 +10,11 @@ import pytest
 import pytest_asyncio
 from psycopg import sql
 
+from retrieval.minilm import prepare_minilm
 from tests.conftest import TestServer
 from tests.fakes.otlp_receiver import OtlpReceiver, otlp_receiver
 from tests.integration.telemetry.running_gateway import RunningGateway, running_gateway
+from tests.prepared import MODELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ async def observed(
     module_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Observed]:
     """The gateway of the module."""
+    prepare_minilm(MODELS / "minilm")
     async with otlp_receiver() as receiver:
         environ = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
@@ -51,6 +54,8 @@ async def observed(
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
             "GATEWAY_REQUESTS_PER_MINUTE": "60000",
             "GATEWAY_SHADOW_SHARE": "1",
+            # For the hand-over rules, which need a model of this machine; searches use the service.
+            "GATEWAY_EMBEDDER_DIR": str(MODELS / "minilm"),
         }
         folder = tmp_path_factory.mktemp("gateway")
         async with running_gateway(module_database_url, folder, environ=environ) as gateway:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.integration.telemetry.running_gateway import (
+    BY_RULE,
     CIRCUIT_OPEN_S,
     INVENTED,
     MISCITED,
@@ -24,6 +25,7 @@ async def every_outcome(gateway: RunningGateway) -> None:
     assert (await gateway.ask(MISCITED))["status"] == "answered"
     assert (await gateway.ask(OFF_TOPIC))["status"] == "abstained"
     assert (await gateway.ask(PERSON))["status"] == "escalated"
+    assert (await gateway.ask(BY_RULE))["status"] == "escalated"
     assert (await gateway.ask(INVENTED))["status"] == "fallback"
     await without_retrieval(gateway)
     await without_engine(gateway)

@@ -53,6 +53,8 @@ ARTICLES = {
 REFUND = "Is a refund possible after a yearly renewal?"
 MISCITED = "Which chapter says whether a refund is possible after a yearly renewal?"
 INVENTED = "Please invent a refund for a yearly renewal."
+#: What a hand-over rule passes on, whatever the model writes.
+BY_RULE = "I want to speak to a human being. My refund is late."
 PERSON = "A person must look at my refund of the yearly renewal."
 SLOW = "Is a slow refund possible after a yearly renewal?"
 OFF_TOPIC = "zebra quantum bagpipes"
