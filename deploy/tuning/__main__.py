@@ -22,6 +22,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
+from deploy.tuning.elsewhere import read_elsewhere
 from deploy.tuning.questions import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.rows import RowBuilder
 from gateway.assembling import sources_of
@@ -64,6 +65,8 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
             rows += builder.rows(question, ranked)
             if done % 50 == 0 or done == len(questions):
                 print(f"{done}/{len(questions)} questions, {len(rows)} rows", file=sys.stderr, flush=True)
+    for case in read_elsewhere():
+        rows += builder.elsewhere(case)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     unfinished = arguments.out.with_name(arguments.out.name + ".part")
     unfinished.write_text(lines, encoding="utf-8")

@@ -1,7 +1,8 @@
-"""The wanted answer of a row: the fewest sentences of the articles that hold its facts, word for word.
+"""The wanted answer of a row: sentences of the articles that hold its facts, word for word.
 
-A model of 135M parameters learns to choose and copy from some hundred rows, and invents when it is taught to
-rephrase from as few (docs/experiments.md).
+A model of 135M parameters learns to copy from some hundred rows, and invents when it is taught to rephrase
+from as few. Which of three sentences answers it does not learn either, but to begin with the first, which
+comes closest to the question, and to go on until the facts are told (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -46,13 +47,35 @@ def quote(question: Mapping[str, Any], passages: Sequence[Passage]) -> Quoted | 
     taken = _chosen(question, [unit for passage in passages for unit in _units(passage.n, passage.text)])
     if taken is None:
         return None
-    text = " ".join(unit.text if unit.text[-1] in ".!?" else f"{unit.text}." for unit in taken)
-    return Quoted(text=text, cited=tuple(sorted({unit.n for unit in taken})))
+    return Quoted(text=_joined(taken), cited=tuple(sorted({unit.n for unit in taken})))
+
+
+def quote_from_the_first(
+    question: Mapping[str, Any], passages: Sequence[Passage], *, never: Sequence[str] = ()
+) -> Quoted | None:
+    """All sentences from the first one shown to the last one that the facts need, None if some are nowhere.
+
+    The fewest instead, where what stands between is one of `never` or holds a stale value of the question."""
+    fewest = quote(question, passages)
+    if fewest is None:
+        return None
+    until = max(fewest.cited)
+    taken = [unit for p in passages if p.n <= until for unit in _units(p.n, p.text)]
+    told = _joined(taken)
+    if any(value in told for value in (*never, *question.get("stale_values", ()))) or missing_facts(
+        told, question["facts"]
+    ):
+        return fewest
+    return Quoted(text=told, cited=tuple(sorted({unit.n for unit in taken})))
 
 
 def holds_any(facts: Facts, text: str) -> bool:
     """Whether a text has at least one of the facts."""
     return len(missing_facts(text, facts)) < len(facts)
+
+
+def _joined(units: Sequence[_Unit]) -> str:
+    return " ".join(unit.text if unit.text[-1] in ".!?" else f"{unit.text}." for unit in units)
 
 
 def _units(n: int, text: str) -> list[_Unit]:

@@ -11,6 +11,7 @@ from typing import Any
 from deploy.models import SHIPPED_ADAPTER
 from deploy.tuning import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.disguise import Disguise
+from deploy.tuning.elsewhere import read_elsewhere
 from deploy.tuning.quoting import quote
 from deploy.tuning.rows import ORDERS, RowBuilder, Shares
 from gateway.citations import Source
@@ -171,20 +172,61 @@ def test_of_sentences_that_hold_the_fact_the_first_is_quoted() -> None:
     assert row["wanted"]["citations"] == [1]
 
 
-def test_an_answer_tells_what_is_vital_and_leaves_the_side_facts() -> None:
-    both = question(facts=[["$90"], ["30 days"]], side_facts=["30 days"])
+def test_an_answer_begins_with_the_first_sentence_and_ends_with_what_is_vital() -> None:
+    both = question(facts=[["5 to 10"], ["$90"]], side_facts=["$90"])
     (served,) = builder().rows(both, ranked())
-    assert served["wanted"]["answer"] == "Yearly \u2014 Free: $0; Plus: $90."
+    assert served["wanted"]["answer"] == REFUNDS
+    assert served["wanted"]["citations"] == [1, 2]
 
 
-def test_an_escalated_answer_ends_with_the_fixed_sentence_and_is_taught_twice() -> None:
-    rows = builder().rows(
-        question(status="escalated", escalate=True, escalation_reason="billing_dispute"), ranked()
+def test_a_stale_value_on_the_way_is_left_out() -> None:
+    (served,) = builder().rows(question(facts=[["5 to 10"]], stale_values=["30 days"]), ranked())
+    assert served["wanted"]["answer"] == "It arrives in 5 to 10 working days."
+    assert served["wanted"]["citations"] == [2]
+
+
+def test_an_escalated_answer_ends_with_the_fixed_sentence() -> None:
+    passed_on = {"status": "escalated", "escalate": True, "escalation_reason": "billing_dispute"}
+    (row,) = builder().rows(question(**passed_on, facts=[["30 days"]]), ranked())
+    assert row["wanted"]["answer"].endswith(load_wording().passing_on)
+    assert row["wanted"]["escalate"] is True
+
+
+def test_a_case_about_another_company_becomes_a_row_of_its_own_sentences() -> None:
+    case = {
+        "id": "elsewhere-1",
+        "question": "how do I quit",
+        "sentences": [
+            {"title": "Gym", "heading": "", "text": "The gym opens at 6.", "weak": True},
+            {"title": "Gym", "heading": "Leaving", "text": "Quit at the desk.", "weak": False},
+        ],
+        "answer": [2],
+        "intent": "cancellation",
+        "escalate": False,
+        "escalation_reason": "none",
+        "status": "answered",
+    }
+    (row,) = builder().elsewhere(case)
+    assert row["wanted"]["answer"] == "The gym opens at 6. Quit at the desk."
+    assert row["wanted"]["intent"] == "cancellation"
+    assert [(p["heading"], p["weak"]) for p in row["passages"]] == [("", True), ("Leaving", False)]
+
+    nothing = case | {"answer": [], "status": "abstained", "escalation_reason": "not_in_help_centre"}
+    assert builder().elsewhere(nothing)[0]["wanted"]["answer"] == load_wording().not_in_help_centre
+    insult = case | {"answer": [], "status": "abstained", "intent": "abuse"}
+    assert builder().elsewhere(insult)[0]["wanted"]["answer"] == load_wording().abusive
+
+
+def test_the_other_companies_are_not_the_demos() -> None:
+    cases = read_elsewhere()
+    assert len({case["id"] for case in cases}) == len(cases) > 80
+    # Who is passed on is a rule's: rows that taught more of it were answered with it out of turn.
+    assert {case["status"] for case in cases} == {"answered", "abstained"}
+    text = " ".join(
+        " ".join([case["question"], *(each["title"] + " " + each["text"] for each in case["sentences"])])
+        for case in cases
     )
-    assert [row["kind"] for row in rows] == ["served", "disguised"]
-    for row in rows:
-        assert row["wanted"]["answer"].endswith(load_wording().passing_on)
-        assert row["wanted"]["escalate"] is True
+    assert not {"pellworth", "backup", "sync"} & set(text.lower().split())
 
 
 def test_a_question_without_an_answer_keeps_its_fixed_wording() -> None:
@@ -200,20 +242,29 @@ def test_an_answer_against_the_house_tone_is_not_taught() -> None:
     assert builder().rows(loud, told("loud", "Buy Plus now!")) == []
 
 
+def test_every_question_of_a_rare_intent_is_disguised() -> None:
+    kinds = {
+        intent: [row["kind"] for row in builder().rows(question(intent=intent), ranked())]
+        for intent in ("policy", "billing")
+    }
+    assert kinds == {"policy": ["served", "disguised"], "billing": ["served"]}
+
+
 def test_a_disguised_row_says_other_values_in_question_passages_and_answer_alike() -> None:
     row = row_of("disguised", text="what is Plus a year on Pellworth Sync")
     assert "$90" not in row["wanted"]["answer"]
     assert "Pellworth" not in row["question"]
-    assert row["wanted"]["answer"].rstrip(".") in shown(row)[row["wanted"]["citations"][0]]
+    last = row["wanted"]["citations"][-1]
+    assert row["wanted"]["answer"].rstrip(".").endswith(shown(row)[last])
 
 
 def test_an_outdated_passage_says_something_else_and_is_not_quoted() -> None:
-    row = row_of("outdated")
+    row = row_of("outdated", facts=[["30 days"]])
     dated = sorted(row["passages"], key=lambda passage: passage["effective_from"])
-    old, current = [passage for passage in dated if "Yearly" in passage["text"]]
+    old, current = [passage for passage in dated if "refund within" in passage["text"]]
     assert row["wanted"]["citations"] == [current["n"]]
-    assert "$90" in row["wanted"]["answer"]
-    assert "$90" not in old["text"]
+    assert "30 days" in row["wanted"]["answer"]
+    assert "30 days" not in old["text"]
 
 
 def test_an_order_in_a_passage_is_shown_and_never_answered() -> None:
@@ -226,7 +277,8 @@ def test_an_order_in_a_passage_is_shown_and_never_answered() -> None:
     assert len(rows) == 20
     for row in rows:
         assert sum(any(order in text for order in ORDERS) for text in shown(row).values()) == 1
-        assert row["wanted"]["answer"] == "Yearly \u2014 Free: $0; Plus: $90."
+        assert row["wanted"]["answer"].endswith("Yearly \u2014 Free: $0; Plus: $90.")
+        assert not any(order in row["wanted"]["answer"] for order in ORDERS)
 
 
 def test_a_removed_row_shows_no_fact_and_abstains() -> None:
