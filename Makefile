@@ -47,6 +47,7 @@ test: check unit integration e2e ## everything: set-up, checks, all tests
 demo-adapter: setup ## the demo's adapter once more, from its rows and recipe, after `make up`: about 22 minutes
 	rm -rf .twinrail/demo-set
 	HF_HUB_OFFLINE=1 .venv/bin/twinrail tune dataset .twinrail/demo-set deploy/demo/training/support.jsonl \
+		deploy/demo/training/support_tone.jsonl \
 		--recipe deploy/demo/recipes/support.yaml --negatives none --shares valid=0.03,test=0.01 --no-redact
 	HF_HUB_OFFLINE=1 .venv/bin/twinrail tune train deploy/demo/recipes/support.yaml .twinrail/demo-set --out .twinrail/demo-run
 

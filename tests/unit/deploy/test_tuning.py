@@ -24,6 +24,7 @@ from serving.tuning.recipe import load_recipe
 from serving.wording import load_wording
 
 ROWS = WRITTEN.parent / "support.jsonl"
+TONE = WRITTEN.parent / "support_tone.jsonl"
 TEMPLATE = PromptTemplate(name="p", system="Answer.", shows="sentences")
 PRICES = (
     "All prices\n\nMonthly \u2014 Free: $0; Plus: $9\nYearly \u2014 Free: $0; Plus: $90\n\n"
@@ -321,7 +322,7 @@ def test_the_shipped_adapter_is_of_this_recipe_and_of_these_rows(tmp_path: Path)
     recipe = load_recipe(WRITTEN.parent.parent / "recipes" / "support.yaml")
     made = build(
         tmp_path / "set",
-        Inputs(files=(ROWS,)),
+        Inputs(files=(ROWS, TONE)),
         schema=recipe.schema,
         wording=load_wording(),
         settings=Settings(negatives=NO_NEGATIVES, valid=0.03, test=0.01),
