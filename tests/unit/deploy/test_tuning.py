@@ -8,6 +8,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from deploy.models import SHIPPED_ADAPTER
 from deploy.tuning import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.disguise import Disguise
@@ -332,6 +334,15 @@ def test_the_shipped_adapter_is_of_this_recipe_and_of_these_rows(tmp_path: Path)
     assert manifest["prompt_sha256"] == recipe.prompt_sha256
     assert manifest["dataset_sha256"] == made.manifest.sha256
     assert manifest["adapter_digest"] == digest_folder(SHIPPED_ADAPTER)
+
+
+def test_the_public_rows_are_of_sources_that_may_be_passed_on() -> None:
+    source = Path(__file__).parents[4] / "shared" / "data" / "support_tone" / "train.jsonl"
+    if not source.exists():
+        pytest.skip("shared/data/support_tone does not lie beside this checkout")
+    given = {row["id"]: row for row in map(json.loads, source.open("rb"))}
+    rows = [json.loads(line) for line in TONE.read_text(encoding="utf-8").splitlines()]
+    assert {given[row["id"].split("/")[0]]["license"] for row in rows} == {"MIT"}
 
 
 def test_no_row_answers_what_an_instruction_in_a_passage_asks_for() -> None:
