@@ -44,7 +44,7 @@ e2e: setup ## the stack as `twinrail up` starts it, with real vLLM on CPU
 
 test: check unit integration e2e ## everything: set-up, checks, all tests
 
-demo-adapter: setup ## the demo's adapter once more, from its rows and recipe, after `make up`: about 22 minutes
+demo-adapter: setup ## the demo's adapter once more, from its rows and recipe, after `make up`: about 23 minutes
 	rm -rf .twinrail/demo-set
 	HF_HUB_OFFLINE=1 .venv/bin/twinrail tune dataset .twinrail/demo-set deploy/demo/training/support.jsonl \
 		deploy/demo/training/support_tone.jsonl \

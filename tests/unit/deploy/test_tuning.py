@@ -340,7 +340,7 @@ def test_the_public_rows_are_of_sources_that_may_be_passed_on() -> None:
     source = Path(__file__).parents[4] / "shared" / "data" / "support_tone" / "train.jsonl"
     if not source.exists():
         pytest.skip("shared/data/support_tone does not lie beside this checkout")
-    given = {row["id"]: row for row in map(json.loads, source.open("rb"))}
+    given = {row["id"]: row for row in map(json.loads, source.read_text(encoding="utf-8").splitlines())}
     rows = [json.loads(line) for line in TONE.read_text(encoding="utf-8").splitlines()]
     assert {given[row["id"].split("/")[0]]["license"] for row in rows} == {"MIT"}
 
