@@ -1,8 +1,8 @@
 """The wanted answer of a row: sentences of the articles that hold its facts, word for word.
 
 A model of 135M parameters learns to copy from some hundred rows, and invents when it is taught to rephrase
-from as few. Which of three sentences answers it does not learn either, but to begin with the first, which
-comes closest to the question, and to go on until the facts are told (docs/experiments.md).
+from as few. Which of three sentences answers it does not learn either, but to begin with the first, as a rule
+the closest to the question, and to go on until the facts are told (docs/experiments.md).
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
 Their own replies are not taught: an answer quotes its article as the demo's rows do, and small talk gets the
 fixed wording. What they add is another trade, and messages that ask nothing. Taken is only what is under the
-MIT licence, nothing that a retrieval set of ours holds too, and no reviews of hotels, most of that set: a
-guest's "I was disappointed" is no answer of a help centre.
+MIT licence, and no reviews of hotels, most of that set: a guest's "I was disappointed" is no answer of a help
+centre. The bank's articles are those of a retrieval set too (deploy/demo/training/NOTICE.md).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def questions_of(
             text, answer = _plain(row["contexts"][0]["text"]), str(row["answer"])
             told = [answer[span.start : span.end] for span in sentences(answer)]
             fact = next((each for each in told if len(each) > _SHORTEST_FACT and each in text), None)
-            if fact is not None:
+            if fact is not None:  # `build` names the intent; which rows are drawn hangs on the one given here
                 yield _question(row, status="answered", facts=[[fact.rstrip(".")]], intent="policy")
     talk = [row for row in rows if row["behaviour"] == "chitchat" and not row["history"]]
     for row in random.Random(seed).sample(talk, min(small_talk, len(talk))):
