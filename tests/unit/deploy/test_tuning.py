@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -220,16 +221,20 @@ def test_a_case_about_another_company_becomes_a_row_of_its_own_sentences() -> No
     assert builder().elsewhere(insult)[0]["wanted"]["answer"] == load_wording().abusive
 
 
+def _texts(sentence: dict[str, Any]) -> tuple[str, ...]:
+    return sentence["title"], sentence["heading"], sentence["text"]
+
+
 def test_the_other_companies_are_not_the_demos() -> None:
     cases = read_elsewhere()
     assert len({case["id"] for case in cases}) == len(cases) > 80
     # Who is passed on is a rule's: rows that taught more of it were answered with it out of turn.
     assert {case["status"] for case in cases} == {"answered", "abstained"}
     text = " ".join(
-        " ".join([case["question"], *(each["title"] + " " + each["text"] for each in case["sentences"])])
+        " ".join([case["question"], *(value for each in case["sentences"] for value in _texts(each))])
         for case in cases
     )
-    assert not {"pellworth", "backup", "sync"} & set(text.lower().split())
+    assert not re.search(r"\b(pellworth|backup|sync)\b", text, re.IGNORECASE)
 
 
 def test_a_question_without_an_answer_keeps_its_fixed_wording() -> None:
