@@ -11,6 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from retrieval import instruments as telemetry
 from retrieval.chunking import NO_CHUNKERS, Chunker
-from retrieval.connections import Pool, borrowed, row_of
+from retrieval.connections import Connection, Pool, borrowed, row_of
 from retrieval.embedding import Embedder
 from retrieval.errors import JobInterruptedError, RetrievalError
 from retrieval.jobs import QUERIES, QUEUE, STALLED_S, TASK, JobState
@@ -88,7 +90,8 @@ class Worker:
         self._work = JobWork(store, embedders, parsers=self._parsers, chunkers=chunkers, resources=resources)
         self._concurrency = concurrency
         self._heartbeat_s = heartbeat_s
-        #: A worker without a sign of life for so long is dead, and others do its jobs.
+        #: A worker without a sign of life for so long is dead, and others do its jobs. A COPY whose client
+        #: sends nothing for so long is ended.
         self._stalled_s = stalled_s
         #: Time that a publish gets to end when the worker stops.
         self._grace_s = grace_s
@@ -238,10 +241,12 @@ class Worker:
     async def _sweep(self) -> None:
         """Put jobs of dead workers back into the queue, and those that have lost their place in it."""
         unknown: set[int] = set()
+        copies: dict[_Copy, float] = {}
         while True:
             await asyncio.sleep(self._heartbeat_s)
             try:
                 async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
+                    copies = await self._end_stalled_copies(conn, copies)
                     rows = await (
                         await conn.execute(QUERIES["doing"], {"worker": self._queue_worker})
                     ).fetchall()
@@ -262,6 +267,27 @@ class Worker:
                     extra={"action": "take_over"},
                 )
 
+    async def _end_stalled_copies(self, conn: Connection, known: dict[_Copy, float]) -> dict[_Copy, float]:
+        """End the COPYs whose client sends nothing; returns those that wait, and since when each does there.
+
+        Such a transaction keeps every new index waiting, and sometimes every publish. No timeout of the
+        server's ends it: a client that stands still within a COPY is not idle, and is never interrupted.
+        """
+        now = time.monotonic()
+        rows = await (await conn.execute(QUERIES["waiting_copies"])).fetchall()
+        found = [_Copy(*row) for row in rows]
+        waiting = {copy: known.get(copy, now) for copy in found}
+        for copy, since in waiting.items():
+            if now - since >= self._stalled_s:
+                await conn.execute(QUERIES["end_copy"], {"pid": copy.pid, "began_at": copy.began_at})
+                logger.warning(
+                    "ended a COPY (process %d of the server) whose client sent nothing for %.0f s",
+                    copy.pid,
+                    now - since,
+                    extra={"action": "end_copy"},
+                )
+        return waiting
+
     async def _forget_old_jobs(self) -> None:
         async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
             tenants = [row[0] for row in await (await conn.execute(QUERIES["tenants"])).fetchall()]
@@ -269,6 +295,16 @@ class Worker:
                 async with conn.transaction():
                     await conn.execute(STORE_QUERIES["enter"], {"tenant": tenant})
                     await conn.execute(QUERIES["forget_old"], {"tenant": tenant, "days": KEEP_DAYS})
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A COPY that waits for its client, at some point of it."""
+
+    pid: int
+    began_at: datetime
+    #: What the server has read of it.
+    bytes_read: int
 
 
 class _AgainError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,8 @@ class Example:
     id: str
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+    #: Places of `input_ids` that say which value of a list a field has.
+    choices: frozenset[int] = frozenset()
 
 
 def read_rows(path: Path, schema: Mapping[str, Any]) -> list[Row]:
@@ -182,26 +184,63 @@ def without_wordings(text: str, fixed_wordings: Sequence[str]) -> str:
 
 def free_texts(wanted: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, str]:
     """The fields in which the model writes words of its own: texts that are no choice from a list."""
-    chosen = {
-        name
-        for name, field in schema.get("properties", {}).items()
-        if isinstance(field, dict) and {"enum", "const"} & field.keys()
-    }
+    chosen = chosen_fields(schema)
     return {name: value for name, value in wanted.items() if isinstance(value, str) and name not in chosen}
 
 
-def encode(row: Row, template: PromptTemplate, tokenizer: ChatTokenizer) -> Example:
-    """Tokens of a row, exactly as the engine will see the prompt and is to write the completion."""
+def chosen_fields(schema: Mapping[str, Any]) -> frozenset[str]:
+    """The fields whose value is one of a list."""
+    return frozenset(
+        name
+        for name, field in schema.get("properties", {}).items()
+        if isinstance(field, dict) and {"enum", "const"} & field.keys()
+    )
+
+
+def encode(
+    row: Row, template: PromptTemplate, tokenizer: ChatTokenizer, *, chosen: Iterable[str] = ()
+) -> Example:
+    """Tokens of a row, exactly as the engine will see the prompt and is to write the completion.
+
+    The places of the values of the `chosen` fields are noted.
+    """
     messages = [_as_dict(message) for message in render(template, row.passages, row.question, row.history)]
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
-    completion_ids = tokenizer.encode(canonical_json(dict(row.wanted)), add_special_tokens=False)
+    completion = canonical_json(dict(row.wanted))
+    completion_ids = tokenizer.encode(completion, add_special_tokens=False)
+    places = {
+        len(prompt_ids) + place
+        for name in chosen
+        for place in _value_places(completion, completion_ids, name, row.wanted, tokenizer)
+    }
     completion_ids = [*completion_ids, tokenizer.eos_token_id]
     return Example(
         id=row.id,
         input_ids=(*prompt_ids, *completion_ids),
         labels=(*([IGNORED] * len(prompt_ids)), *completion_ids),
+        choices=frozenset(places),
     )
+
+
+def _value_places(
+    text: str, ids: Sequence[int], name: str, wanted: Mapping[str, Any], tokenizer: ChatTokenizer
+) -> range:
+    """Where the tokens of a field's value stand: from the first that its beginning does not fix, to its end."""
+    if not isinstance(wanted.get(name), str):
+        return range(0)
+    before = {key: value for key, value in wanted.items() if list(wanted).index(key) < list(wanted).index(name)}
+    start = len(canonical_json({**before, name: ""})) - len('"}')
+    end = start + len(canonical_json(wanted[name])) - len('""')
+    first = _common(tokenizer.encode(text[:start], add_special_tokens=False), ids)
+    last = _common(tokenizer.encode(text[:end], add_special_tokens=False), ids)
+    return range(first, max(first + 1, last))
+
+
+def _common(some: Sequence[int], others: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(some, others, strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(some), len(others)))
 
 
 def check_example(example: Example, tokenizer: ChatTokenizer, *, max_tokens: int) -> list[str]:

@@ -115,6 +115,17 @@ WITH stalled AS (
 )
 SELECT stalled.id, retrieval_queue.procrastinate_retry_job_v2(stalled.id, now(), NULL, NULL, NULL) FROM stalled
 
+-- name: waiting_copies
+-- Our COPYs that wait for their client, and how far each is. `state_change` is when it began.
+SELECT p.pid, a.state_change, p.bytes_processed
+FROM pg_stat_progress_copy p
+JOIN pg_stat_activity a ON a.pid = p.pid
+WHERE a.datname = current_database() AND a.wait_event = 'ClientRead' AND a.query LIKE 'COPY staged\_%%'
+
+-- name: end_copy
+-- Unless it ended meanwhile, and another one has its process.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %(pid)s AND state_change = %(began_at)s
+
 -- name: doing
 SELECT id FROM retrieval_queue.procrastinate_jobs WHERE status = 'doing' AND worker_id = %(worker)s
 

@@ -186,6 +186,22 @@ async def test_a_worker_that_only_slept_has_lost_its_job_and_publishes_nothing(
     assert len(set(workers.embedded())) == DOCUMENTS
 
 
+async def test_a_client_that_stands_still_within_a_copy_is_ended(
+    database_url: str, workers: Workers, jobs: JobStore, job: Job
+) -> None:
+    """As a worker that was suspended there: no timeout of the server's ends it, and no index can be made."""
+
+    async def stand_still() -> None:
+        with psycopg.connect(database_url) as conn, conn.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE staged_document (id text)")
+            with cursor.copy("COPY staged_document (id) FROM STDIN") as copy:
+                copy.write(b"a\n")
+                check_whole(database_url, await finished_by_another(workers, jobs, job))
+
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        await stand_still()
+
+
 async def test_a_client_that_stands_still_keeps_no_publish_waiting_for_ever(
     store: KnowledgeStore, publish: Publish
 ) -> None:
