@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -58,6 +59,7 @@ _TOO_LARGE = (
 @asynccontextmanager
 async def borrowed(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]:
     """A connection in autocommit, whatever the pool's habit, so that one statement is one round trip."""
+    cancels = _cancels()
     try:
         conn = await _living_connection(pool, timeout_s)
         habit = conn.autocommit
@@ -74,7 +76,17 @@ async def borrowed(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection]
             finally:
                 await pool.putconn(conn)
     except psycopg.Error as exc:
+        # A connection that breaks while its task is cancelled raises its own error instead; a loop that waits
+        # for the database would go on after that.
+        if _cancels() > cancels:
+            raise asyncio.CancelledError from exc
         raise translated(exc) from exc
+
+
+def _cancels() -> int:
+    """How often this task was told to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 async def _living_connection(pool: Pool, timeout_s: float) -> Connection:
