@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -21,9 +23,9 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
-from safetensors.numpy import save_file
 
 from bench.fresh_rail import fresh_rail
+from deploy.child import die_with_parent
 from deploy.ports import free_port
 from gateway.rollouts.live import Remembered
 from serving.adapter_checks import ADAPTER_FILE
@@ -41,6 +43,7 @@ from serving.replicas import ReplicaStore
 from serving.roster import Roster
 from serving.shelf import AdapterShelf
 from serving.versions import Decoding, ModelVersion, RegisteredVersion
+from tests.fakes.adapter_folders import lora_tensors, write_adapter
 from tests.fakes.vllm_server import FakeVllm
 
 SHIPPED = Path("deploy/demo/adapter")
@@ -64,6 +67,21 @@ class Answer:
     wanted: str
     text: str
     error: str = ""
+    #: Which of the questions was asked.
+    question: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """From how many to how many seconds pass between two of the same kind."""
+
+    kills_s: tuple[float, float]
+    moves_s: tuple[float, float]
+    reconcilers_s: tuple[float, float]
+    #: A promotion that takes longer is given up.
+    promotion_s: float
+    #: Of a reader, between two questions.
+    pause_s: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,25 +115,24 @@ class Stand:
         await self.registry.promote(version.id)
         await self.roster.unstage(version.id)
 
-    async def write(self, version: str) -> str:
+    async def write(self, version: str, messages: Sequence[Message] = QUESTION) -> str:
         """One answer of a version, from whichever engine the pool chooses."""
-        request = ChatRequest(
-            served_name=version, messages=QUESTION, decoding=DECODING, timeout_s=60, first_token_timeout_s=60
-        )
-        return "".join([delta.text async for delta in self.chat.stream(request)])
+        return await written(self.chat, version, messages)
 
     @asynccontextmanager
-    async def load(self, *, readers: int, pause_s: float) -> AsyncIterator[list[Answer]]:
-        """Readers that ask all the time within the block; what they get is in `answers`."""
+    async def load(
+        self, *, readers: int, pause_s: float, questions: Sequence[Sequence[Message]] = (QUESTION,)
+    ) -> AsyncIterator[list[Answer]]:
+        """Readers that ask all the time within the block, any of the questions; what they get is in `answers`."""
         pointer = Remembered(self.registry.pointer, max_age_s=1.0)
         self.answers = []
 
         async def read() -> None:
             while True:
                 wanted = (await pointer.get()).stable
-                answer = Answer(time.monotonic(), wanted, "")
+                answer = Answer(time.monotonic(), wanted, "", question=random.randrange(len(questions)))
                 try:
-                    answer.text = await self.write(wanted)
+                    answer.text = await self.write(wanted, questions[answer.question])
                 except EngineError as exc:
                     answer.error = str(exc)
                 answer.at = time.monotonic()
@@ -139,16 +156,28 @@ class Stand:
             await asyncio.sleep(0.005)
 
 
+async def written(chat: ChatClient, name: str, messages: Sequence[Message]) -> str:
+    """One whole answer."""
+    request = ChatRequest(
+        served_name=name, messages=messages, decoding=DECODING, timeout_s=60, first_token_timeout_s=60
+    )
+    return "".join([delta.text async for delta in chat.stream(request)])
+
+
 @asynccontextmanager
 async def stand(
     *,
     fakes: int,
     real: int = 0,
     tuned: int = 2,
+    scales: Sequence[float] = (),
     limits: ReconcilerLimits | None = None,
     reconcile: bool = True,
 ) -> AsyncIterator[Stand]:
-    """Engines, and a rail on which the base is stable; without `reconcile` nothing looks at them yet. Real engines need the base in .twinrail/models."""
+    """Engines, and a rail on which the base is stable; without `reconcile` nothing looks at them yet. Real engines need the base in .twinrail/models.
+
+    `scales` is for real engines that the caller runs: a tuned version of the shipped adapter with each of these effects.
+    """
     limits = limits or ReconcilerLimits()
     # Clients that leave, and engines that are killed, are what happens here.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -161,11 +190,13 @@ async def stand(
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         registry, store = ModelRegistry(connections), ReplicaStore(connections)
         digest = "b" * 64
-        if real:
+        if real or scales:
             digest = base_digest(BASE)
             (root / "base").symlink_to(BASE.absolute())
         base = await _register(registry, "base", digest, None)
-        adapters = [(_shipped if real else _made)(root, n) for n in range(1, tuned + 1)]
+        adapters = [scaled(root, scale) for scale in scales] or [
+            (_shipped if real else _made)(root, n) for n in range(1, tuned + 1)
+        ]
         versions = [await _register(registry, f"v{n}", digest, one) for n, one in enumerate(adapters, 1)]
         await registry.promote(base.id)
         engines = [FakeVllm(models={}, record=False) for _ in range(fakes)]
@@ -216,11 +247,9 @@ async def _register(
 
 
 def _made(root: Path, number: int) -> str:
-    """An adapter that only a fake loads."""
-    folder = root / "new"
-    folder.mkdir()
-    save_file({"weight": np.full(4, number, dtype=np.float32)}, folder / ADAPTER_FILE)
-    return _shelved(root, folder, "{}")
+    """A small adapter that only a fake loads: one that the shelf's checks let through."""
+    tensors = {name: tensor * number for name, tensor in lora_tensors().items()}
+    return _shelved(root, write_adapter(root / "new", tensors=tensors))
 
 
 def _shipped(root: Path, number: int) -> str:
@@ -243,27 +272,25 @@ def scaled(root: Path, factor: float) -> str:
     }
     assert all(isinstance(tensor, torch.Tensor) for tensor in made.values())
     save_tensors(made, str(folder / ADAPTER_FILE), metadata={"format": "pt"})
-    return _shelved(root, folder, (SHIPPED / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    shutil.copy(SHIPPED / ADAPTER_CONFIG, folder)
+    return _shelved(root, folder)
 
 
-def _shelved(root: Path, folder: Path, config: str) -> str:
-    (folder / ADAPTER_CONFIG).write_text(config, encoding="utf-8")
+def _shelved(root: Path, folder: Path) -> str:
     digest = digest_folder(folder)
     folder.rename(root / f"adapter-{digest[:8]}")
     return digest
 
 
-@asynccontextmanager
-async def vllm(session: aiohttp.ClientSession, name: str) -> AsyncIterator[str]:
-    """A vLLM process on the base, on one thread so that two of them fit on two cores."""
-    port = free_port()
+async def spawn_vllm(name: str, port: int) -> asyncio.subprocess.Process:
+    """A vLLM process on the base, on one thread so that two of them fit on two cores; a group of its own."""
     environment = {
         **os.environ,
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *engine_command(
             model=BASE.absolute(),
             served_names=(name,),
@@ -278,7 +305,15 @@ async def vllm(session: aiohttp.ClientSession, name: str) -> AsyncIterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,
     )
+
+
+@asynccontextmanager
+async def vllm(session: aiohttp.ClientSession, name: str) -> AsyncIterator[str]:
+    """A vLLM process within the block."""
+    port = free_port()
+    process = await spawn_vllm(name, port)
     try:
         await until_answers(session, f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}/v1"
