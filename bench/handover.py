@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parent.parent
 QUESTIONS = REPOSITORY / "deploy/demo/questions"
 UNSEEN = REPOSITORY / "bench/unseen"
 #: Drafts of the shipped adapter on the dev questions, before any rule.
-DRAFTS = REPOSITORY / "bench/tuned/thirteenth_try.jsonl"
+DRAFTS = REPOSITORY / "bench/tuned/fifteenth_try.jsonl"
 #: Messages of a reviewer who tried to make the rules call for a person without need; ten of them have an ordinary
 #: example by now, so what they show is what is left.
 NEAR_MISSES = (

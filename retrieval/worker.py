@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from retrieval import instruments as telemetry
 from retrieval.chunking import NO_CHUNKERS, Chunker
-from retrieval.connections import Connection, Pool, borrowed, row_of
+from retrieval.connections import Pool, borrowed, row_of
 from retrieval.embedding import Embedder
 from retrieval.errors import JobInterruptedError, RetrievalError
 from retrieval.jobs import QUERIES, QUEUE, STALLED_S, TASK, JobState
@@ -239,14 +239,14 @@ class Worker:
         await run.finish(JobState.FAILED, failure=failure)
 
     async def _sweep(self) -> None:
-        """Put jobs of dead workers back into the queue, and those that have lost their place in it."""
+        """Put jobs of dead workers back into the queue, and those that have lost their place in it; end the
+        COPYs of suspended clients."""
         unknown: set[int] = set()
         copies: dict[_Copy, float] = {}
         while True:
             await asyncio.sleep(self._heartbeat_s)
             try:
                 async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
-                    copies = await self._end_stalled_copies(conn, copies)
                     rows = await (
                         await conn.execute(QUERIES["doing"], {"worker": self._queue_worker})
                     ).fetchall()
@@ -259,6 +259,7 @@ class Worker:
                         (lost,) = await row_of(conn, QUERIES["requeue_lost"], {"queue": QUEUE, "task": TASK})
             except RetrievalError:
                 continue
+            copies = await self._end_stalled_copies(copies)
             if taken or lost:
                 logger.warning(
                     "back into the queue: %d job(s) of dead workers, %d that had lost their place",
@@ -267,25 +268,33 @@ class Worker:
                     extra={"action": "take_over"},
                 )
 
-    async def _end_stalled_copies(self, conn: Connection, known: dict[_Copy, float]) -> dict[_Copy, float]:
+    async def _end_stalled_copies(self, known: dict[_Copy, float]) -> dict[_Copy, float]:
         """End the COPYs whose client sends nothing; returns those that wait, and since when each does there.
 
         Such a transaction keeps every new index waiting, and sometimes every publish. No timeout of the
         server's ends it: a client that stands still within a COPY is not idle, and is never interrupted.
         """
         now = time.monotonic()
-        rows = await (await conn.execute(QUERIES["waiting_copies"])).fetchall()
-        found = [_Copy(*row) for row in rows]
-        waiting = {copy: known.get(copy, now) for copy in found}
-        for copy, since in waiting.items():
-            if now - since >= self._stalled_s:
-                await conn.execute(QUERIES["end_copy"], {"pid": copy.pid, "began_at": copy.began_at})
-                logger.warning(
-                    "ended a COPY (process %d of the server) whose client sent nothing for %.0f s",
-                    copy.pid,
-                    now - since,
-                    extra={"action": "end_copy"},
-                )
+        waiting: dict[_Copy, float] = {}
+        try:
+            async with borrowed(self._store.pool, timeout_s=self._store.acquire_timeout_s) as conn:
+                for pid, began_at, read in await (await conn.execute(QUERIES["waiting_copies"])).fetchall():
+                    copy = _Copy(pid=pid, began_at=began_at, bytes_read=read)
+                    waiting[copy] = known.get(copy, now)
+                for copy, since in waiting.items():
+                    if now - since < self._stalled_s:
+                        continue
+                    if await (await conn.execute(QUERIES["end_copy"], asdict(copy))).fetchone():
+                        logger.warning(
+                            "ended a COPY (process %d of the server) whose client sent nothing for %.0f s",
+                            copy.pid,
+                            now - since,
+                            extra={"action": "end_copy"},
+                        )
+        except RetrievalError as exc:
+            logger.warning(
+                "COPYs of suspended clients were not looked for: %s", exc, extra={"action": "end_copy"}
+            )
         return waiting
 
     async def _forget_old_jobs(self) -> None:
@@ -297,7 +306,7 @@ class Worker:
                     await conn.execute(QUERIES["forget_old"], {"tenant": tenant, "days": KEEP_DAYS})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Copy:
     """A COPY that waits for its client, at some point of it."""
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -226,10 +227,10 @@ def encode(
 def _value_places(
     text: str, ids: Sequence[int], name: str, wanted: Mapping[str, Any], tokenizer: ChatTokenizer
 ) -> range:
-    """Where the tokens of a field's value stand: from the first that its beginning does not fix, to its end."""
+    """Where the tokens of a field's value stand."""
     if not isinstance(wanted.get(name), str):
         return range(0)
-    before = {key: value for key, value in wanted.items() if list(wanted).index(key) < list(wanted).index(name)}
+    before = dict(takewhile(lambda field: field[0] != name, wanted.items()))
     start = len(canonical_json({**before, name: ""})) - len('"}')
     end = start + len(canonical_json(wanted[name])) - len('""')
     first = _common(tokenizer.encode(text[:start], add_special_tokens=False), ids)

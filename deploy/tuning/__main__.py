@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from deploy.migrate import migrate
 from deploy.postgres import EmbeddedPostgres
 from deploy.tuning.elsewhere import read_elsewhere
 from deploy.tuning.questions import QUESTIONS, WRITTEN, read_questions
-from deploy.tuning.rows import RowBuilder
+from deploy.tuning.rows import RowBuilder, read_left_out, write_rows
 from gateway.assembling import sources_of
 from gateway.highlighting import Highlighter
 from retrieval.documents import Access
@@ -67,10 +66,9 @@ async def build(arguments: argparse.Namespace, database_url: str) -> int:
                 print(f"{done}/{len(questions)} questions, {len(rows)} rows", file=sys.stderr, flush=True)
     for case in read_elsewhere():
         rows += builder.elsewhere(case)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    unfinished = arguments.out.with_name(arguments.out.name + ".part")
-    unfinished.write_text(lines, encoding="utf-8")
-    unfinished.replace(arguments.out)
+    left_out = read_left_out()
+    rows = [row for row in rows if row["id"] not in left_out]
+    write_rows(rows, arguments.out)
     return len(rows)
 
 

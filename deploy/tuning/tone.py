@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.tuning.rows import RowBuilder
+from deploy.tuning.rows import RowBuilder, read_left_out, write_rows
 from gateway.citations import Source
 from gateway.highlighting import Highlighter
 from retrieval.embedding import OnnxEmbedder
@@ -34,13 +34,13 @@ _HEADING: Final = re.compile(r"^#+ .*$", re.MULTILINE)
 _SHORTEST_FACT: Final = 12
 #: Other articles that a question is asked beside.
 _BESIDE: Final = 2
-#: Intents of the bank's questions by number, as the demo uses the words; the others are `billing`.
+#: Intents of the bank's questions by number (deploy/demo/README.md, Intents); the others are `billing`.
 _INTENTS: Final = {
-    "account": {49},
-    "how_to": {7, 14, 52, 70},
-    "limits": {1, 12, 15, 18, 19, 22, 39, 48, 64, 67, 72, 77},
-    "policy": {2, 3, 4, 6, 9, 10, 16, 60, 61, 65, 69, 78},
-    "security": {53, 54, 56, 57},
+    "how_to": {53},
+    "limits": {15, 19, 22, 39, 48, 60, 61, 64, 65, 67, 72, 78},
+    "policy": {49, 69},
+    "security": {54},
+    "technical": {14, 40, 43, 52, 56, 57},
 }
 
 
@@ -53,8 +53,8 @@ def questions_of(
             text, answer = _plain(row["contexts"][0]["text"]), str(row["answer"])
             told = [answer[span.start : span.end] for span in sentences(answer)]
             fact = next((each for each in told if len(each) > _SHORTEST_FACT and each in text), None)
-            if fact is not None:  # `build` names the intent; which rows are drawn hangs on the one given here
-                yield _question(row, status="answered", facts=[[fact.rstrip(".")]], intent="policy")
+            if fact is not None:
+                yield _question(row, status="answered", facts=[[fact.rstrip(".")]], intent=_intent(row["id"]))
     talk = [row for row in rows if row["behaviour"] == "chitchat" and not row["history"]]
     for row in random.Random(seed).sample(talk, min(small_talk, len(talk))):
         yield _question(row, status="abstained", facts=[], intent="off_topic")
@@ -76,7 +76,7 @@ async def build(arguments: argparse.Namespace) -> int:
         budget_tokens=arguments.budget_tokens,
         seed=arguments.seed,
     )
-    highlighter = Highlighter(OnnxEmbedder(arguments.embedder))
+    highlighter, left_out = Highlighter(OnnxEmbedder(arguments.embedder)), read_left_out()
     rows: list[dict[str, Any]] = []
     for question in questions_of(list(given.values()), small_talk=arguments.small_talk, seed=arguments.seed):
         own = given[question["id"]]["contexts"]
@@ -84,23 +84,17 @@ async def build(arguments: argparse.Namespace) -> int:
         beside = random.Random(question["id"]).sample(others, _BESIDE + (not own))
         shown = [_source(n, context) for n, context in enumerate([*own, *beside], 1)]
         made = builder.rows(question, await highlighter.rank(question["text"], shown))
-        for row in made:
-            if row["kind"] != "disguised":  # it is another company as it is
-                if question["facts"]:
-                    row["wanted"]["intent"] = _intent(question["id"])
-                rows.append(row)
-    with arguments.out.open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        # It is another company as it is.
+        rows += [row for row in made if row["kind"] != "disguised" and row["id"] not in left_out]
+    write_rows(rows, arguments.out)
     return len(rows)
 
 
 def _question(row: Mapping[str, Any], *, status: str, facts: list[list[str]], intent: str) -> dict[str, Any]:
     return {
         "id": row["id"],
-        "topic": row["group"],
         "text": row["question"],
         "kind": "answerable" if facts else "off_topic",
-        "gold": ["context:1"] if facts else [],
         "facts": facts,
         "status": status,
         "intent": intent,

@@ -116,15 +116,19 @@ WITH stalled AS (
 SELECT stalled.id, retrieval_queue.procrastinate_retry_job_v2(stalled.id, now(), NULL, NULL, NULL) FROM stalled
 
 -- name: waiting_copies
--- Our COPYs that wait for their client, and how far each is. `state_change` is when it began.
+-- COPYs of a publish that wait for their client, and how far each is. `state_change` is when it began.
 SELECT p.pid, a.state_change, p.bytes_processed
 FROM pg_stat_progress_copy p
 JOIN pg_stat_activity a ON a.pid = p.pid
-WHERE a.datname = current_database() AND a.wait_event = 'ClientRead' AND a.query LIKE 'COPY staged\_%%'
+WHERE a.datname = current_database() AND a.usename = session_user AND a.wait_event = 'ClientRead'
+  AND a.query ~ '^COPY staged_(document|chunk|term) [(]'
 
 -- name: end_copy
--- Unless it ended meanwhile, and another one has its process.
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %(pid)s AND state_change = %(began_at)s
+-- Unless it went on meanwhile, or has ended and another one has its process.
+SELECT pg_terminate_backend(p.pid)
+FROM pg_stat_progress_copy p
+JOIN pg_stat_activity a ON a.pid = p.pid
+WHERE p.pid = %(pid)s AND a.state_change = %(began_at)s AND p.bytes_processed = %(bytes_read)s
 
 -- name: doing
 SELECT id FROM retrieval_queue.procrastinate_jobs WHERE status = 'doing' AND worker_id = %(worker)s

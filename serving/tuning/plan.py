@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import ExampleError
-from serving.examples import IGNORED, ChatTokenizer, Example, Row, check_example, check_row, encode
+from serving.examples import (
+    IGNORED,
+    ChatTokenizer,
+    Example,
+    Row,
+    check_example,
+    check_row,
+    chosen_fields,
+    encode,
+)
 from serving.tuning.dataset_folder import Dataset
 from serving.tuning.recipe import Device, Recipe
 from serving.versions import canonical_json
@@ -110,7 +119,7 @@ def _encoded(
 ) -> list[Example]:
     examples, refused = [], []
     for row in rows:
-        example = encode(row, recipe.prompt, tokenizer)
+        example = encode(row, recipe.prompt, tokenizer, chosen=chosen_fields(recipe.schema))
         problems = check_row(row, recipe.schema, fixed_wordings=fixed_wordings)
         problems += check_example(example, tokenizer, max_tokens=recipe.file.training.max_row_tokens)
         if problems:

@@ -59,6 +59,9 @@ class Training(_Block):
     #: Largest norm of a gradient.
     clip: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    #: How often a token counts that says which value of a list a field has: beside a long answer it is one of
+    #: many, and hardly learned.
+    choice_weight: float = Field(default=1.0, gt=0, le=100)
     #: Longest row, prompt and completion; a longer one is refused, never cut.
     max_row_tokens: Tokens = 1024
 

@@ -20,6 +20,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from serving.errors import TrainingError
 from serving.examples import IGNORED, Example
@@ -28,6 +29,8 @@ from serving.tuning.plan import Lessons
 from serving.tuning.recipe import Device, Recipe, Validation
 
 RUN_FILE = "run.json"
+#: Column of a row: how often each of its tokens counts.
+WEIGHTS = "weights"
 _STATE_FILE = "trainer_state.json"
 #: A head that does more than project: its logits are TRL's business.
 _SHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
@@ -40,17 +43,43 @@ class Stop:
     asked: bool = False
 
 
+class WeighedRows(DataCollatorForLanguageModeling):  # type: ignore[misc]
+    """TRL's batches, with how often each token counts."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Rows padded on the right; what is padded counts nothing."""
+        batch: dict[str, Any] = super().torch_call(examples)
+        weights = [torch.tensor(example[WEIGHTS]) for example in examples]
+        return batch | {WEIGHTS: torch.nn.utils.rnn.pad_sequence(weights, batch_first=True)}
+
+
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFT on rows whose labels are made already."""
+    """SFT on rows whose labels are made already, and whose tokens count as `as_datasets` says."""
 
     control: TrainerControl
 
-    def __init__(self, *, checkpoints: Checkpoints, watch: Watch, identity: str, **settings: Any) -> None:
-        super().__init__(callbacks=[watch], **settings)
+    def __init__(
+        self,
+        *,
+        checkpoints: Checkpoints,
+        watch: Watch,
+        identity: str,
+        choice_weight: float = 1.0,
+        **settings: Any,
+    ) -> None:
+        tokenizer = settings["processing_class"]
+        # Which token pads is all one, as long as there is one: what is padded is neither read nor trained.
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        super().__init__(callbacks=[watch], data_collator=WeighedRows(pad_token_id=pad), **settings)
         self.remove_callback(PrinterCallback)
         self._checkpoints, self.watch, self._identity = checkpoints, watch, identity
         config = self.model.config.get_text_config()
         self._plain_head = not any(getattr(config, name, None) for name in _SHAPED_LOGITS)
+        if choice_weight != 1 and not self._plain_head:
+            raise TrainingError(
+                f"training.choice_weight: is {choice_weight}, but the loss of this base is computed without "
+                f"weights, as its head does more than project ({', '.join(_SHAPED_LOGITS)}); leave it out"
+            )
 
     def compute_loss(
         self,
@@ -59,9 +88,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Mean cross entropy of the trained tokens of the step."""
+        """Cross entropy of the trained tokens of the step, each as often as it counts, over their number."""
         if return_outputs or not self._plain_head:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            plain = {name: tensor for name, tensor in inputs.items() if name != WEIGHTS}
+            return super().compute_loss(model, plain, return_outputs, num_items_in_batch)
         trained = num_items_in_batch if num_items_in_batch is not None else _trained(inputs)
         return summed_loss(self.accelerator.unwrap_model(model), inputs) / trained
 
@@ -72,7 +102,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Mean loss per trained token of the validation rows: a long answer counts for its length."""
+        """Loss over the trained tokens of the validation rows: a long answer counts for its length."""
         self.model.eval()
         total, trained = 0.0, 0
         for batch in self.get_eval_dataloader(eval_dataset):
@@ -199,7 +229,7 @@ def best_look(history: Sequence[Mapping[str, float]], least_gain: float) -> Look
 
 
 def summed_loss(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Cross entropy of the trained tokens, summed.
+    """Cross entropy of the trained tokens, each as often as it counts, summed.
 
     The vocabulary is projected at those places only: most of a row is its prompt, and with a small model
     projecting costs as much as all layers.
@@ -211,7 +241,8 @@ def summed_loss(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     targets = inputs["labels"][:, 1:]  # (B, T-1): the place before a trained token predicts it
     wanted = targets != IGNORED
     logits = inner.get_output_embeddings()(hidden[:, :-1][wanted])  # (N, V)
-    return F.cross_entropy(logits.float(), targets[wanted], reduction="sum")
+    losses = F.cross_entropy(logits.float(), targets[wanted], reduction="none")  # (N,)
+    return (losses * inputs[WEIGHTS][:, 1:][wanted]).sum()
 
 
 def _trained(inputs: Mapping[str, torch.Tensor]) -> int:
@@ -271,6 +302,8 @@ def trainer_settings(recipe: Recipe, device: Device, *, output: Path, look_first
         max_grad_norm=training.clip,
         # Rows are encoded, labelled and checked before.
         dataset_kwargs={"skip_prepare_dataset": True},
+        # The trainer knows no weights, and would take them out.
+        remove_unused_columns=False,
         max_length=None,
         packing=False,
         eval_strategy="steps",
@@ -287,18 +320,27 @@ def trainer_settings(recipe: Recipe, device: Device, *, output: Path, look_first
     )
 
 
-def as_datasets(lessons: Lessons, steps: Sequence[Sequence[int]]) -> tuple[Dataset, Dataset]:
+def as_datasets(
+    lessons: Lessons, steps: Sequence[Sequence[int]], *, choice_weight: float
+) -> tuple[Dataset, Dataset]:
     """Training rows in the order of the plan, and validation rows."""
     return (
-        _dataset(lessons.train).select([row for step in steps for row in step]),
-        _dataset(lessons.valid),
+        _dataset(lessons.train, choice_weight).select([row for step in steps for row in step]),
+        _dataset(lessons.valid, choice_weight),
     )
 
 
-def _dataset(examples: Sequence[Example]) -> Dataset:
+def _dataset(examples: Sequence[Example], choice_weight: float) -> Dataset:
     return Dataset.from_dict(
         {
             "input_ids": [list(example.input_ids) for example in examples],
             "labels": [list(example.labels) for example in examples],
+            WEIGHTS: [
+                [
+                    choice_weight if place in example.choices else 1.0
+                    for place in range(len(example.input_ids))
+                ]
+                for example in examples
+            ],
         }
     )

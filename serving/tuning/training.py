@@ -136,7 +136,7 @@ def _train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
     lora = lora_config(recipe, model)
     stop = Stop()
     watch = Watch(recipe, say=say, stop=stop, seconds=seconds)
-    rows, looked_at = as_datasets(lessons, steps)
+    rows, looked_at = as_datasets(lessons, steps, choice_weight=recipe.file.training.choice_weight)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = CompletionTrainer(
             model=model,
@@ -150,6 +150,7 @@ def _train(order: TrainingOrder, say: Callable[[str], None]) -> dict[str, Any]:
             checkpoints=checkpoints,
             watch=watch,
             identity=identity,
+            choice_weight=recipe.file.training.choice_weight,
         )
         if newest:
             say(f"going on from {newest.name}")

@@ -17,7 +17,7 @@ from retrieval.ingest import CACHE_BATCH
 from retrieval.jobs import Job, JobState, JobStore, Submission
 from retrieval.publishing import QUERIES, Publisher
 from retrieval.store import KnowledgeStore
-from tests.fakes.worker_process import Workers, kill
+from tests.fakes.worker_process import STALLED_S, Workers, kill
 from tests.integration.retrieval.conftest import Publish
 
 TENANT = "acme"
@@ -200,6 +200,26 @@ async def test_a_client_that_stands_still_within_a_copy_is_ended(
 
     with pytest.raises(psycopg.errors.AdminShutdown):
         await stand_still()
+
+
+async def test_a_copy_that_goes_on_and_one_of_somebody_else_are_left_alone(
+    database_url: str, workers: Workers
+) -> None:
+    with psycopg.connect(database_url) as slow, psycopg.connect(database_url) as other:
+        slow.execute("CREATE TEMPORARY TABLE staged_term (id text)")
+        other.execute("CREATE TEMPORARY TABLE staged_orders (id text)")
+        with (
+            slow.cursor().copy("COPY staged_term (id) FROM STDIN") as sent,
+            other.cursor().copy("COPY staged_orders (id) FROM STDIN"),
+        ):
+            async with workers.one():
+                await until(lambda: alive(database_url) == 1)
+                for _ in range(int(2 * STALLED_S)):
+                    # The server reads blocks, and what it has not read does not count.
+                    sent.write(b"a\n" * 100_000)
+                    await asyncio.sleep(1.0)
+        assert slow.execute("SELECT count(*) FROM staged_term").fetchone() == (int(2 * STALLED_S) * 100_000,)
+        assert other.execute("SELECT count(*) FROM staged_orders").fetchone() == (0,)
 
 
 async def test_a_client_that_stands_still_keeps_no_publish_waiting_for_ever(

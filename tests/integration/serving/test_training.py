@@ -304,7 +304,7 @@ def test_the_loss_is_the_one_that_trl_computes(tmp_path: Path, base: Path, datas
     tokenizer = AutoTokenizer.from_pretrained(str(base))
     lessons = prepare(read_dataset(dataset, SCHEMA), dataset, made.recipe, tokenizer, ())
     model = AutoModelForCausalLM.from_pretrained(str(base))
-    rows, looked_at = as_datasets(lessons, [list(range(8))])
+    rows, looked_at = as_datasets(lessons, [list(range(8))], choice_weight=1.0)
     trainer = CompletionTrainer(
         model=model,
         args=trainer_settings(made.recipe, Device.CPU, output=tmp_path, look_first=False),
@@ -322,6 +322,45 @@ def test_the_loss_is_the_one_that_trl_computes(tmp_path: Path, base: Path, datas
     assert torch.allclose(ours, theirs, atol=1e-5)
     trained = int((batch["labels"][:, 1:] != -100).sum())
     assert torch.allclose(summed_loss(trainer.model, batch) / trained, ours)
+
+    weighed, _ = as_datasets(lessons, [list(range(8))], choice_weight=3.0)
+    heavy = trainer.data_collator([weighed[0], weighed[7]])
+    places = heavy["weights"] == 3.0
+    assert tokenizer.decode(heavy["labels"][0][places[0]]) == "limitsnone"
+    chosen = dict(batch) | {"labels": torch.where(places, batch["labels"], -100)}
+    assert torch.allclose(
+        summed_loss(trainer.model, heavy),
+        summed_loss(trainer.model, batch) + 2 * summed_loss(trainer.model, chosen),
+        atol=1e-4,
+    )
+
+
+def test_a_choice_that_counts_more_weighs_in_the_first_step(
+    tmp_path: Path, base: Path, dataset: Path
+) -> None:
+    plain = train(order(tmp_path, base, dataset, "plain"), silent)
+    weighed = train(order(tmp_path, base, dataset, "weighed", training={"choice_weight": 9.0}), silent)
+    assert weighed["losses"][0] > plain["losses"][0]
+
+
+def test_a_base_without_a_token_to_pad_with_is_trained(tmp_path: Path, base: Path, dataset: Path) -> None:
+    bare = shutil.copytree(base, tmp_path / "bare")
+    config = json.loads((bare / "tokenizer_config.json").read_text())
+    del config["pad_token"]
+    (bare / "tokenizer_config.json").write_text(json.dumps(config))
+    assert AutoTokenizer.from_pretrained(str(bare)).pad_token_id is None
+    assert train(order(tmp_path, bare, dataset), silent)["steps"] == 6
+
+
+def test_weights_that_a_base_cannot_have_are_refused_not_ignored(
+    tmp_path: Path, base: Path, dataset: Path
+) -> None:
+    soft = shutil.copytree(base, tmp_path / "soft")
+    config = json.loads((soft / "config.json").read_text())
+    (soft / "config.json").write_text(json.dumps(config | {"logit_scale": 0.5}))
+    weighed = order(tmp_path, soft, dataset, training={"choice_weight": 2.0})
+    with pytest.raises(TrainingError, match=r"training.choice_weight: is 2.0, but .*leave it out"):
+        train(weighed, silent)
 
 
 def test_the_dtype_of_a_gpu_trains_too(tmp_path: Path, base: Path, dataset: Path) -> None:

@@ -16,7 +16,7 @@ from deploy.tuning import QUESTIONS, WRITTEN, read_questions
 from deploy.tuning.disguise import Disguise
 from deploy.tuning.elsewhere import read_elsewhere
 from deploy.tuning.quoting import quote
-from deploy.tuning.rows import ORDERS, RowBuilder, Shares
+from deploy.tuning.rows import ORDERS, RowBuilder, Shares, read_left_out
 from gateway.citations import Source
 from retrieval.hits import Hit
 from serving.digests import digest_folder
@@ -217,8 +217,9 @@ def test_a_case_about_another_company_becomes_a_row_of_its_own_sentences() -> No
 
     nothing = case | {"answer": [], "status": "abstained", "escalation_reason": "not_in_help_centre"}
     assert builder().elsewhere(nothing)[0]["wanted"]["answer"] == load_wording().not_in_help_centre
-    insult = case | {"answer": [], "status": "abstained", "intent": "abuse"}
-    assert builder().elsewhere(insult)[0]["wanted"]["answer"] == load_wording().abusive
+    for intent, wording in (("abuse", load_wording().abusive), ("off_topic", load_wording().off_topic)):
+        other = case | {"answer": [], "status": "abstained", "intent": intent}
+        assert builder().elsewhere(other)[0]["wanted"]["answer"] == wording
 
 
 def _texts(sentence: dict[str, Any]) -> tuple[str, ...]:
@@ -264,6 +265,38 @@ def test_a_disguised_row_says_other_values_in_question_passages_and_answer_alike
     assert "Pellworth" not in row["question"]
     last = row["wanted"]["citations"][-1]
     assert row["wanted"]["answer"].rstrip(".").endswith(shown(row)[last])
+
+
+def test_a_disguised_row_of_the_demo_names_the_company_nowhere_and_quotes_what_is_shown() -> None:
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    disguised = [row for row in rows if row["kind"] == "disguised"]
+    assert len(disguised) > 30
+    name = re.compile(r"\b(pellworth|sync|backup)\b", re.IGNORECASE)
+    for row in disguised:
+        said = [row["question"], row["wanted"]["answer"].removesuffix(load_wording().passing_on)]
+        said += [passage[part] for passage in row["passages"] for part in ("title", "heading", "text")]
+        assert not [text for text in said if name.search(text)], row["id"]
+        for n in row["wanted"]["citations"]:
+            assert row["passages"][n - 1]["text"].rstrip(".") in row["wanted"]["answer"], row["id"]
+
+
+def test_a_number_at_the_end_of_a_quote_is_disguised_like_that_of_its_passage() -> None:
+    prices = told("prices", "Plus costs $90. Free costs $0.")
+    rows = builder(disguised=1).rows(question(), prices)
+    (row,) = [row for row in rows if row["kind"] == "disguised"]
+    assert "$90" not in row["wanted"]["answer"]
+    assert row["wanted"]["answer"] == shown(row)[1]
+
+
+def test_rows_that_were_found_to_be_wrong_are_not_taught() -> None:
+    left_out = read_left_out()
+    assert all(reason.strip() for reason in left_out.values())
+    rows = [json.loads(line) for path in (ROWS, TONE) for line in path.read_text("utf-8").splitlines()]
+    assert not left_out.keys() & {row["id"] for row in rows}
+    asked = {row["id"] for folder in (QUESTIONS, WRITTEN) for row in read_questions(folder, "train")}
+    asked |= {case["id"] for case in read_elsewhere()}
+    asked_of = {row.rsplit("/", 1)[0] for row in left_out if not row.startswith("tone_")}
+    assert asked_of <= asked
 
 
 def test_an_outdated_passage_says_something_else_and_is_not_quoted() -> None:

@@ -15,6 +15,7 @@ from serving.examples import (
     IGNORED,
     check_example,
     check_row,
+    chosen_fields,
     dataset_digest,
     encode,
     free_texts,
@@ -79,6 +80,19 @@ def test_only_the_completion_and_its_end_are_trained(tmp_path: Path) -> None:
     assert prompt.endswith("<assistant>")
     assert TEMPLATE.system in prompt
     assert check_example(example, Letters(), max_tokens=5000) == []
+
+
+def test_the_places_of_a_choice_are_those_of_its_value(tmp_path: Path) -> None:
+    wanted = WANTED | {"answer": 'Say "billing" or none: $9.', "escalation_reason": "legal"}
+    (row,) = read_rows(write(tmp_path / "rows.jsonl", ROW | {"wanted": wanted}), SCHEMA)
+    chosen = chosen_fields(SCHEMA)
+    assert chosen == {"intent", "escalation_reason"}
+    example = encode(row, TEMPLATE, Letters(), chosen=chosen)
+    said = "".join(chr(example.input_ids[place]) for place in sorted(example.choices))
+    assert said == "billinglegal"
+    before = "".join(map(chr, example.input_ids[: min(example.choices)]))
+    assert before.endswith('"intent":"')
+    assert encode(row, TEMPLATE, Letters()).choices == frozenset()
 
 
 def test_what_a_run_would_not_show_is_found(tmp_path: Path) -> None:
