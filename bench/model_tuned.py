@@ -42,6 +42,7 @@ from serving.versions import SCHEMAS, load_task_schema, prompt_from_json
 REPOSITORY = Path(__file__).parent.parent
 ORGANIC = Path(__file__).parent / "organic"
 RECORDED = Path(__file__).parent / "tuned" / "fourth_try.jsonl"
+UNSEEN = REPOSITORY / "bench/unseen"
 RESULT = Path(__file__).parent / "results" / "model_tuned.json"
 ANSWER_TOKENS, BATCH = 150, 14
 #: As many as the gateway asks for (GATEWAY_HITS).
@@ -58,7 +59,7 @@ class Draft:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table and write bench/results/model_tuned.json."""
+    """Print the table and write bench/results/model_tuned.json; of `--unseen`, print alone."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -69,17 +70,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--drafts", type=Path, default=RECORDED, help="written, or read where no adapter is given"
     )
     parser.add_argument("--answer-anyway", action="store_true", help="with --adapter: no abstaining")
+    parser.add_argument(
+        "--unseen", action="store_true", help="the questions of bench/unseen, with nothing beside"
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args(argv)
     machine = describe_machine()
+    questions = read_questions(UNSEEN, "holdout") if args.unseen else read_questions(QUESTIONS, "dev")
     if args.adapter:
-        drafts = write_drafts(args.home, args.base, args.adapter, answer_anyway=args.answer_anyway)
+        drafts = write_drafts(args.home, args.base, args.adapter, questions, answer_anyway=args.answer_anyway)
         args.drafts.write_text(
             "".join(json.dumps(asdict(draft)) + "\n" for draft in drafts), encoding="utf-8"
         )
     adapter = read_drafts(args.drafts)
+    if args.unseen:
+        for name, outcomes in score(questions, adapter).items():
+            print(f"{name:44s} {sum(outcomes):3d}/{len(outcomes):3d}")
+        return 0
     shipped = {draft.id: draft for draft in recorded()}
-    asked = [q for q in read_questions(QUESTIONS, "dev") if q["id"] in shipped and q["id"] in adapter]
+    asked = [q for q in questions if q["id"] in shipped and q["id"] in adapter]
     found = {"shipped": score(asked, shipped), "adapter": score(asked, adapter)}
     rows = table(found)
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_drafts(home: Path, base: Path, adapter: Path, *, answer_anyway: bool = False) -> list[Draft]:
+def write_drafts(
+    home: Path,
+    base: Path,
+    adapter: Path,
+    questions: Sequence[Mapping[str, Any]],
+    *,
+    answer_anyway: bool = False,
+) -> list[Draft]:
     """Greedy drafts of every dev question."""
     import torch
     from peft import PeftModel
@@ -96,7 +112,6 @@ def write_drafts(home: Path, base: Path, adapter: Path, *, answer_anyway: bool =
 
     prepare_minilm(home / "minilm")
     postgres = EmbeddedPostgres(home / "packing")
-    questions = read_questions(QUESTIONS, "dev")
     try:
         found = asyncio.run(search_all(postgres.start(), home / "minilm", questions))
     finally:
