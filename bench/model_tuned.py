@@ -105,7 +105,7 @@ def write_drafts(
     *,
     answer_anyway: bool = False,
 ) -> list[Draft]:
-    """Greedy drafts of every dev question."""
+    """Greedy drafts of every question."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, SuppressTokensAtBeginLogitsProcessor

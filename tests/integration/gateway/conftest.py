@@ -29,6 +29,7 @@ from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 from gateway.state import GatewayState
 from gateway.turns import TurnStore
+from retrieval.embedding import Embedder
 from retrieval.jobs import JobStore
 from retrieval.search import Retriever
 from retrieval.store import KnowledgeStore
@@ -168,6 +169,7 @@ async def started(
     *,
     around_search: Callable[[Searcher], Searcher] = lambda searcher: searcher,
     endpoint: ServingSettings | None = None,
+    handover_embedder: Embedder | None = None,
 ) -> AsyncIterator[Gateway]:
     """Build and serve; the help centre is brought in first, unless the database has it."""
     keys = await keys_in(database_url) or await fill(database_url, tmp_path)
@@ -207,7 +209,7 @@ async def started(
                 chat=ChatClient(session=session, engines=engines),
                 endpoint=open_endpoint(endpoint, session) if endpoint else None,
                 highlighter=Highlighter(embedder),
-                handover=await Handover.of(embedder, PEOPLE),
+                handover=await Handover.of(handover_embedder or embedder, PEOPLE),
                 check_sentence=partial(check_sentence, fixed=wording.all()),
                 check_tone=lambda _text: (),
                 count_tokens=estimate_tokens,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-import pytest
-
-from gateway.handover import Handover
+from gateway.settings import GatewaySettings
 from retrieval.errors import EmbedderUnavailableError
 from serving.wording import load_wording
-from tests.integration.gateway.conftest import PRICE_QUESTION, REFUND_QUESTION, THEFT, Gateway, reply
+from tests.fakes.embedding import InterruptedEmbedder
+from tests.integration.gateway.conftest import (
+    PRICE_QUESTION,
+    REFUND_QUESTION,
+    THEFT,
+    Gateway,
+    reply,
+    started,
+)
 
 REFUND = "A full refund is possible within 30 days of a yearly renewal."
 
@@ -84,15 +91,17 @@ async def test_a_person_is_called_where_nothing_was_found_too(gateway: Gateway) 
 
 
 async def test_where_the_rule_cannot_be_asked_the_answer_says_so(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, settings: GatewaySettings, help_centre: str
 ) -> None:
-    async def away(_self: Handover, _message: str) -> None:
+    async def away() -> None:
         raise EmbedderUnavailableError
 
-    # The gateway's searches ask the same embedder, and are to go on.
-    monkeypatch.setattr(Handover, "find", away)
-    gateway.vllm.program(gateway.stable, answer=reply(REFUND))
-    _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
+    # One of its own: the searches are to go on.
+    embedder = InterruptedEmbedder()
+    async with started(database_url, tmp_path, settings, handover_embedder=embedder) as gateway:
+        embedder.meanwhile.append(away)
+        gateway.vllm.program(gateway.stable, answer=reply(REFUND))
+        _, body, _ = await gateway.post("/v1/answers", {"question": REFUND_QUESTION})
     assert (body["status"], body["degraded"]) == ("answered", ["handover"])
 
 
